@@ -1,0 +1,42 @@
+# Everything runs in .venv, built from pyproject.toml with the versions of constraints.txt.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install assets demo test check format clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(INSTALLED) ## build the environment in .venv and install saebench into it (editable, with the dev tools)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] < (3, 14) else "saebench needs Python 3.11, 3.12 or 3.13; name one with: make PYTHON=python3.12 ...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $@
+
+assets: $(INSTALLED) ## fetch the language model and the text of the default run (285 MB; only what is missing)
+	$(BIN)/saebench assets pull gemma-3-270m sae-probes
+
+demo: assets ## the default run, from nothing: environment, assets, evaluation, table (into saebench-results/)
+	$(BIN)/saebench run
+
+test: assets ## all tests, those on the real language model included
+	$(BIN)/python -m pytest -n 2 --durations=15
+
+check: $(INSTALLED) ## ruff, mypy, the layering of rooms, and whether the README's table is up to date
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy saebench scripts
+	$(BIN)/lint-imports
+	$(BIN)/python scripts/render_readme.py --check
+
+format: $(INSTALLED) ## let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## remove the environment and caches; results and downloaded assets stay
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find saebench tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +
