@@ -1,0 +1,155 @@
+"""Progress on work that takes more than two seconds: a bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol, TextIO, runtime_checkable
+
+QUIET_SECONDS = 2.0  # work shorter than this shows nothing
+LINE_SECONDS = 5.0  # at most one plain line per task in this time
+
+
+class Ticker(Protocol):
+    """Counts the work of one task, in the task's unit."""
+
+    def advance(self, n: float = 1) -> None: ...
+
+
+@runtime_checkable
+class Progress(Protocol):
+    """Where long work reports to. ``total`` None means "length unknown": no percentage, no ETA.
+
+    Work that cannot be counted calls ``advance(0)`` now and then, to show that it is alive.
+    """
+
+    def task(self, description: str, total: float | None = None, unit: str = "") -> AbstractContextManager[Ticker]: ...
+
+    def log(self, message: str) -> None: ...
+
+
+class _NullTicker:
+    def advance(self, n: float = 1) -> None:
+        pass
+
+
+class NullProgress:
+    """Says nothing."""
+
+    @contextmanager
+    def task(self, description: str, total: float | None = None, unit: str = "") -> Iterator[Ticker]:
+        yield _NullTicker()
+
+    def log(self, message: str) -> None:
+        pass
+
+
+class ConsoleProgress:
+    """tqdm bars on a terminal; elsewhere plain lines, at most one per task every five seconds.
+
+    Unit ``"B"`` (bytes) is shown in MB. ``clock`` returns seconds and is there for tests.
+    """
+
+    def __init__(self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._stream = stream if stream is not None else sys.stderr
+        self._clock = clock
+
+    @contextmanager
+    def task(self, description: str, total: float | None = None, unit: str = "") -> Iterator[Ticker]:
+        if self._stream.isatty():
+            with _bar(self._stream, description, total, unit) as bar:
+                yield bar
+            return
+        lines = _LineTicker(self._stream, self._clock, description, total, unit)
+        yield lines
+        lines.finish()  # not reached when the work failed: a failure is not "done"
+
+    def log(self, message: str) -> None:
+        if self._stream.isatty():
+            from tqdm import tqdm
+
+            tqdm.write(message, file=self._stream)  # keeps open bars intact
+        else:
+            print(message, file=self._stream, flush=True)
+
+
+@contextmanager
+def _bar(stream: TextIO, description: str, total: float | None, unit: str) -> Iterator[Ticker]:
+    from tqdm import tqdm
+
+    class Bar:
+        def advance(self, n: float = 1) -> None:
+            bar.update(n)
+
+    # leave=False: results, not finished bars, are what should remain on the screen.
+    with tqdm(
+        desc=description,
+        total=total,
+        unit=unit or "it",
+        unit_scale=unit == "B",
+        delay=QUIET_SECONDS,
+        leave=False,
+        dynamic_ncols=True,
+        bar_format=None if total or unit else "{desc}: {elapsed}",
+        file=stream,
+    ) as bar:
+        yield Bar()
+
+
+class _LineTicker:
+    def __init__(
+        self, stream: TextIO, clock: Callable[[], float], description: str, total: float | None, unit: str
+    ) -> None:
+        self._stream = stream
+        self._clock = clock
+        self._description = description
+        self._total = total
+        self._unit = unit
+        self._done = 0.0
+        self._start = clock()
+        self._last: float | None = None
+
+    def advance(self, n: float = 1) -> None:
+        self._done += n
+        now = self._clock()
+        if now - self._start < QUIET_SECONDS or (self._last is not None and now - self._last < LINE_SECONDS):
+            return
+        self._last = now
+        self._say(self._status(now - self._start))
+
+    def finish(self) -> None:
+        elapsed = self._clock() - self._start
+        if elapsed >= QUIET_SECONDS:
+            amount = f"{_amount(self._done, self._unit)} in " if self._done else ""
+            self._say(f"done, {amount}{_duration(elapsed)}")
+
+    def _status(self, elapsed: float) -> str:
+        rate = self._done / elapsed
+        speed = f"{_amount(rate, self._unit)}/s"
+        if not self._done:
+            return f"{_duration(elapsed)} so far"
+        if not self._total:
+            return f"{_amount(self._done, self._unit)}, {speed}, {_duration(elapsed)} so far"
+        share = f"{self._done / self._total:.0%}, {speed}"
+        if self._done < self._total / 100:  # a rate measured on so little says nothing about the rest
+            return share
+        return f"{share}, ETA {_duration(max(self._total - self._done, 0) / rate)}"
+
+    def _say(self, text: str) -> None:
+        print(f"{self._description}: {text}", file=self._stream, flush=True)
+
+
+def _amount(n: float, unit: str) -> str:
+    if unit == "B":
+        return f"{n / 1e6:.1f} MB"
+    number = f"{n:,.0f}" if n >= 10 or n == int(n) else f"{n:.2f}"
+    return f"{number} {unit}".rstrip()
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes >= 60:
+        return f"{minutes // 60}h{minutes % 60:02d}m"
+    return f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"
