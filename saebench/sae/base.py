@@ -1,0 +1,132 @@
+"""What every adapter shares: bookkeeping of tensors, fingerprints, refusals, and what loading may ask for."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from saebench.errors import HookMismatchError, NotApplicableError, SAELoadError
+from saebench.sae.protocol import SAE, Capability, HookSite, SparseCodes, fingerprint_of
+
+
+@dataclass(frozen=True)
+class LoadContext:
+    """What a reference may need beside its own text. Loaders take only what they use.
+
+    ``calibration(site)`` returns float32 activations ``[tokens, d_in]`` of the language model at a site; only the
+    fitted controls call it. ``d_in(site)`` is the width there and raises HookMismatchError for an unknown site.
+    Either may be absent when no language model is loaded.
+    """
+
+    hook: HookSite | None = None  # the run's default site, for SAEs that name none
+    calibration: Callable[[str], Tensor] | None = None
+    d_in: Callable[[str], int] | None = None
+    seed: int = 0
+    device: torch.device | str = "cpu"
+
+
+class BaseAdapter(nn.Module, ABC):
+    """An SAE as the protocol wants it. Tensors are parameters or buffers, so ``to`` and ``state_dict`` are torch's.
+
+    A subclass writes ``encode`` and ``decode``, and the methods behind each optional capability that it declares.
+    """
+
+    control: bool = False  # a baseline: shown in tables, never ranked
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        architecture: str,
+        hook: HookSite,
+        d_in: int,
+        d_sae: int,
+        d_out: int | None = None,
+        capabilities: frozenset[Capability] = frozenset(),
+        model_name: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.name = name
+        self.architecture = architecture
+        self.hook = hook
+        self.d_in = d_in
+        self.d_out = d_in if d_out is None else d_out
+        self.d_sae = d_sae
+        self.capabilities = capabilities
+        self.model_name = model_name
+
+    @abstractmethod
+    def encode(self, x: Tensor) -> Tensor:
+        """Latents ``[..., d_sae]`` in float32 of ``x[..., d_in]`` of any floating type."""
+
+    @abstractmethod
+    def decode(self, z: Tensor, x: Tensor | None = None) -> Tensor:
+        """Reconstruction ``[..., d_out]`` in float32; ``x`` is the encoder's input."""
+
+    def decoder_directions(self) -> Tensor:
+        raise self._lacks(Capability.LINEAR_DECODER, "its decoder is not one fixed matrix")
+
+    def encoder_directions(self) -> Tensor:
+        raise self._lacks(Capability.ENCODER_DIRECTIONS, "its latents do not read one fixed input direction each")
+
+    def encode_sparse(self, x: Tensor) -> SparseCodes:
+        if Capability.SPARSE_ENCODE not in self.capabilities:
+            raise self._lacks(Capability.SPARSE_ENCODE, "use encode()")
+        return sparse_from_dense(self.encode(x))
+
+    def settings(self) -> dict[str, object]:
+        """Settings beside the weights that change what the SAE computes; part of the fingerprint."""
+        return {}
+
+    def fingerprint(self) -> str:
+        """Hex digest of weights, architecture, site and settings; the same on every device."""
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        settings = {"architecture": self.architecture, "hook": str(self.hook), **self.settings()}
+        return fingerprint_of(self.state_dict(), settings)
+
+    def check_finite(self) -> Self:
+        """Raise SAELoadError naming the first tensor that holds NaN or Inf; returns self."""
+        for tensor_name, tensor in self.state_dict().items():
+            if not bool(torch.isfinite(tensor).all()):
+                bad = int((~torch.isfinite(tensor)).sum())
+                raise SAELoadError(
+                    f"{self.name}: {tensor_name.removeprefix('sae.')} holds {bad} NaN or Inf among {tensor.numel()} "
+                    "values; the weights are damaged, fetch or train them again."
+                )
+        return self
+
+    def _lacks(self, capability: Capability, why: str) -> NotApplicableError:
+        return NotApplicableError(f"{self.name} ({self.architecture}) has no {capability.value}: {why}.")
+
+
+def sparse_from_dense(z: Tensor) -> SparseCodes:
+    """The non-zero latents of ``z[tokens, d_sae]``, in as many slots as the busiest token needs (at least one)."""
+    slots = max(1, int((z != 0).sum(-1).max())) if len(z) else 1
+    indices = z.abs().topk(slots, dim=-1, sorted=False).indices
+    return SparseCodes(z.gather(-1, indices), indices)
+
+
+def generator(seed: int, purpose: str) -> torch.Generator:
+    """A CPU generator of its own for each (seed, purpose), so that no draw depends on what ran before."""
+    digest = hashlib.sha256(f"{seed}:{purpose}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+
+
+def check_fits(sae: SAE, d_at: Callable[[str], int]) -> None:
+    """Raise HookMismatchError unless the language model has the SAE's sites, of the SAE's widths."""
+    for site, width in ((sae.hook.site_in, sae.d_in), (sae.hook.site_out, sae.d_out)):
+        if (found := d_at(site)) != width:
+            raise HookMismatchError(
+                f"{sae.name} expects {width} dimensions at {site}, but the language model has {found} there; "
+                "choose the model it was trained on, or another site with ?hook=."
+            )

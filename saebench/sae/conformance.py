@@ -1,0 +1,336 @@
+"""The conformance suite: what an SAE must do to be measured fairly. Run by ``saebench check-adapter``.
+
+Each check is a function from a Subject to a CheckResult. A capability that is not declared is not checked.
+Comparisons are in float32, relative to the largest value of each token: 1e-4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from saebench.errors import NotApplicableError
+from saebench.sae.base import check_fits
+from saebench.sae.protocol import SAE, Capability, HookSite
+
+TOLERANCE = 1e-4
+FLIPS = 0.01  # share of active latents that rounding may switch on or off at their threshold
+SEQUENCES, POSITIONS = 2, 16
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    name: str
+    ok: bool  # True also when skipped
+    detail: str = ""
+    skipped: bool = False
+
+
+class Subject:
+    """An SAE under test, loaded on first use, and inputs for it.
+
+    Inputs are Gaussian at scales 1 to 30 unless ``activations[tokens >= 32, d_in]`` are given; give real ones where
+    latents have thresholds that Gaussians do not reach.
+    """
+
+    def __init__(
+        self,
+        factory: Callable[[], SAE],
+        d_at: Callable[[str], int] | None = None,
+        activations: Tensor | None = None,
+    ) -> None:
+        self.factory = factory
+        self.d_at = d_at
+        self._activations = activations
+
+    @cached_property
+    def sae(self) -> SAE:
+        sae = self.factory()
+        sae.to("cpu")
+        return sae
+
+    def has(self, capability: Capability) -> bool:
+        return capability in self.sae.capabilities
+
+    @cached_property
+    def sequences(self) -> Tensor:
+        """``[2, 16, d_in]``"""
+        shape = (SEQUENCES, POSITIONS, self.sae.d_in)
+        if self._activations is not None:
+            return self._activations[: SEQUENCES * POSITIONS].float().reshape(shape)
+        noise = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+        return noise * torch.logspace(0, 1.5, POSITIONS)[:, None]
+
+    @cached_property
+    def x(self) -> Tensor:
+        """The inputs as this SAE takes them: ``[32, d_in]`` if it is position-wise, else ``[2, 16, d_in]``."""
+        return self.sequences.flatten(0, 1) if self.has(Capability.POSITION_WISE) else self.sequences
+
+    @cached_property
+    def z(self) -> Tensor:
+        return self.sae.encode(self.x)
+
+
+def _accelerator() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _judge(name: str, problem: str | None) -> CheckResult:
+    return CheckResult(name, problem is None, problem or "")
+
+
+def _skip(name: str, why: str) -> CheckResult:
+    return CheckResult(name, True, why, skipped=True)
+
+
+def _gap(a: Tensor, b: Tensor, scale: Tensor) -> float:
+    """Largest difference relative to each token's ``scale`` (a tensor whose last dimension is reduced); inf for NaN."""
+    size = scale.abs().amax(-1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
+    return float(((a - b).abs() / size).nan_to_num(nan=float("inf")).max())
+
+
+def _changed_share(a: Tensor, b: Tensor) -> float:
+    """Share of the active latents that differ by more than the tolerance."""
+    size = torch.maximum(a.abs(), b.abs())
+    differ = (a - b).abs() > TOLERANCE * size.amax(-1, keepdim=True)
+    return float(differ.sum() / (size > 0).sum().clamp(min=1))
+
+
+def check_attributes(subject: Subject) -> CheckResult:
+    """Names, widths, site and capabilities are there and of the right kind."""
+    sae: Any = subject.sae
+    name = "attributes"
+    for attribute in ("name", "architecture"):
+        if not isinstance(getattr(sae, attribute, None), str) or not getattr(sae, attribute):
+            return _judge(name, f"{attribute} must be a non-empty string.")
+    for attribute in ("d_in", "d_out", "d_sae"):
+        value = getattr(sae, attribute, None)
+        if type(value) is not int or value < 1:
+            return _judge(name, f"{attribute} must be a positive int, not {value!r}.")
+    if not isinstance(getattr(sae, "hook", None), HookSite):
+        return _judge(name, "hook must be a HookSite.")
+    kinds = getattr(sae, "capabilities", None)
+    if not isinstance(kinds, frozenset) or not all(isinstance(kind, Capability) for kind in kinds):
+        return _judge(name, "capabilities must be a frozenset of Capability.")
+    crosses = sae.hook.site_in != sae.hook.site_out
+    if crosses != (Capability.TRANSCODER in kinds):
+        return _judge(name, f"reads and writes {sae.hook}, so transcoder must {'' if crosses else 'not '}be declared.")
+    if not crosses and sae.d_in != sae.d_out:
+        return _judge(name, f"d_in={sae.d_in} and d_out={sae.d_out} differ at one site.")
+    return _judge(name, None)
+
+
+def check_shapes_and_dtypes(subject: Subject) -> CheckResult:
+    """Codes and reconstructions have the declared widths, in float32, whatever float type comes in."""
+    sae = subject.sae
+    inputs = [subject.x, subject.sequences, subject.sequences.bfloat16()]
+    for x in inputs:
+        z = sae.encode(x)
+        xhat = sae.decode(z, x)
+        for what, tensor, width in (("encode", z, sae.d_sae), ("decode", xhat, sae.d_out)):
+            expected = (*x.shape[:-1], width)
+            if tuple(tensor.shape) != expected:
+                return _judge("shapes_and_dtypes", f"{what} gave shape {tuple(tensor.shape)}, expected {expected}.")
+            if tensor.dtype != torch.float32:
+                return _judge("shapes_and_dtypes", f"{what} of {x.dtype} gave {tensor.dtype}, expected torch.float32.")
+    return _judge("shapes_and_dtypes", None)
+
+
+def check_device(subject: Subject) -> CheckResult:
+    """``to`` returns the SAE, and results lie where the inputs lie (CUDA too, where there is one)."""
+    for device in (_accelerator(), "cpu"):  # ends on the CPU, should the factory give one object each time
+        sae = subject.factory()
+        if sae.to(device) is not sae:
+            return _judge("device", "to() must return the SAE itself.")
+        x = subject.x.to(device)
+        z = sae.encode(x)
+        for what, tensor in (("encode", z), ("decode", sae.decode(z, x))):
+            if tensor.device.type != device:
+                return _judge("device", f"{what} on {device} gave a tensor on {tensor.device}.")
+    return _judge("device", None)
+
+
+def check_deterministic(subject: Subject) -> CheckResult:
+    """The same input gives the same bits."""
+    sae, x, z = subject.sae, subject.x, subject.z
+    if not torch.equal(sae.encode(x), z):
+        return _judge("deterministic", "encode gave two results for one input.")
+    same = torch.equal(sae.decode(z, x), sae.decode(z, x))
+    return _judge("deterministic", None if same else "decode gave two results for one input.")
+
+
+def check_stateless(subject: Subject) -> CheckResult:
+    """``decode(z, x)`` does not depend on what was encoded in between."""
+    sae, x, z = subject.sae, subject.x, subject.z
+    sae.encode(x)
+    before = sae.decode(z, x)
+    sae.encode(3 * x.flip(0) + 1)
+    problem = None if torch.equal(before, sae.decode(z, x)) else "decode(z, x) changed after encoding other inputs."
+    return _judge("stateless", problem)
+
+
+def check_finite(subject: Subject) -> CheckResult:
+    """Finite activations give finite codes and reconstructions."""
+    for what, tensor in (("encode", subject.z), ("decode", subject.sae.decode(subject.z, subject.x))):
+        if not bool(torch.isfinite(tensor).all()):
+            return _judge("finite", f"{what} of finite activations gave NaN or Inf.")
+    return _judge("finite", None)
+
+
+def check_batch_invariance(subject: Subject) -> CheckResult:
+    """A position-wise SAE gives a token the same code alone, in a batch, and in a sequence."""
+    if not subject.has(Capability.POSITION_WISE):
+        return _skip("batch_invariance", "position_wise is not declared.")
+    sae, x, z = subject.sae, subject.x, subject.z
+    alone = torch.cat([sae.encode(x[i : i + 1]) for i in range(len(x))])
+    for what, other in (("alone", alone), ("in a sequence", sae.encode(subject.sequences).flatten(0, 1))):
+        if (share := _changed_share(z, other)) > FLIPS:
+            return _judge("batch_invariance", f"{share:.1%} of active latents change when a token is encoded {what}.")
+    return _judge("batch_invariance", None)
+
+
+def check_linear_decoder(subject: Subject) -> CheckResult:
+    """``decode(z, x) - decode(0, x) = z @ decoder_directions()``."""
+    sae, x = subject.sae, subject.x
+    if not subject.has(Capability.LINEAR_DECODER):
+        return _skip("linear_decoder", "not declared.")
+    directions = sae.decoder_directions()
+    if tuple(directions.shape) != (sae.d_sae, sae.d_out):
+        return _judge("linear_decoder", f"decoder_directions() has shape {tuple(directions.shape)}.")
+    noise = torch.randn(subject.z.shape, generator=torch.Generator().manual_seed(1))
+    for z in (subject.z, noise * subject.z.abs().amax(-1, keepdim=True).clamp(min=1)):
+        out, constant = sae.decode(z, x), sae.decode(torch.zeros_like(z), x)
+        gap = _gap(out - constant, z @ directions, torch.cat([out, constant], -1))
+        if gap > TOLERANCE:
+            return _judge("linear_decoder", f"decode(z) - decode(0) is not z @ decoder_directions(): off by {gap:.2g}.")
+    return _judge("linear_decoder", None)
+
+
+def check_encoder_directions(subject: Subject) -> CheckResult:
+    """Between two inputs at which latent i is active, ``z_i`` changes by exactly ``(x' - x) . e_i``."""
+    sae, x, z = subject.sae, subject.x, subject.z
+    if not subject.has(Capability.ENCODER_DIRECTIONS):
+        return _skip("encoder_directions", "not declared.")
+    directions = sae.encoder_directions()
+    if tuple(directions.shape) != (sae.d_sae, sae.d_in):
+        return _judge("encoder_directions", f"encoder_directions() has shape {tuple(directions.shape)}.")
+    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(2))
+    moved = x + 0.2 * x.std(-1, keepdim=True) * noise
+    z_moved = sae.encode(moved)
+    both = (z != 0) & (z_moved != 0)
+    if not bool(both.any()):
+        return _skip("encoder_directions", "no latent is active on the test inputs; give real activations.")
+    expected = (moved - x) @ directions.T
+    gap = _gap((z_moved - z) * both, expected * both, torch.cat([z, z_moved, expected], -1))
+    wrong = f"active latents do not follow encoder_directions(): relative difference {gap:.2g}."
+    return _judge("encoder_directions", wrong if gap > 10 * TOLERANCE else None)
+
+
+def check_non_negative(subject: Subject) -> CheckResult:
+    """No latent is below zero."""
+    if not subject.has(Capability.NON_NEGATIVE):
+        return _skip("non_negative", "not declared.")
+    lowest = float(subject.z.min())
+    return _judge("non_negative", f"a latent is {lowest:.3g}." if lowest < 0 else None)
+
+
+def check_sparse_encode(subject: Subject) -> CheckResult:
+    """``encode_sparse`` scattered into zeros is ``encode``; no index repeats within a token."""
+    if not subject.has(Capability.SPARSE_ENCODE):
+        return _skip("sparse_encode", "not declared.")
+    tokens = subject.sequences.flatten(0, 1)
+    values, indices = subject.sae.encode_sparse(tokens)
+    dense = subject.sae.encode(tokens)
+    # scatter_add rather than scatter: a repeated index must show.
+    share = _changed_share(torch.zeros_like(dense).scatter_add(-1, indices, values), dense)
+    return _judge("sparse_encode", f"{share:.1%} of active latents differ from encode()." if share > FLIPS else None)
+
+
+def check_undeclared_refused(subject: Subject) -> CheckResult:
+    """What is not declared raises NotApplicableError."""
+    calls: dict[Capability, Callable[[], object]] = {
+        Capability.LINEAR_DECODER: lambda: subject.sae.decoder_directions(),
+        Capability.ENCODER_DIRECTIONS: lambda: subject.sae.encoder_directions(),
+        Capability.SPARSE_ENCODE: lambda: subject.sae.encode_sparse(subject.sequences.flatten(0, 1)),
+    }
+    for capability, call in calls.items():
+        if subject.has(capability):
+            continue
+        try:
+            call()
+        except NotApplicableError:
+            continue
+        return _judge("undeclared_refused", f"{capability} is not declared, yet its method answers.")
+    return _judge("undeclared_refused", None)
+
+
+def check_fingerprint(subject: Subject) -> CheckResult:
+    """Two loads have one fingerprint, and neither use nor moving changes it."""
+    first = subject.sae.fingerprint()
+    second = subject.factory()
+    second.to(_accelerator())
+    second.encode(subject.x.to(_accelerator()))
+    after = second.fingerprint()
+    second.to("cpu")
+    if not isinstance(first, str) or len(first) < 16 or set(first) - set("0123456789abcdef"):
+        return _judge("fingerprint", f"{first!r} is no hex digest.")
+    return _judge("fingerprint", None if first == after else "a second load, moved and used, has another fingerprint.")
+
+
+def check_fits_model(subject: Subject) -> CheckResult:
+    """The language model has the SAE's sites, of its widths."""
+    if subject.d_at is None:
+        return _skip("fits_model", "no language model given.")
+    check_fits(subject.sae, subject.d_at)
+    return _judge("fits_model", None)
+
+
+CHECKS: dict[str, Callable[[Subject], CheckResult]] = {
+    check.__name__.removeprefix("check_"): check
+    for check in (
+        check_attributes,
+        check_shapes_and_dtypes,
+        check_device,
+        check_deterministic,
+        check_stateless,
+        check_finite,
+        check_batch_invariance,
+        check_linear_decoder,
+        check_encoder_directions,
+        check_non_negative,
+        check_sparse_encode,
+        check_undeclared_refused,
+        check_fingerprint,
+        check_fits_model,
+    )
+}
+
+
+def run_check(name: str, subject: Subject) -> CheckResult:
+    """One check; an exception from the SAE is a failure with its text."""
+    try:
+        with torch.no_grad():
+            return CHECKS[name](subject)
+    except Exception as error:  # the code under test may raise anything; a failed check is the report
+        return CheckResult(name, False, f"{type(error).__name__}: {error}")
+
+
+def run_checks(
+    sae_factory: Callable[[], SAE],
+    d_at: Callable[[str], int] | None = None,
+    *,
+    activations: Tensor | None = None,
+    names: Sequence[str] = tuple(CHECKS),
+) -> list[CheckResult]:
+    """Run the suite. ``sae_factory`` loads the SAE anew at each call; ``d_at(site)`` is the language model's width.
+
+    An SAE that cannot be loaded raises its own error here.
+    """
+    subject = Subject(sae_factory, d_at, activations)
+    subject.sae  # noqa: B018  load before the checks, so that a load error is itself
+    return [run_check(name, subject) for name in names]

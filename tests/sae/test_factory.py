@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from saebench.errors import SAELoadError
+from saebench.sae.base import LoadContext
+from saebench.sae.factory import SAE_MEMBERS, as_sae, convert
+from saebench.sae.reference import load_sae
+from saebench.sae.sae_lens_adapter import SAELensAdapter
+
+SOURCE = """
+from saebench.sae.baselines import NeuronBaseline
+from saebench.sae.protocol import HookSite
+
+def build(width=4, site="a"):
+    return NeuronBaseline(width, name="mine", hook=HookSite.at(site))
+
+def number():
+    return 3
+
+def broken():
+    return 1 / 0
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    (tmp_path / "my_saes.py").write_text(SOURCE)
+    return tmp_path / "my_saes.py"
+
+
+def test_file(file: Path) -> None:
+    sae = load_sae(f"python:{file}:build?width=7&site=b", LoadContext())
+    assert (sae.d_in, sae.hook.site_in, sae.name) == (7, "b", "mine")
+
+
+def test_module(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(file.parent)
+    assert load_sae("python:my_saes:build", LoadContext()).d_in == 4
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("number", "gave a int, which lacks name, architecture"),
+        ("broken", "ZeroDivisionError"),
+        ("absent", "no attribute 'absent'"),
+        ("build?depth=2", "do not fit the factory's signature.*depth"),
+    ],
+)
+def test_failures_name_the_cause(file: Path, target: str, message: str) -> None:
+    with pytest.raises(SAELoadError, match=message):
+        load_sae(f"python:{file}:{target}", LoadContext())
+
+
+def test_saelens_object_is_adapted(lens: Callable[..., Any]) -> None:
+    sae = as_sae(lens("topk"), "python:x:y")
+    assert isinstance(sae, SAELensAdapter)
+    assert sae.name == "python:x:y"
+
+
+def test_missing_members_are_listed_in_full(lens: Callable[..., Any]) -> None:
+    class Partial:
+        name = architecture = "x"
+        encode = decode = None
+
+    with pytest.raises(SAELoadError) as caught:
+        as_sae(Partial(), "python:x:y")
+    listed = str(caught.value).split("lacks ")[1].split(" of saebench")[0].split(", ")
+    assert set(listed) == set(SAE_MEMBERS) - {"name", "architecture", "encode", "decode"}
+    assert "fingerprint" in listed
+    assert "d_in" in listed
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("3", 3), ("3.5", 3.5), ("1e-3", 1e-3), ("true", True), ("false", False), ("None", "None")]
+)
+def test_options_are_converted(text: str, value: object) -> None:
+    assert convert(text) == value
+    assert type(convert(text)) is type(value)
