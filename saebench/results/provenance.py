@@ -1,0 +1,120 @@
+"""Where and how a record was made: versions, commit of the harness, machine, time, memory."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import saebench
+from saebench.results.record import Provenance
+
+PACKAGES = ("torch", "transformers", "transformer-lens", "sae-lens", "numpy", "scipy", "scikit-learn", "pandas")
+_CPUINFO = Path("/proc/cpuinfo")
+
+
+class GitState(NamedTuple):
+    commit: str
+    dirty: bool
+
+
+def collect(*, device: str, wall_seconds: float, arguments: Mapping[str, Any] | None = None) -> Provenance:
+    """Provenance of work that ends now on ``device`` ("cpu", "cuda:0") and took ``wall_seconds``.
+
+    ``arguments`` are the settings as the user gave them.
+    """
+    git = harness_git()
+    return Provenance(
+        created=datetime.now(UTC),
+        saebench_version=saebench.__version__,
+        git_commit=git.commit if git else None,
+        git_dirty=git.dirty if git else None,
+        python=platform.python_version(),
+        platform=platform.platform(),
+        packages=package_versions(),
+        device=device_name(device),
+        cpu_count=os.cpu_count(),
+        wall_seconds=wall_seconds,
+        peak_memory_mb=peak_memory_mb(),
+        arguments=dict(arguments or {}),
+    )
+
+
+@functools.cache
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of the installed packages among `PACKAGES`."""
+    return {name: version for name in PACKAGES if (version := _version(name)) is not None}
+
+
+@functools.cache
+def harness_git(package: Path = Path(saebench.__file__).parent) -> GitState | None:
+    """Commit of the checkout that ``package`` is part of; None when it is not under version control.
+
+    A package installed inside somebody else's checkout (a virtual environment there) is not tracked by it:
+    that repository's commit would say nothing about the harness. Dirty looks at code and cards only, so
+    that writing results into the checkout does not count.
+    """
+    top = _git(package, "rev-parse", "--show-toplevel")
+    if not top or Path(top).resolve() != package.resolve().parent:
+        return None
+    if _git(package, "ls-files", "--error-unmatch", "__init__.py") is None:
+        return None
+    commit = _git(package, "rev-parse", "--verify", "HEAD")
+    changes = _git(package, "status", "--porcelain", "--", ".", "../tasks")
+    return None if commit is None or changes is None else GitState(commit, bool(changes))
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    """Output of git in ``folder``, None when it fails or is not installed."""
+    # Inside a git hook GIT_DIR and friends point at the user's repository.
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
+    command = ["git", "-C", str(folder), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+@functools.cache
+def device_name(device: str) -> str:
+    """``device`` with the hardware's own name where it is known: ``"cuda:0 (NVIDIA A100-SXM4-80GB)"``."""
+    if device.startswith("cuda"):
+        import torch
+
+        name = torch.cuda.get_device_name(device)
+    else:
+        name = _cpu_name()
+    return f"{device} ({name})" if name else device
+
+
+def _cpu_name() -> str:
+    if _CPUINFO.exists():  # Linux: platform.processor() is empty or only the architecture there
+        for line in _CPUINFO.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor()
+
+
+def peak_memory_mb() -> float | None:
+    """Largest resident set of this process so far, in MB (10^6 bytes); None where the system does not tell."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak * (1 if sys.platform == "darwin" else 1024) / 1e6  # bytes on macOS, KiB elsewhere

@@ -1,0 +1,164 @@
+"""The wide table that people read: a row per SAE, a column per metric, every number with its interval."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+# Key of ``frame.attrs``: ids of the records whose SAE is a control.
+CONTROLS = "controls"
+
+_SCIENTIFIC_FROM = 1e6
+_SCIENTIFIC_BELOW = 1e-4
+
+
+@dataclass(frozen=True)
+class WideTable:
+    """One table: what all its rows share (task, LM, hook, preset, n) as caption, text cells below."""
+
+    caption: str
+    cells: pd.DataFrame
+
+    def to_markdown(self) -> str:
+        return f"{self.caption}\n\n{markdown(self.cells)}"
+
+
+def to_wide(frame: pd.DataFrame, columns: Mapping[str, Sequence[str]] | None = None) -> list[WideTable]:
+    """Readable tables of ``frame`` (see `saebench.results.table`), one per (task, version, preset, LM, hook).
+
+    ``columns`` gives the metrics to show per task, in order; a task that it does not name shows its primary
+    metrics, or all where none is known as primary. Metrics without any row are left out. SAEs come first, then
+    controls (``frame.attrs["controls"]``; where that got lost on the way, ``baseline:`` SAEs). A failed record
+    is a row that says why.
+    """
+    controls = _controls(frame)
+    return [_table(group, (columns or {}).get(str(group["task"].iloc[0])), controls) for group in _groups(frame)]
+
+
+def markdown(cells: pd.DataFrame) -> str:
+    """``cells`` as a Markdown table; an error text may hold bars and line breaks, which would end a cell or row."""
+    text = cells.map(lambda cell: " ".join(cell.split()).replace("|", "\\|") if isinstance(cell, str) else cell)
+    return str(text.to_markdown(index=False, disable_numparse=True))
+
+
+def format_number(value: float, low: float = math.nan, high: float = math.nan) -> str:
+    """``0.905 [0.897, 0.912]``: two significant digits of the interval's width decide the rounding."""
+    if math.isnan(value):
+        return "not scored"
+    if math.isnan(low) or math.isnan(high):
+        return f"{value:.4g}"
+    width = high - low
+    largest = max(abs(value), abs(low), abs(high))
+    if width <= 0 or largest == 0:
+        return f"{value:.4g} [{low:.4g}, {high:.4g}]"
+    digits = 1 - math.floor(math.log10(width))  # decimals that show two digits of the width
+    if largest >= _SCIENTIFIC_FROM or largest < _SCIENTIFIC_BELOW:
+        digits = max(digits + math.floor(math.log10(largest)), 1)
+        return f"{value:.{digits}e} [{low:.{digits}e}, {high:.{digits}e}]"
+    digits = max(digits, 0)
+    return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def _groups(frame: pd.DataFrame) -> list[pd.DataFrame]:
+    """Rows that belong into one table. A failed SAE may not know its hook: it joins the first table it fits."""
+    keys = ["task", "task_version", "preset", "model"]
+    groups = []
+    for _, rows in frame.groupby(keys, sort=True):
+        hooks = sorted(set(rows["hook"]) - {""}) or [""]
+        for hook in hooks:
+            also = "" if hook == hooks[0] else hook
+            groups.append(rows[rows["hook"].isin([hook, also])])
+    return groups
+
+
+def _table(rows: pd.DataFrame, wanted: Sequence[str] | None, controls: set[str]) -> WideTable:
+    shown = _shown(rows, wanted)
+    records = {str(record): numbers for record, numbers in rows.groupby("record_id", sort=False)}
+
+    def position(record: str) -> tuple[bool, str, int, str]:
+        head = records[record].iloc[0]
+        return record in controls, head["sae"], head["seed"], record
+
+    several_seeds = rows["seed"].nunique() > 1
+    ambiguous = rows.groupby(["sae", "seed"])["record_id"].nunique().gt(1).any()
+    lines = []
+    for record in sorted(records, key=position):
+        numbers = records[record]
+        head = numbers.iloc[0]
+        line = {"SAE": f"{head['sae']} (control)" if record in controls else head["sae"]}
+        if several_seeds:
+            line["seed"] = str(head["seed"])
+        if ambiguous:  # the same SAE under other parameters: tell them apart
+            line["record"] = record[:8]
+        if ("l0", "") not in shown:
+            line["L0"] = "" if math.isnan(head["l0"]) else f"{head['l0']:.4g}"
+        lines.append(line | _cells(numbers, shown))
+    return WideTable(_caption(rows, shown), pd.DataFrame(lines).fillna(""))
+
+
+def _shown(rows: pd.DataFrame, wanted: Sequence[str] | None) -> dict[tuple[str, str], str]:
+    """(metric, subset) -> column header. A metric without a number for everything shows its subsets."""
+    numbers = rows[rows["metric"] != ""]
+    if wanted is None:
+        primary = numbers[numbers["primary"].fillna(False)]
+        wanted = list(dict.fromkeys((numbers if primary.empty else primary)["metric"]))
+    headers = {}
+    for metric in wanted:
+        of_metric = numbers[numbers["metric"] == metric]
+        subsets = dict.fromkeys(of_metric["subset"])
+        for subset in [""] if "" in subsets else subsets:
+            label = f"{metric} ({subset})" if subset else metric
+            headers[metric, subset] = f"{label} {_arrow(of_metric)}".rstrip()
+    return headers
+
+
+def _arrow(numbers: pd.DataFrame) -> str:
+    directions = set(numbers["higher_is_better"].dropna())
+    return {frozenset([True]): "↑", frozenset([False]): "↓"}.get(frozenset(directions), "")
+
+
+def _controls(frame: pd.DataFrame) -> set[str]:
+    """Record ids of controls."""
+    if CONTROLS in frame.attrs:
+        return set(frame.attrs[CONTROLS])
+    return set(frame["record_id"][frame["sae"].str.startswith("baseline:")])
+
+
+def _cells(numbers: pd.DataFrame, shown: Mapping[tuple[str, str], str]) -> dict[str, str]:
+    head = numbers.iloc[0]
+    if head["status"] != "ok":
+        first = next(iter(shown.values()), "result")
+        return dict.fromkeys(shown.values(), "") | {first: f"{head['status'].replace('_', ' ')}: {head['error']}"}
+    values = {
+        (metric, subset): format_number(value, low, high)
+        for metric, subset, value, low, high in zip(
+            *(numbers[column] for column in ("metric", "subset", "value", "ci_low", "ci_high")), strict=True
+        )
+    }
+    return {header: values.get(key, "") for key, header in shown.items()}
+
+
+def _caption(rows: pd.DataFrame, shown: Mapping[tuple[str, str], str]) -> str:
+    head = rows.iloc[0]
+    hook = next((hook for hook in rows["hook"] if hook), "hook unknown")
+    parts = [f"{head['task']} v{head['task_version']}", f"preset {head['preset']}", head["model"], hook]
+    if rows["seed"].nunique() == 1:
+        parts.append(f"seed {head['seed']}")
+    metrics = {metric for metric, _ in shown}
+    counted = rows[rows["metric"].isin(metrics) & rows["n"].notna()]
+    sizes = [
+        f"n = {_range(group['n'])} {unit}{'s' if group['n'].max() != 1 else ''}"
+        for unit, group in counted.groupby("unit", sort=False)
+    ]
+    parts += sizes
+    if counted["ci_low"].notna().any():
+        parts.append("value [interval]")
+    return " · ".join(parts)
+
+
+def _range(counts: pd.Series[int]) -> str:
+    low, high = counts.min(), counts.max()
+    return str(low) if low == high else f"{low} to {high}"

@@ -1,0 +1,229 @@
+"""The folder of records: one JSON file per job at a predictable path, its arrays (``.npz``) beside it.
+
+``<root>/<model>/<hook>/<sae>/<task>/<record_id>.json``; folder names are slugs (`saebench.results.slug`).
+Any number of processes may write into one folder at once: arrays come first and the JSON last, each moved
+into place whole, so that a JSON file never lacks its arrays. There are no locks: the same identity means
+the same content, hence it does not matter who of two writers of one record comes last.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shutil
+import uuid
+import warnings
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import numpy as np
+from pydantic import ValidationError
+
+from saebench.errors import SaebenchError, UsageError
+from saebench.results.atomic import remove_abandoned, write_atomic
+from saebench.results.identity import ID_LENGTH, record_id
+from saebench.results.record import SCHEMA_VERSION, Arrays, Identity, Measurement, Record, Status
+from saebench.results.slug import slug
+
+OverwritePolicy = Literal["missing", "failed", "always"]
+_RECORD_FILE = re.compile(rf"[0-9a-f]{{{ID_LENGTH}}}\.json")
+_MIN_FREE_BYTES = 50_000_000
+
+
+class ResultStore:
+    """Records below ``root``. Iterating yields every readable record, in the order of paths."""
+
+    def __init__(self, root: Path | str) -> None:
+        self.root = Path(root)
+
+    def path(self, record: Record) -> Path:
+        """Where the JSON of ``record`` is, or would be."""
+        who = record.identity
+        folder = self.root / slug(who.model) / slug(record.sae.hook) / slug(who.sae) / slug(who.task)
+        return folder / f"{record.record_id}.json"
+
+    def write(self, record: Record, arrays: Arrays | None = None) -> Path:
+        """Write ``record`` and its arrays; returns the path of the JSON.
+
+        Numbers that are NaN or infinite are written as null with a ``not_scored`` reason. Failed records of the
+        same request that knew less (an SAE that could not be loaded has no fingerprint) are replaced.
+        Raises SaebenchError when the id does not fit the identity, when contributions that a measurement names
+        are missing, or when an array holds Python objects.
+        """
+        arrays = arrays or {}
+        _check(record, arrays)
+        path = self.path(record)
+        text = json.dumps(_storable(record), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove_abandoned(path.parent)
+        if arrays:
+            write_atomic(path.with_suffix(".npz"), lambda file: np.savez_compressed(file, **cast(Any, arrays)))
+        write_atomic(path, lambda file: file.write(text.encode("utf-8")))
+        self._remove_superseded(record, path)
+        return path
+
+    def __iter__(self) -> Iterator[Record]:
+        for path in sorted(self.root.rglob("*.json")):
+            if _RECORD_FILE.fullmatch(path.name) and (record := read_record(path)) is not None:
+                yield record
+
+    def read(self, record_id: str) -> Record | None:
+        """The record with this id, None when there is none (or only a damaged one: a warning names the file)."""
+        if not _RECORD_FILE.fullmatch(f"{record_id}.json"):
+            return None
+        return _first(read_record(path) for path in sorted(self.root.rglob(f"{record_id}.json")))
+
+    def find(self, identity: Identity) -> Record | None:
+        """Like `read`, by what the record is about; looks only into the folders where it can be."""
+        return _first(read_record(path) for path in self._siblings(identity, f"{record_id(identity)}.json"))
+
+    def arrays(self, record: Record) -> Arrays:
+        """The arrays of ``record``: contributions ``<key>.num`` and ``<key>.den`` [n_units], and the task's own.
+
+        Empty for records that are not ok. Raises SaebenchError when contributions are named but missing or damaged.
+        """
+        if record.status is not Status.OK:
+            return {}
+        path = self.path(record).with_suffix(".npz")
+        if not path.exists():  # `root` may be a part of a bigger store
+            path = next(self.root.rglob(path.name), path)
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                return {key: file[key] for key in file.files}
+        except FileNotFoundError as error:
+            if any(m.contributions for m in record.measurements):
+                raise SaebenchError(f"The arrays of record {record.record_id} are missing: no file {path}.") from error
+            return {}
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise SaebenchError(f"The arrays in {path} are damaged ({error}); run that job again.") from error
+
+    def _siblings(self, identity: Identity, pattern: str) -> Iterator[Path]:
+        """Files of the same model, SAE and task at any hook (a failed record may not know its hook)."""
+        folder = self.root / slug(identity.model)
+        yield from sorted(folder.glob(f"*/{slug(identity.sae)}/{slug(identity.task)}/{pattern}"))
+
+    def _remove_superseded(self, record: Record, path: Path) -> None:
+        for other_path in self._siblings(record.identity, "*.json"):
+            if other_path == path or not _RECORD_FILE.fullmatch(other_path.name):
+                continue
+            other = read_record(other_path)
+            if other and other.status is Status.FAILED and _knew_less(other.identity, record.identity):
+                other_path.unlink(missing_ok=True)
+                other_path.with_suffix(".npz").unlink(missing_ok=True)
+
+
+def read_record(path: Path) -> Record | None:
+    """The record in ``path``; None, with a warning that names the file, when it is truncated, edited or foreign."""
+    try:
+        record = Record.model_validate_json(path.read_bytes())
+    except FileNotFoundError:  # replaced or removed since it was listed
+        return None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        _warn_damaged(path, f"{where}: {first['msg']}" if where else first["msg"])
+        return None
+    if record.schema_version != SCHEMA_VERSION:
+        _warn_damaged(path, f"its schema version is {record.schema_version}, this saebench reads {SCHEMA_VERSION}")
+        return None
+    if not record.record_id == record_id(record.identity) == path.stem:
+        _warn_damaged(path, "its id does not fit its content")
+        return None
+    return record
+
+
+def _warn_damaged(path: Path, reason: str) -> None:
+    warnings.warn(f"Ignoring the result file {path}: {reason}.", stacklevel=3)
+
+
+def writable_or_raise(root: Path | str) -> None:
+    """Create ``root`` and try it, before hours of work. Raises UsageError when it cannot be written or is full."""
+    root = Path(root)
+    probe = root / f".tmp-{uuid.uuid4().hex}"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"probe")
+        probe.unlink()
+        free = shutil.disk_usage(root).free
+    except OSError as error:
+        reason = error.strerror or error
+        raise UsageError(f"Cannot write results into {root} ({reason}); choose another folder.") from error
+    if free < _MIN_FREE_BYTES:
+        raise UsageError(
+            f"Only {free / 1e6:.0f} MB are free where results go ({root}); "
+            f"free at least {_MIN_FREE_BYTES / 1e6:.0f} MB or choose another folder."
+        )
+
+
+def needed(existing: Record | None, policy: OverwritePolicy) -> bool:
+    """Whether a job must run, given the record of its identity.
+
+    ``missing``: only without a record, whatever its status. ``failed``: also when the record says failed (not
+    applicable is an answer, not a failure). ``always``: in any case.
+    """
+    if existing is None or policy == "always":
+        return True
+    return policy == "failed" and existing.status is Status.FAILED
+
+
+def _first(records: Iterator[Record | None]) -> Record | None:
+    return next((record for record in records if record is not None), None)
+
+
+def _knew_less(failed: Identity, now: Identity) -> bool:
+    """Whether ``failed`` is the same request, up to contents (fingerprints, data) that it could not establish."""
+    contents = {"model_fingerprint", "sae_fingerprint", "data"}
+    if failed.model_dump(exclude=contents) != now.model_dump(exclude=contents):
+        return False
+    return (
+        failed.model_fingerprint in ("", now.model_fingerprint)
+        and failed.sae_fingerprint in ("", now.sae_fingerprint)
+        and failed.data in ({}, now.data)
+    )
+
+
+def _check(record: Record, arrays: Arrays) -> None:
+    if record.record_id != (expected := record_id(record.identity)):
+        raise SaebenchError(f"Record id {record.record_id!r} does not fit its identity, whose id is {expected!r}.")
+    for key, array in arrays.items():
+        if array.dtype.hasobject:
+            raise SaebenchError(
+                f"Array {key!r} of task {record.identity.task!r} holds Python objects; use plain numbers."
+            )
+    for key in {m.contributions for m in record.measurements if m.contributions}:
+        parts = [arrays.get(f"{key}.{part}") for part in ("num", "den")]
+        if (
+            any(part is None or part.ndim != 1 for part in parts)
+            or len({part.shape for part in parts if part is not None}) > 1
+        ):
+            raise SaebenchError(
+                f"Task {record.identity.task!r} names contributions {key!r} but gives no arrays "
+                f"'{key}.num' and '{key}.den' of one length."
+            )
+
+
+def _storable(record: Record) -> dict[str, Any]:
+    """``record`` as JSON values without NaN or infinities, every measurement without a value with its reason."""
+    scored = record.model_copy(update={"measurements": [_with_reason(m) for m in record.measurements]})
+    return cast(dict[str, Any], _finite(scored.model_dump(mode="json")))
+
+
+def _with_reason(measurement: Measurement) -> Measurement:
+    value = measurement.value
+    if measurement.not_scored or (value is not None and math.isfinite(value)):
+        return measurement
+    reason = "no value" if value is None else f"the value is {value}"
+    return measurement.model_copy(update={"not_scored": reason})
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return value

@@ -1,0 +1,200 @@
+"""The table: one row per number, with the same columns everywhere. See `COLUMNS`."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, Protocol, cast
+
+import pandas as pd
+
+from saebench.errors import UsageError, did_you_mean
+from saebench.results.record import Measurement, Record, Status
+from saebench.results.render import CONTROLS, WideTable, markdown, to_wide
+from saebench.results.store import ResultStore, read_record
+
+__all__ = [
+    "COLUMNS",
+    "MetricFacts",
+    "MetricLookup",
+    "export",
+    "from_records",
+    "load",
+    "select",
+    "to_markdown",
+    "to_wide",
+]
+
+# Name -> pandas dtype. Stable: other people's scripts read these.
+_DTYPES = {
+    "record_id": "str",
+    "model": "str",
+    "hook": "str",
+    "sae": "str",
+    "sae_fingerprint": "str",
+    "architecture": "str",
+    "d_sae": "Int64",
+    "l0": "float64",
+    "task": "str",
+    "task_version": "Int64",
+    "preset": "str",
+    "subset": "str",
+    "metric": "str",
+    "value": "float64",
+    "stderr": "float64",
+    "ci_low": "float64",
+    "ci_high": "float64",
+    "n": "Int64",
+    "unit": "str",
+    "higher_is_better": "boolean",
+    "primary": "boolean",
+    "seed": "Int64",
+    "status": "str",
+    "error": "str",
+    "created": "datetime64[us, UTC]",
+    "saebench_version": "str",
+    "wall_seconds": "float64",
+    "device": "str",
+}
+COLUMNS = tuple(_DTYPES)
+
+Format = Literal["md", "csv", "json", "parquet"]
+
+
+class MetricFacts(Protocol):
+    """What the table takes from a task card about one metric."""
+
+    @property
+    def higher_is_better(self) -> bool | None: ...
+    @property
+    def primary(self) -> bool: ...
+
+
+# (task, task version, metric) -> facts, None when unknown; `TaskRegistry.metric` is one.
+MetricLookup = Callable[[str, int, str], MetricFacts | None]
+
+
+def load(*paths: Path | str, metrics: MetricLookup | None = None) -> pd.DataFrame:
+    """The table of all records in ``paths`` (record files, or folders of any depth).
+
+    Of several copies of one record the newest counts. Damaged files are warned about and left out.
+    Raises UsageError for a path that does not exist.
+    """
+    newest: dict[str, Record] = {}
+    for record in _records(paths):
+        known = newest.get(record.record_id)
+        if known is None or record.provenance.created > known.provenance.created:
+            newest[record.record_id] = record
+    return from_records(newest.values(), metrics=metrics)
+
+
+def from_records(records: Iterable[Record], *, metrics: MetricLookup | None = None) -> pd.DataFrame:
+    """The table with exactly `COLUMNS`: a row per number; one row with metric "" for a record without numbers.
+
+    ``error`` says why a record failed, does not apply, or why a number is not scored (value NaN).
+    ``higher_is_better`` and ``primary`` are missing where ``metrics`` does not know them. The ids of records of
+    controls are in ``frame.attrs["controls"]``.
+    """
+    records = list(records)
+    rows = [row for record in records for row in _rows(record, metrics)]
+    frame = pd.DataFrame(rows, columns=list(COLUMNS)).astype(cast(Any, _DTYPES))
+    frame.attrs[CONTROLS] = sorted(record.record_id for record in records if record.sae.control)
+    return frame
+
+
+def select(frame: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
+    """Rows of ``metrics``, and of records without numbers. Raises UsageError for a metric that no row has."""
+    known = set(frame["metric"]) - {""}
+    for metric in metrics:
+        if metric not in known:
+            raise UsageError(f"No result has the metric {metric!r}.{did_you_mean(metric, known)}")
+    return frame[frame["metric"].isin([*metrics, ""])]
+
+
+def to_markdown(frame: pd.DataFrame) -> str:
+    """``frame`` as a Markdown table; missing values are empty cells."""
+    return markdown(frame.astype(object).where(frame.notna(), ""))
+
+
+def export(frame: pd.DataFrame | WideTable, format: Format) -> bytes:
+    """``frame`` as the bytes of a file; numbers are written in full, so that CSV, JSON and Parquet read back equal."""
+    if isinstance(frame, WideTable):
+        if format == "md":
+            return f"{frame.to_markdown()}\n".encode()
+        frame = frame.cells
+    if format == "md":
+        return f"{to_markdown(frame)}\n".encode()
+    if format == "csv":
+        return frame.to_csv(index=False, date_format="%Y-%m-%dT%H:%M:%S.%f%z", lineterminator="\n").encode()
+    if format == "json":
+        # Not DataFrame.to_json: it cuts floats to 15 digits.
+        cells = frame.astype(object).where(frame.notna(), None)
+        rows = cells.to_dict(orient="records")
+        return f"{json.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False, default=_isoformat)}\n".encode()
+    buffer = io.BytesIO()
+    frame.to_parquet(buffer, index=False)
+    return buffer.getvalue()
+
+
+def _isoformat(value: pd.Timestamp) -> str:
+    return value.isoformat()
+
+
+def _records(paths: Iterable[Path | str]) -> Iterator[Record]:
+    for path in map(Path, paths):
+        if path.is_dir():
+            yield from ResultStore(path)
+        elif not path.exists():
+            raise UsageError(f"No results at {path}: there is no such file or folder.")
+        elif (record := read_record(path)) is not None:
+            yield record
+
+
+def _rows(record: Record, metrics: MetricLookup | None) -> Iterator[dict[str, object]]:
+    who, sae, how = record.identity, record.sae, record.provenance
+    common = {
+        "record_id": record.record_id,
+        "model": who.model,
+        "hook": sae.hook,
+        "sae": sae.name,
+        "sae_fingerprint": who.sae_fingerprint,
+        "architecture": sae.architecture,
+        "d_sae": sae.d_sae,
+        "l0": sae.l0,
+        "task": who.task,
+        "task_version": who.task_version,
+        "preset": record.preset,
+        "seed": who.seed,
+        "status": record.status.value,
+        "error": record.error,
+        "created": how.created,
+        "saebench_version": how.saebench_version,
+        "wall_seconds": how.wall_seconds,
+        "device": how.device,
+        "subset": "",
+        "metric": "",
+        "unit": "",
+    }
+    if not record.measurements:
+        yield common
+    for number in record.measurements:
+        facts = metrics(who.task, who.task_version, number.metric) if metrics else None
+        yield common | {
+            "subset": number.subset,
+            "metric": number.metric,
+            "value": number.value,
+            "stderr": number.stderr,
+            "ci_low": number.ci_low,
+            "ci_high": number.ci_high,
+            "n": number.n,
+            "unit": number.unit,
+            "higher_is_better": facts.higher_is_better if facts else None,
+            "primary": facts.primary if facts else None,
+            "error": _error(record, number),
+        }
+
+
+def _error(record: Record, number: Measurement) -> str:
+    return record.error if record.status is not Status.OK else number.not_scored or ""

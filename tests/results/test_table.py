@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import io
+import json
+import math
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+import pandas as pd
+import pytest
+
+from saebench.errors import UsageError
+from saebench.results import table
+from saebench.results.record import Status
+from saebench.results.store import ResultStore
+
+# As in the published design; scripts depend on names and order.
+COLUMNS = """
+    record_id model hook sae sae_fingerprint architecture d_sae l0 task task_version preset subset metric value stderr
+    ci_low ci_high n unit higher_is_better primary seed status error created saebench_version wall_seconds device
+""".split()  # noqa: SIM905
+
+
+class Facts(NamedTuple):
+    higher_is_better: bool | None
+    primary: bool
+
+
+def facts(task: str, version: int, metric: str) -> Facts | None:
+    known = {"fvu": Facts(False, True), "ce_recovered_mean": Facts(True, True), "l0": Facts(None, False)}
+    return known.get(metric) if (task, version) == ("core", 1) else None
+
+
+@pytest.fixture
+def records(record, identity, number):
+    return [
+        record(
+            measurements=[
+                number("fvu", 1 / 3, 0.3, 0.35, stderr=0.01),
+                number("l0", 32.0),
+                number("ce_recovered_mean", None, not_scored="ablation does not hurt"),
+                number("mystery", 1e-17, subset="news", n=None, unit=""),
+            ]
+        ),
+        record(identity(sae="zoo:broken"), status=Status.FAILED, error="weights hold NaN", l0=None, hook=""),
+        record(identity(sae="baseline:neurons"), status=Status.NOT_APPLICABLE, error="no decoder", control=True),
+    ]
+
+
+@pytest.fixture
+def frame(records):
+    return table.from_records(records, metrics=facts)
+
+
+def test_columns_are_exactly_the_published_ones(frame):
+    assert list(frame.columns) == list(table.COLUMNS) == COLUMNS
+    assert list(table.from_records([]).columns) == COLUMNS
+
+
+def test_a_row_per_number(frame):
+    assert list(frame["metric"]) == ["fvu", "l0", "ce_recovered_mean", "mystery", "", ""]
+    row = frame.iloc[0]
+    assert row["value"] == 1 / 3
+    assert (row["ci_low"], row["ci_high"], row["stderr"], row["n"], row["unit"]) == (0.3, 0.35, 0.01, 128, "sequence")
+    assert (row["sae"], row["hook"], row["seed"], row["preset"]) == (
+        "zoo:topk-k32-s0",
+        "blocks.9.hook_resid_post",
+        0,
+        "quick",
+    )
+    assert row["created"] == pd.Timestamp("2026-01-02T03:04:05Z")
+    assert frame.iloc[3]["subset"] == "news"
+    assert pd.isna(frame.iloc[3]["n"])
+
+
+def test_direction_and_primary_come_from_the_lookup(frame, records):
+    assert frame["higher_is_better"].tolist() == [False, pd.NA, True, pd.NA, pd.NA, pd.NA]
+    assert frame["primary"].tolist() == [True, False, True, pd.NA, pd.NA, pd.NA]
+    assert table.from_records(records)["primary"].isna().all()
+
+
+def test_another_task_version_is_not_described(record, identity, number):
+    other = record(identity(task_version=2), measurements=[number("fvu", 0.1)])
+    assert table.from_records([other], metrics=facts)["higher_is_better"].isna().all()
+
+
+def test_not_scored_and_failed_rows_say_why(frame):
+    assert math.isnan(frame.iloc[2]["value"])
+    assert list(frame["error"]) == ["", "", "ablation does not hurt", "", "weights hold NaN", "no decoder"]
+    assert list(frame["status"]) == ["ok"] * 4 + ["failed", "not_applicable"]
+    assert frame["value"][4:].isna().all()
+
+
+def test_controls_are_remembered(frame, records):
+    assert frame.attrs["controls"] == [records[2].record_id]
+
+
+def test_load_reads_folders_and_files_once(tmp_path, records, frame):
+    store = ResultStore(tmp_path)
+    paths = [store.write(record) for record in records]
+    loaded = table.load(tmp_path, paths[0], tmp_path, metrics=facts)
+    pd.testing.assert_frame_equal(
+        loaded.sort_values(["record_id", "metric"], ignore_index=True),
+        frame.sort_values(["record_id", "metric"], ignore_index=True),
+    )
+    assert set(table.load(paths[0])["record_id"]) == {records[0].record_id}
+
+
+def test_of_two_copies_the_newest_counts(tmp_path, record, number):
+    now = datetime(2026, 5, 1, tzinfo=UTC)
+    for place, day, value in [("a", 1, 0.1), ("b", 3, 0.3), ("c", 2, 0.2)]:
+        made = record(measurements=[number("fvu", value)], created=now + timedelta(days=day))
+        ResultStore(tmp_path / place).write(made)
+    assert table.load(tmp_path)["value"].tolist() == [0.3]
+
+
+def test_a_missing_path_is_said(tmp_path):
+    with pytest.raises(UsageError, match="nowhere"):
+        table.load(tmp_path / "nowhere")
+
+
+def test_an_empty_folder_is_an_empty_table(tmp_path):
+    assert table.load(tmp_path).empty
+
+
+def test_select(frame):
+    assert list(table.select(frame, ["fvu"])["metric"]) == ["fvu", "", ""]
+    assert table.select(frame, ["fvu"]).attrs == frame.attrs
+    with pytest.raises(UsageError, match=r"'fvuu'\. Did you mean 'fvu'\?"):
+        table.select(frame, ["fvuu"])
+
+
+# Export
+
+
+def test_csv_reads_back_equal(frame):
+    again = pd.read_csv(
+        io.BytesIO(table.export(frame, "csv")), keep_default_na=False, na_values={"value": [""], "l0": [""]}
+    )
+    assert list(again.columns) == COLUMNS
+    pd.testing.assert_series_equal(again["value"], frame["value"])
+    assert list(again["error"]) == list(frame["error"])
+    assert list(pd.to_datetime(again["created"])) == list(frame["created"])
+
+
+def test_json_holds_full_numbers_and_null(frame):
+    rows = json.loads(table.export(frame, "json"))
+    assert [list(row) for row in rows] == [COLUMNS] * len(frame)
+    assert rows[0]["value"] == 1 / 3
+    assert rows[3]["value"] == 1e-17
+    assert rows[2]["value"] is None
+    assert rows[0]["higher_is_better"] is False
+    assert rows[0]["created"] == "2026-01-02T03:04:05+00:00"
+
+
+def test_parquet_reads_back_equal(frame):
+    again = pd.read_parquet(io.BytesIO(table.export(frame, "parquet")))
+    pd.testing.assert_frame_equal(again, frame, check_dtype=False)
+
+
+@pytest.mark.parametrize("format", ["md", "csv", "json", "parquet"])
+def test_an_empty_table_can_be_exported(format):
+    assert table.export(table.from_records([]), format)
+
+
+def test_markdown(frame):
+    lines = table.to_markdown(frame).splitlines()
+    assert [cell.strip() for cell in lines[0].strip("|").split("|")] == COLUMNS
+    assert len(lines) == 2 + len(frame)
+    cells = dict(zip(COLUMNS, [cell.strip() for cell in lines[4].strip("|").split("|")], strict=True))
+    assert (cells["metric"], cells["value"], cells["error"]) == ("ce_recovered_mean", "", "ablation does not hurt")
+
+
+def test_export_of_a_wide_table(frame):
+    (wide,) = table.to_wide(frame)
+    assert table.export(wide, "md").decode().startswith("core v1")
+    assert table.export(wide, "csv").decode().splitlines()[0] == "SAE,L0,fvu ↓,ce_recovered_mean ↑"
