@@ -1,0 +1,83 @@
+"""Reconstruction error, per sequence, as sums that become ratios (definitions: FVU, MSE, cosine, L2 ratio, bias)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Centre:
+    """Mean and variance per dimension over *all* evaluated tokens, in float64."""
+
+    mean: Float[Tensor, " d"]
+    variance: Float[Tensor, " d"]
+
+    @classmethod
+    def of(cls, x: Float[Tensor, "tokens d"]) -> Centre:
+        """Two passes, so that a large mean (Gemma's residual stream) costs no precision."""
+        mean = x.mean(0, dtype=torch.float64)
+        total = torch.zeros_like(mean)
+        for chunk in x.split(8192):
+            total += (chunk.double() - mean).square().sum(0)
+        return cls(mean, total / len(x))
+
+
+class ReconstructionSums:
+    """Adds up, for each sequence, what the reconstruction metrics are made of.
+
+    Every entry of :meth:`ratios` is (numerator, denominator), arrays over sequences; the metric is the ratio of
+    their sums. A ratio is never averaged over batches.
+    """
+
+    _columns = ("sse", "sst", "sse_std", "sst_std", "cosine", "l2_ratio", "norm_hat", "dot", "tokens", "nonzero")
+
+    def __init__(self, n_sequences: int, centre: Centre) -> None:
+        self._centre = centre
+        # A constant dimension has no unit: it is left out. Rounding of its mean must not pass for a variance.
+        varies = centre.variance > (1e-12 * centre.mean).square()
+        self._scale = torch.where(varies, centre.variance, torch.inf).rsqrt()
+        self._sums = torch.zeros(len(self._columns), n_sequences, dtype=torch.float64)
+
+    def add(
+        self, x: Float[Tensor, "tokens d"], xhat: Float[Tensor, "tokens d"], sequence: Int[Tensor, " tokens"]
+    ) -> None:
+        """Add tokens; ``sequence[t]`` is the index of token t's sequence."""
+        x, xhat = x.double(), xhat.double()
+        mean, scale = self._centre.mean.to(x.device), self._scale.to(x.device)
+        error, spread = x - xhat, x - mean
+        norm, norm_hat = x.norm(dim=-1), xhat.norm(dim=-1)
+        dot = (x * xhat).sum(-1)
+        rows = torch.stack(
+            [
+                error.square().sum(-1),
+                spread.square().sum(-1),
+                (error * scale).square().sum(-1),
+                (spread * scale).square().sum(-1),
+                # A zero vector has no direction: cosine 0, as for an orthogonal one.
+                dot / (norm * norm_hat).clamp_min(torch.finfo(x.dtype).tiny),
+                torch.where(norm > 0, norm_hat / norm, 0.0),  # no ratio to a zero vector: left out
+                norm_hat.square(),
+                dot,
+                torch.ones_like(dot),
+                (norm > 0).double(),
+            ]
+        )
+        self._sums.index_add_(1, sequence.cpu(), rows.cpu())
+
+    def ratios(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Metric id -> (numerator, denominator) per sequence."""
+        sums = dict(zip(self._columns, self._sums, strict=True))
+        return {
+            "fvu": (sums["sse"], sums["sst"]),
+            "fvu_standardised": (sums["sse_std"], sums["sst_std"]),
+            "explained_variance": (sums["sst"] - sums["sse"], sums["sst"]),
+            "mse": (sums["sse"], sums["tokens"]),
+            "cosine": (sums["cosine"], sums["tokens"]),
+            "l2_ratio": (sums["l2_ratio"], sums["nonzero"]),
+            # E|xhat|^2 / E[x . xhat] (arXiv 2404.16014, eq. 10): below 1 means shrinkage.
+            "reconstruction_bias": (sums["norm_hat"], sums["dot"]),
+        }
