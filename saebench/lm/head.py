@@ -1,0 +1,92 @@
+"""The unembedding: from final hidden states to logits, and what is linear about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from saebench.errors import ModelError
+
+
+@dataclass(frozen=True)
+class Head:
+    """``logits = softcap(scale * (h W^T + b))`` with ``weight[vocab, d_model]``.
+
+    ``softcap`` is Gemma-2's ``c * tanh(logits / c)``; ``scale`` that of Cohere or Granite.
+    """
+
+    weight: Float[Tensor, "vocab d_model"]
+    bias: Float[Tensor, " vocab"] | None = None
+    scale: float = 1.0
+    softcap: float | None = None
+
+    @property
+    def linear(self) -> bool:
+        """Whether logits are affine in the hidden state, which makes the KL divergence cheap (see losses)."""
+        return self.softcap is None
+
+    @property
+    def vocab_size(self) -> int:
+        return self.weight.shape[0]
+
+    def logits(
+        self, hidden: Float[Tensor, "tokens d_model"], rows: slice = slice(None)
+    ) -> Float[Tensor, "tokens rows"]:
+        """Logits of the vocabulary entries ``rows``, in float32 (float64 for a float64 model)."""
+        out = (hidden @ self.weight[rows].T).to(accumulation_dtype(hidden.dtype))
+        if self.bias is not None:
+            out += self.bias[rows].to(out.dtype)
+        if self.scale != 1.0:
+            out *= self.scale
+        if self.softcap is not None:
+            out = torch.tanh_(out.div_(self.softcap)).mul_(self.softcap)
+        return out
+
+
+def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
+    """float32 reductions whatever the model's dtype; float64 stays float64."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def head_of(model: Any, hidden: Tensor, logits: Tensor) -> Head:
+    """Find the head of a Hugging Face causal LM, verified on one forward pass.
+
+    ``hidden[tokens, d_model]`` and ``logits[tokens, vocab]`` come from the model itself; a head that does not
+    reproduce them is refused, never assumed. Raises ModelError.
+    """
+    if not logits.isfinite().all():
+        raise ModelError(
+            f"{type(model).__name__} gives logits that are NaN or infinite: its weights are damaged, "
+            f"or {str(hidden.dtype).removeprefix('torch.')} is too narrow for it."
+        )
+    module = model.get_output_embeddings()
+    if module is None or not hasattr(module, "weight"):
+        raise ModelError(f"{type(model).__name__} has no output embedding; saebench needs a causal language model.")
+    config = model.config
+    weight, bias = module.weight.detach(), _bias(module)
+    candidates = [Head(weight, bias)]
+    # What the configuration names is tried first: on small logits a soft cap is hard to tell from none.
+    if divisor := getattr(config, "logits_scaling", None):
+        candidates.insert(0, Head(weight, bias, scale=1.0 / divisor))
+    if scale := getattr(config, "logit_scale", None):
+        candidates.insert(0, Head(weight, bias, scale=float(scale)))
+    if softcap := getattr(config, "final_logit_softcapping", None):
+        candidates.insert(0, Head(weight, bias, softcap=float(softcap)))
+    tolerance = 1e-4 if hidden.dtype in (torch.float32, torch.float64) else 3e-2
+    for head in candidates:
+        ours = head.logits(hidden)
+        if (ours - logits.to(ours.dtype)).norm() <= tolerance * logits.to(ours.dtype).norm():
+            return head
+    raise ModelError(
+        f"The logits of {type(model).__name__} do not follow from its final hidden state and unembedding "
+        "(plain, soft-capped or scaled); saebench cannot score this architecture."
+    )
+
+
+def _bias(module: Any) -> Tensor | None:
+    bias = getattr(module, "bias", None)
+    return bias.detach() if isinstance(bias, Tensor) else None

@@ -1,0 +1,123 @@
+"""Cross-entropy and KL divergence from final hidden states, without ever holding ``[tokens, vocabulary]`` logits.
+
+With a linear head (``logits = h W^T + b``) the KL divergence from the clean to the spliced distribution is
+
+    KL = sum_v p(v) [l(v) - l'(v)] - LSE(l) + LSE(l')  =  (h - h') . m  - LSE(l) + LSE(l'),   m = sum_v p(v) W_v
+
+so the clean pass keeps per token its LSE and ``m`` (one row of d_model), and every spliced pass costs a single
+product with the vocabulary. The difference h - h' is taken before the product, so rounding of the logits in
+bfloat16 does not bias the KL. Soft-capped heads take the direct sum instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from saebench.lm.head import Head, accumulation_dtype
+
+# One tile of logits stays in a CPU's last-level cache (4 bytes * 1024 * 4096 = 16 MB).
+_TOKENS = 1024
+_VOCAB = 4096
+_VOCAB_CUDA = 32768
+
+
+@dataclass
+class CleanLosses:
+    """What is kept of the clean pass, per prediction."""
+
+    hidden: Float[Tensor, "predictions d_model"]
+    ce: Float[Tensor, " predictions"]  # nats
+    lse: Float[Tensor, " predictions"]
+    mean_unembedding: Float[Tensor, "predictions d_model"] | None  # m above; None for a soft-capped head
+
+    def __getitem__(self, rows: slice) -> CleanLosses:
+        mean = None if self.mean_unembedding is None else self.mean_unembedding[rows]
+        return CleanLosses(self.hidden[rows], self.ce[rows], self.lse[rows], mean)
+
+
+def clean_losses(
+    head: Head, hidden: Float[Tensor, "predictions d_model"], targets: Int[Tensor, " predictions"]
+) -> CleanLosses:
+    """Cross-entropy of the unmodified model, and what later KL divergences need of it."""
+    dtype = accumulation_dtype(hidden.dtype)
+    lse = hidden.new_empty(len(hidden), dtype=dtype)
+    mean = hidden.new_empty(hidden.shape, dtype=dtype) if head.linear else None
+    for rows in _token_chunks(len(hidden)):
+        lse[rows], chunk_mean = _log_sum_exp(head, hidden[rows], with_mean=head.linear)
+        if mean is not None and chunk_mean is not None:
+            mean[rows] = chunk_mean
+    return CleanLosses(hidden, lse - target_logits(head, hidden, targets), lse, mean)
+
+
+def spliced_losses(
+    head: Head,
+    hidden: Float[Tensor, "predictions d_model"],
+    targets: Int[Tensor, " predictions"],
+    clean: CleanLosses,
+) -> tuple[Float[Tensor, " predictions"], Float[Tensor, " predictions"]]:
+    """Cross-entropy and KL(clean || spliced) per prediction, in nats, of a modified pass."""
+    dtype = accumulation_dtype(hidden.dtype)
+    lse = hidden.new_empty(len(hidden), dtype=dtype)
+    kl = hidden.new_empty(len(hidden), dtype=dtype)
+    for rows in _token_chunks(len(hidden)):
+        lse[rows], _ = _log_sum_exp(head, hidden[rows], with_mean=False)
+        reference = clean[rows]
+        if reference.mean_unembedding is None:
+            kl[rows] = _direct_kl(head, hidden[rows], lse[rows], reference)
+        else:
+            moved = (reference.hidden.to(dtype) - hidden[rows].to(dtype)) * head.scale
+            kl[rows] = (moved * reference.mean_unembedding).sum(-1) - reference.lse + lse[rows]
+    return lse - target_logits(head, hidden, targets), kl
+
+
+def target_logits(
+    head: Head, hidden: Float[Tensor, "predictions d_model"], targets: Int[Tensor, " predictions"]
+) -> Tensor:
+    """Logit of each prediction's target, as a row-wise product."""
+    dtype = accumulation_dtype(hidden.dtype)
+    out = (hidden.to(dtype) * head.weight[targets].to(dtype)).sum(-1)
+    if head.bias is not None:
+        out = out + head.bias[targets].to(dtype)
+    out = out * head.scale
+    return out if head.softcap is None else head.softcap * torch.tanh(out / head.softcap)
+
+
+def _log_sum_exp(head: Head, hidden: Tensor, *, with_mean: bool) -> tuple[Tensor, Tensor | None]:
+    """Streaming log-sum-exp over vocabulary tiles (and the softmax-weighted mean of the unembedding rows)."""
+    dtype = accumulation_dtype(hidden.dtype)
+    top = hidden.new_full((len(hidden),), -torch.inf, dtype=dtype)
+    total = hidden.new_zeros(len(hidden), dtype=dtype)
+    mean = hidden.new_zeros(hidden.shape, dtype=dtype) if with_mean else None
+    step = _VOCAB_CUDA if hidden.is_cuda else _VOCAB
+    for start in range(0, head.vocab_size, step):
+        tile = slice(start, start + step)
+        logits = head.logits(hidden, tile)
+        new_top = torch.maximum(top, logits.amax(-1))
+        rescale = torch.exp(top - new_top)
+        weights = logits.sub_(new_top[:, None]).exp_()
+        total.mul_(rescale).add_(weights.sum(-1))
+        if mean is not None:
+            mean.mul_(rescale[:, None]).add_(weights.to(head.weight.dtype) @ head.weight[tile])
+        top = new_top
+    return top + total.log(), None if mean is None else mean / total[:, None]
+
+
+def _direct_kl(head: Head, hidden: Tensor, lse: Tensor, clean: CleanLosses) -> Tensor:
+    """KL by summing over the vocabulary, tile by tile: needs the clean logits once more."""
+    out = torch.zeros_like(lse)
+    step = _VOCAB_CUDA if hidden.is_cuda else _VOCAB
+    for start in range(0, head.vocab_size, step):
+        tile = slice(start, start + step)
+        log_p = head.logits(clean.hidden, tile) - clean.lse[:, None]
+        log_q = head.logits(hidden, tile) - lse[:, None]
+        out += (log_p.exp() * (log_p - log_q)).sum(-1)
+    return out
+
+
+def _token_chunks(n: int) -> Iterator[slice]:
+    return (slice(start, min(start + _TOKENS, n)) for start in range(0, n, _TOKENS))

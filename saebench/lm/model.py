@@ -1,0 +1,293 @@
+"""A language model and its hook points: prefix pass to a hook, suffix pass from it, scoring of the result.
+
+The Hugging Face model does the work; TransformerLens' bridge, wrapped around it in place, names its hook points.
+A prefix pass stops as soon as the last wanted site has been read. A suffix pass skips the blocks before the
+site: they are replaced, for the duration of the pass, by stand-ins that hand over the cached residual stream, so
+position embeddings, masks and layer types are those of the full pass. Whether that reproduces the full pass is
+verified when the model is wrapped; where it does not, the full pass is run instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from saebench.errors import HookMismatchError, ModelError, did_you_mean
+from saebench.lm.head import Head, head_of
+from saebench.lm.site import Site, parse_site
+
+
+class _StopPass(Exception):
+    """Ends a prefix pass once everything wanted has been read."""
+
+
+class _HandOver(nn.Module):
+    """Stands in for a block that is skipped; the first one injects the cached residual stream."""
+
+    def __init__(self, block: nn.Module, residual: Tensor | None, as_tuple: bool) -> None:
+        super().__init__()
+        object.__setattr__(self, "_block", block)  # not a submodule: it must keep its own parent
+        self.residual = residual
+        self.as_tuple = as_tuple
+
+    def __getattr__(self, name: str) -> Any:
+        # Models read attributes of their blocks (attention_type, is_sliding) between calls.
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(self.__dict__["_block"], name)
+
+    def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
+        out = hidden_states if self.residual is None else self.residual
+        return (out,) if self.as_tuple else out
+
+
+class LanguageModel:
+    """A causal language model, ready for splicing.
+
+    Built by :func:`saebench.lm.load.load_lm`. All tensors that go in and come out are on ``device``;
+    activations have the model's ``dtype``.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, *, name: str, fingerprint: str) -> None:
+        """Wrap a loaded Hugging Face causal LM (in eval mode). Raises ModelError if it cannot be wrapped."""
+        self.name = name
+        self.fingerprint = fingerprint
+        self.tokenizer = tokenizer
+        self.config = model.config
+        self.model = model
+        self.device: torch.device = next(model.parameters()).device
+        self.dtype: torch.dtype = next(model.parameters()).dtype
+        probe = self._probe_tokens()
+        hidden, logits = self._probe(probe)
+        self.d_model: int = hidden.shape[-1]
+        self.head: Head = head_of(model, hidden.flatten(0, 1), logits.flatten(0, 1))
+        self.bridge = _bridge(model, tokenizer, name)
+        model.requires_grad_(False)  # the bridge turns it on again
+        self._blocks = _block_list(model)
+        self.n_layers = len(self._blocks)
+        self._widths: dict[str, int] = {}
+        self._blocks_return_tuple = self._verify_wrapping(probe, hidden)
+        self.suffix_supported = self._verify_suffix(probe)
+        self._resid_mid_exists = self._verify_resid_mid(probe)
+
+    # ------------------------------------------------------------------ sites
+
+    def site(self, name: str) -> Site:
+        """The site called ``name``. Raises HookMismatchError if this model has no such hook."""
+        site = parse_site(name)
+        if site.layer >= self.n_layers:
+            raise HookMismatchError(f"{name!r}: {self.name} has {self.n_layers} blocks, 0 to {self.n_layers - 1}.")
+        if self.bridge.get_hook_point(name) is None:
+            known = [hook for hook in self.bridge.hook_dict if hook.startswith(f"blocks.{site.layer}.")]
+            raise HookMismatchError(f"{self.name} has no hook {name!r}.{did_you_mean(name, known)}")
+        if site.kind == "hook_resid_mid" and not self._resid_mid_exists:
+            raise HookMismatchError(
+                f"{name!r}: the residual stream between attention and MLP cannot be replaced in {self.name}; "
+                "use hook_resid_pre or hook_resid_post."
+            )
+        return site
+
+    def d_at(self, name: str) -> int:
+        """Width of the activation at a hook. Raises HookMismatchError if the hook does not exist."""
+        if name not in self._widths:
+            self.site(name)
+            self._widths[name] = self.prefix(self._probe_tokens(), [name])[name].shape[-1]
+        return self._widths[name]
+
+    # ------------------------------------------------------------------ passes
+
+    @torch.no_grad()
+    def prefix(
+        self, tokens: Int[Tensor, "batch position"], sites: Sequence[str]
+    ) -> dict[str, Float[Tensor, "batch position d"]]:
+        """Activations at ``sites``; the pass ends at the last of them.
+
+        Raises HookMismatchError for a hook that the model never reaches, or that is not per position.
+        """
+        found: dict[str, Tensor] = {}
+
+        def read(name: str) -> Callable[[Tensor], None]:
+            def hook(value: Tensor) -> None:
+                found[name] = value
+                if len(found) == len(set(sites)):
+                    raise _StopPass
+
+            return hook
+
+        with self._hooks({name: read(name) for name in sites}), suppress(_StopPass):
+            self._base(tokens)
+        for name in sites:
+            shape = tuple(found[name].shape) if name in found else None
+            if shape is None or len(shape) != 3 or shape[:2] != tokens.shape:
+                problem = "its forward pass never reaches it" if shape is None else f"its activation has shape {shape}"
+                raise HookMismatchError(f"{self.name} cannot be spliced at {name!r}: {problem}.")
+        return found
+
+    @torch.no_grad()
+    def suffix(
+        self,
+        tokens: Int[Tensor, "batch position"],
+        site: str,
+        activation: Float[Tensor, "batch position d"],
+        restart: Float[Tensor, "batch position d_model"] | None = None,
+    ) -> Float[Tensor, "batch position d_model"]:
+        """Final hidden states (after the last norm) with ``activation`` in place at ``site``.
+
+        ``restart`` is the residual stream entering the block of a site inside a block (see :func:`restart_site`);
+        a boundary site needs none.
+        """
+        where = self.site(site)
+        activation = activation.to(self.dtype)
+        replace = _replacing(where, activation)
+        if not self.suffix_supported or where.restart == 0 or (not where.boundary and restart is None):
+            with self._hooks({site: replace}):
+                return self._base(tokens)
+        if where.boundary:
+            with self._skipping(where.restart, activation):
+                return self._base(tokens)
+        with self._skipping(where.restart, restart.to(self.dtype)), self._hooks({site: replace}):  # type: ignore[union-attr]
+            return self._base(tokens)
+
+    def restart_site(self, site: str) -> str:
+        """The site whose activation a suffix pass from ``site`` restarts with."""
+        where = self.site(site)
+        return site if where.boundary else f"blocks.{where.layer}.hook_resid_pre"
+
+    @torch.no_grad()
+    def full(self, tokens: Int[Tensor, "batch position"]) -> Float[Tensor, "batch position d_model"]:
+        """Final hidden states of the unmodified model."""
+        return self._base(tokens)
+
+    # ------------------------------------------------------------------ inside
+
+    def _base(self, tokens: Tensor) -> Tensor:
+        return self.model.base_model(input_ids=tokens, use_cache=False).last_hidden_state
+
+    @contextmanager
+    def _hooks(self, functions: dict[str, Callable[[Tensor], Tensor | None]]) -> Iterator[None]:
+        handles = []
+        try:
+            for name, function in functions.items():
+                self.site(name)
+                point = self.bridge.get_hook_point(name)
+                handles.append(point.register_forward_hook(lambda _m, _i, out, f=function: f(out)))
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    @contextmanager
+    def _skipping(self, upto: int, residual: Tensor) -> Iterator[None]:
+        originals = list(self._blocks[:upto])
+        try:
+            for index, block in enumerate(originals):
+                stand_in = _HandOver(block, residual if index == 0 else None, self._blocks_return_tuple)
+                self._blocks[index] = stand_in
+            yield
+        finally:
+            for index, block in enumerate(originals):
+                self._blocks[index] = block
+
+    def _probe_tokens(self) -> Tensor:
+        """A few arbitrary tokens, enough to see whether two ways of computing agree."""
+        vocab = int(getattr(self.config, "vocab_size", 0)) or self.model.get_input_embeddings().num_embeddings
+        generator = torch.Generator().manual_seed(0)
+        return torch.randint(0, vocab, (2, 12), generator=generator).to(self.device)
+
+    @torch.no_grad()
+    def _probe(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        return self._base(tokens), self.model(input_ids=tokens, use_cache=False).logits
+
+    @torch.no_grad()
+    def _verify_wrapping(self, tokens: Tensor, unwrapped: Tensor) -> bool:
+        """Whether blocks return tuples. Raises ModelError if wrapping has changed what the model computes."""
+        returned: list[Any] = []
+        handle = self._blocks[0].register_forward_hook(lambda _module, _inputs, out: returned.append(out))
+        try:
+            hidden = self._base(tokens)
+        finally:
+            handle.remove()
+        # The bridge sets eager attention, so bfloat16 rounds differently; a wrong layer is off by far more.
+        tolerance = 1e-4 if self.dtype in (torch.float32, torch.float64) else 1e-1
+        if not (hidden - unwrapped).float().norm() <= tolerance * unwrapped.float().norm():
+            raise ModelError(
+                f"Under TransformerLens' hooks {type(self.model).__name__} ({self.name}) gives other numbers than "
+                "transformers does; saebench cannot score this architecture."
+            )
+        return isinstance(returned[0], tuple)
+
+    def _verify_suffix(self, tokens: Tensor) -> bool:
+        """Whether prefix + suffix reproduces the full pass, tried at the middle block."""
+        self.suffix_supported = True
+        site = f"blocks.{(self.n_layers - 1) // 2}.hook_resid_post"
+        try:
+            resid = self.prefix(tokens, [site])[site]
+            ours = self.suffix(tokens, site, resid)
+        except HookMismatchError:
+            raise
+        except (TypeError, RuntimeError, AttributeError, IndexError):
+            return False  # a layout that cannot be cut: the full pass serves
+        reference = self._base(tokens)
+        tolerance = 1e-5 if self.dtype in (torch.float32, torch.float64) else 1e-2
+        return bool((ours - reference).float().norm() <= tolerance * reference.float().norm())
+
+    @torch.no_grad()
+    def _verify_resid_mid(self, tokens: Tensor) -> bool:
+        """Whether what is put at resid_mid is what the block adds its MLP output to (not so in parallel blocks)."""
+        self._resid_mid_exists = True
+        mid, mlp, post = (f"blocks.0.hook_{kind}" for kind in ("resid_mid", "mlp_out", "resid_post"))
+        found: list[Tensor] = []
+        wanted = torch.randn(*tokens.shape, self.d_model, generator=torch.Generator().manual_seed(0))
+        wanted = wanted.to(self.device, self.dtype)
+        try:
+            hooks = {mid: _replacing(parse_site(mid), wanted), mlp: torch.zeros_like, post: found.append}
+            with self._hooks(hooks):
+                self._base(tokens)
+        except (HookMismatchError, RuntimeError):
+            return False
+        return len(found) == 1 and torch.equal(found[0], wanted)
+
+
+def _replacing(site: Site, activation: Tensor) -> Callable[[Tensor], Tensor]:
+    """The hook function that puts ``activation`` in place at ``site``."""
+    if site.kind == "hook_resid_mid":
+        # The hook lies on the way into the MLP's norm; the block adds the same tensor back after the MLP, so only
+        # overwriting it in place reaches both.
+        return lambda value: value.copy_(activation)
+    return lambda _: activation
+
+
+def _bridge(model: Any, tokenizer: Any, name: str) -> Any:
+    from transformer_lens.model_bridge import TransformerBridge
+
+    if not getattr(model.config, "architectures", None):
+        model.config.architectures = [type(model).__name__]
+    try:
+        return TransformerBridge.boot_transformers(
+            name, hf_model=model, tokenizer=tokenizer, dtype=next(model.parameters()).dtype
+        )
+    except (ValueError, KeyError, NotImplementedError, AttributeError) as error:
+        reason = str(error).splitlines()[0][:200]
+        raise ModelError(
+            f"TransformerLens cannot name the hook points of {type(model).__name__} ({name}): {reason}"
+        ) from error
+
+
+def _block_list(model: Any) -> nn.ModuleList:
+    """The list of transformer blocks: the longest ModuleList directly inside the base model or its decoder."""
+    lists = [
+        module
+        for path, module in model.base_model.named_modules()
+        if isinstance(module, nn.ModuleList) and path.count(".") <= 1
+    ]
+    layers = getattr(model.config, "num_hidden_layers", None)
+    for module in lists:
+        if len(module) == layers:
+            return module
+    raise ModelError(f"The blocks of {type(model).__name__} were not found; saebench cannot splice this architecture.")
