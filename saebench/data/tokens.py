@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from saebench.errors import DataError, UsageError
+from saebench.stats.rng import generator
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Int
@@ -68,7 +69,7 @@ def tokenize(
     first, last = _boundary_tokens(tokenizer)
     body = context_length - 1
     wanted = None if limit is None else limit * body
-    order = _generator(seed).permutation(len(documents.texts))
+    order = generator(seed, "documents").permutation(len(documents.texts))
     pieces: list[np.ndarray] = []
     total = n_documents = 0
     for ids in _encode(tokenizer, [documents.texts[i] for i in order]):
@@ -102,11 +103,6 @@ def _boundary_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[int, int]:
     if bos is None and eos is None:
         raise DataError("The tokenizer has neither a BOS nor an EOS token, so documents cannot be joined.")
     return (eos if bos is None else bos), (bos if eos is None else eos)
-
-
-def _generator(seed: int) -> np.random.Generator:
-    digest = hashlib.sha256(f"{seed}:documents".encode()).digest()
-    return np.random.default_rng(int.from_bytes(digest[:16], "little"))
 
 
 def _encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> Iterator[list[int]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 from saebench.errors import HookMismatchError, NotApplicableError, SAELoadError
 from saebench.sae.protocol import SAE, Capability, HookSite, SparseCodes, fingerprint_of
+from saebench.stats import rng
 
 
 @dataclass(frozen=True)
@@ -118,8 +118,7 @@ def sparse_from_dense(z: Tensor) -> SparseCodes:
 
 def generator(seed: int, purpose: str) -> torch.Generator:
     """A CPU generator of its own for each (seed, purpose), so that no draw depends on what ran before."""
-    digest = hashlib.sha256(f"{seed}:{purpose}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+    return torch.Generator().manual_seed(int(rng.generator(seed, purpose).integers(2**63)))
 
 
 def check_fits(sae: SAE, d_at: Callable[[str], int]) -> None:

@@ -180,7 +180,9 @@ def _validate_zoo(ref: SAERef) -> None:
 def _load_zoo(ref: SAERef, context: LoadContext) -> SAE:
     from saebench.sae.sae_lens_adapter import SAELensAdapter
 
-    return SAELensAdapter.from_disk(zoo.zoo_folder(ref.body), name=str(ref))
+    adapter = SAELensAdapter.from_disk(zoo.zoo_folder(ref.body), name=str(ref))
+    adapter.control = bool(zoo.zoo_card(ref.body).get("control", False))
+    return adapter
 
 
 # --- sae_lens

@@ -1,0 +1,38 @@
+"""Documents apart for calibration (fitting controls) and for evaluation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from saebench.data.text import Documents
+from saebench.errors import DataError
+
+CALIBRATION_SHARE = 0.2
+
+
+@dataclass(frozen=True)
+class Split:
+    """Two disjoint sets of documents of one text, and the hash of the whole."""
+
+    calibration: Documents
+    evaluation: Documents
+    content_hash: str
+
+
+def split_documents(documents: Documents, rng: np.random.Generator, share: float = CALIBRATION_SHARE) -> Split:
+    """Set ``share`` of the documents apart, at random; each side gets one at least.
+
+    Raises DataError for fewer than two documents.
+    """
+    n = len(documents.texts)
+    if n < 2:
+        raise DataError(
+            f"Text {documents.ref!r} has {'one' if n else 'no'} document; at least two are needed, one to calibrate "
+            "controls and one to evaluate. Split it into more documents (one JSON line each)."
+        )
+    apart = np.zeros(n, dtype=bool)
+    apart[rng.permutation(n)[: min(max(1, round(share * n)), n - 1)]] = True
+    pick = lambda flags: [text for text, flag in zip(documents.texts, flags, strict=True) if flag]  # noqa: E731
+    return Split(replace(documents, texts=pick(apart)), replace(documents, texts=pick(~apart)), documents.content_hash)
