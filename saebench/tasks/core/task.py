@@ -1,0 +1,172 @@
+"""Core evaluation of one SAE (definitions.md 0.3): one encode, one decode, one suffix pass per sequence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from saebench.errors import SaebenchError
+from saebench.results.record import Measurement
+from saebench.sae.protocol import SAE, Capability
+from saebench.stats.intervals import Estimate, bootstrap_ratio, mean_estimate
+from saebench.stats.reconstruction import ReconstructionSums
+from saebench.stats.sparsity import FiringCounts
+from saebench.tasks.base import TaskOutput
+from saebench.tasks.clean import CleanPass, Losses
+from saebench.tasks.context import TaskContext
+from saebench.tasks.core.weights import weight_cosines
+
+# Shares of what an ablation costs, and why one is not scored.
+_RECOVERED = {
+    "ce_recovered_zero": "zero ablation does not raise the cross-entropy",
+    "ce_recovered_mean": "mean ablation does not raise the cross-entropy",
+    "kl_recovered": "zero ablation does not move the distribution",
+}
+
+Ratio = tuple[NDArray[np.float64], NDArray[np.float64]]
+
+
+class CoreTask:
+    """Reconstruction, sparsity, CE and KL of an SAE; every SAE that encodes and decodes can take it."""
+
+    name: ClassVar[str] = "core"
+    needs: ClassVar[frozenset[Capability]] = frozenset()
+
+    def prepare(self, context: TaskContext, parameters: dict[str, Any]) -> None:
+        """Raise UsageError or DataError for a text that cannot be used, before any SAE is loaded."""
+        context.batch(parameters["text"], parameters["context_length"], parameters["sequences"])
+
+    @torch.no_grad()
+    def run(self, sae: SAE, context: TaskContext, parameters: dict[str, Any]) -> TaskOutput:
+        """Measure ``sae`` on the text, context length and number of sequences in ``parameters``."""
+        text, length, sequences = parameters["text"], parameters["context_length"], parameters["sequences"]
+        clean = context.clean(text, length, sequences, sae.hook.site_out)
+        # A transcoder reads one site and reconstructs another.
+        inputs = (
+            clean if sae.hook.site_in == sae.hook.site_out else context.clean(text, length, sequences, sae.hook.site_in)
+        )
+        sums = ReconstructionSums(clean.n_sequences, clean.centre)
+        firing = FiringCounts(clean.n_sequences, sae.d_sae)
+        losses = _evaluate(sae, clean, inputs, sums, firing)
+
+        weights = context.bootstrap_weights(clean.n_sequences, parameters["bootstrap_replicates"])
+        output = TaskOutput(measurements=[])
+        for metric, (num, den) in {**_numpy(sums.ratios()), **firing.ratios(), **_loss_ratios(clean, losses)}.items():
+            reason = f"{num.sum():g} / {den.sum():g} is not a number"
+            if metric in _RECOVERED and den.sum() <= 0:  # the ablation does no harm: there is nothing to recover
+                den, reason = np.zeros_like(den), _RECOVERED[metric]
+            _add(output, metric, bootstrap_ratio(num, den, weights), "sequence", reason)
+            output.arrays |= {f"{metric}.num": num, f"{metric}.den": den}
+            output.measurements[-1].contributions = metric
+        for metric, estimate in firing.shares().items():
+            _add(output, metric, estimate, "sequence", "no token is evaluated")
+        for metric, (values, why) in weight_cosines(sae).items():
+            _add(output, metric, mean_estimate(values), "latent", why)
+        output.arrays["density"] = firing.densities().astype(np.float32)
+        batch = context.batch(text, length, sequences)
+        output.counts = {
+            "sequences": clean.n_sequences,
+            "sequences_missing": batch.n_missing,
+            "documents": batch.n_documents,
+            "tokens": int(clean.evaluated.sum()),
+            "predictions": int(clean.predictions.sum()),
+            "not_scored": sum(m.value is None for m in output.measurements),
+        }
+        return output
+
+
+class _EachOnce:
+    """Calls ``add`` once for each sequence, also when a batch that ran out of memory is repeated in smaller ones."""
+
+    def __init__(self, add: Callable[..., None]) -> None:
+        self._add = add
+        self._done = 0  # sequences before this one are in
+
+    def __call__(self, rows: slice, sequence: Tensor, *values: Tensor) -> None:
+        """``sequence[t]``, ascending, is the sequence of token t of each of ``values``."""
+        new = slice(int((sequence < self._done).sum()), None)
+        self._add(*(value[new] for value in values), sequence[new])
+        self._done = max(self._done, rows.stop)
+
+
+def _evaluate(sae: SAE, clean: CleanPass, inputs: CleanPass, sums: ReconstructionSums, firing: FiringCounts) -> Losses:
+    """One pass over the sequences: encode, decode, splice. Raises SaebenchError when the SAE gives NaN or Inf."""
+    device = clean.lm.device
+    position_wise = Capability.POSITION_WISE in sae.capabilities
+    add_firing, add_sums = _EachOnce(firing.add), _EachOnce(sums.add)
+
+    def replacement(rows: slice) -> Tensor:
+        where = clean.evaluated[rows].to(device)
+        sequence = where.nonzero()[:, 0] + rows.start
+        target = clean.activations[rows].to(device)[where].float()
+        x = inputs.activations[rows].to(device)
+        # The SAE gets a copy: the activations are shared, and it might write into its input.
+        x = x[where].float() if position_wise else x.to(torch.float32, copy=True)
+        z = sae.encode(x)
+        add_firing(rows, sequence, z if position_wise else z[where])
+        xhat = sae.decode(z, x) if position_wise else sae.decode(z, x)[where]
+        add_sums(rows, sequence, target, xhat)
+        full = torch.zeros(*where.shape, xhat.shape[-1], device=device)
+        full[where] = xhat.float()
+        return full
+
+    losses = clean.spliced(replacement, f"core {sae.name}")
+    for part, (per_sequence, _) in (
+        ("latents", firing.ratios()["l1"]),
+        ("reconstruction", _numpy(sums.ratios())["mse"]),
+    ):
+        if bad := int((~np.isfinite(per_sequence)).sum()):
+            raise SaebenchError(
+                f"{sae.name}: its {part} hold NaN or Inf on {bad} of {len(per_sequence)} sequences, so nothing can be "
+                "measured; see what it does to activations of this size at this hook (saebench check-adapter)."
+            )
+    return losses
+
+
+def _loss_ratios(clean: CleanPass, spliced: Losses) -> dict[str, Ratio]:
+    """CE and KL means (nats per prediction) and the recovered shares, as (numerator, denominator) per sequence."""
+    n = clean.predictions
+    return _numpy(
+        {
+            "ce_clean": (clean.ce, n),
+            "ce_sae": (spliced.ce, n),
+            "ce_zero": (clean.zero.ce, n),
+            "ce_mean": (clean.mean.ce, n),
+            "ce_recovered_zero": (clean.zero.ce - spliced.ce, clean.zero.ce - clean.ce),
+            "ce_recovered_mean": (clean.mean.ce - spliced.ce, clean.mean.ce - clean.ce),
+            "kl_sae": (spliced.kl, n),
+            "kl_zero": (clean.zero.kl, n),
+            "kl_mean": (clean.mean.kl, n),
+            "kl_recovered": (clean.zero.kl - spliced.kl, clean.zero.kl),
+        }
+    )
+
+
+def _numpy(ratios: dict[str, tuple[Tensor, Tensor]]) -> dict[str, Ratio]:
+    return {metric: (num.numpy(), den.numpy()) for metric, (num, den) in ratios.items()}
+
+
+def _add(output: TaskOutput, metric: str, estimate: Estimate, unit: str, not_scored: str | None) -> None:
+    scored = bool(np.isfinite(estimate.value))
+    output.measurements.append(
+        Measurement(
+            metric=metric,
+            value=estimate.value if scored else None,
+            stderr=_finite(estimate.stderr),
+            ci_low=_finite(estimate.ci_low),
+            ci_high=_finite(estimate.ci_high),
+            n=estimate.n,
+            unit=unit,
+            interval=estimate.method,
+            not_scored=None if scored else not_scored,
+        )
+    )
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None
