@@ -1,0 +1,58 @@
+"""Identities of jobs, known before the work where that is possible."""
+
+from __future__ import annotations
+
+import hashlib
+
+from saebench.lm.model import LanguageModel
+from saebench.results.record import Identity
+from saebench.runner.plan import Job
+from saebench.sae.reference import SAERef
+from saebench.tasks.context import CALIBRATION_CONTEXT, CALIBRATION_SEQUENCES, TaskContext
+
+
+def dtype_name(lm: LanguageModel) -> str:
+    return str(lm.dtype).removeprefix("torch.")
+
+
+def job_identity(job: Job, context: TaskContext, sae_fingerprint: str) -> Identity:
+    """Everything that decides the numbers of ``job``. Reads the job's text (for its content hash)."""
+    lm = context.lm
+    text = job.task.parameters.get("text")
+    return Identity(
+        task=job.task.name,
+        task_version=job.task.version,
+        parameters=job.task.parameters,
+        seed=job.seed,
+        model=lm.name,
+        model_fingerprint=lm.fingerprint,
+        dtype=dtype_name(lm),
+        device_class=lm.device.type,
+        sae=str(job.sae),
+        sae_fingerprint=sae_fingerprint,
+        data={text: context.text(text).content_hash} if text else {},
+    )
+
+
+def fitted_fingerprint(ref: SAERef, context: TaskContext, text: str, hook: str) -> str | None:
+    """Fingerprint of a control that is fitted on activations, from what decides the fit, without fitting it.
+
+    None for SAEs whose weights exist already: those are fingerprinted themselves.
+    """
+    if ref.scheme != "baseline":
+        return None
+    inner = ref.inner
+    if inner is not None and inner.scheme != "baseline":
+        return None
+    parts = [
+        str(ref),
+        hook,
+        context.lm.fingerprint,
+        dtype_name(context.lm),
+        context.lm.device.type,
+        text,
+        context.text(text).content_hash,
+        str(context.seed),
+        f"{CALIBRATION_SEQUENCES}x{CALIBRATION_CONTEXT}",
+    ]
+    return hashlib.sha256("|".join(parts).encode()).hexdigest()

@@ -1,0 +1,85 @@
+"""What a user asks for, validated before anything heavy is loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from saebench.errors import UsageError, did_you_mean
+
+SUITES = {"smoke": "smoke", "quick": "quick", "standard": "standard", "paper": "paper"}
+DEFAULT_MODEL = "asset:gemma-3-270m"
+DEFAULT_OUT = Path("saebench-results")
+
+
+class RunRequest(BaseModel):
+    """Options of ``saebench run``, of its config file, and of :func:`saebench.run`. None means the default."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    suite: str = "quick"
+    tasks: Annotated[list[str], Field(min_length=1)] | None = None
+    sae: Annotated[list[str], Field(min_length=1)] | None = None
+    model: str = DEFAULT_MODEL
+    hook: str | None = None
+    preset: str | None = None
+    text: str | None = None
+    out: Path = DEFAULT_OUT
+    seed: list[Annotated[int, Field(ge=0)]] = Field(default_factory=lambda: [0], min_length=1)
+    device: str = "auto"
+    dtype: str = "auto"
+    limit: int | None = Field(default=None, ge=2)
+    batch_size: int = Field(default=16, ge=1)
+    overwrite: Literal["missing", "failed", "always"] = "missing"
+    parameters: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+    @field_validator("out")
+    @classmethod
+    def _home(cls, out: Path) -> Path:
+        """``~`` as a shell reads it: in a config file no shell does."""
+        return out.expanduser()
+
+    def arguments(self) -> dict[str, Any]:
+        """As given, without paths of this machine: for the provenance of records."""
+        return self.model_dump(mode="json", exclude_unset=True, exclude={"out"})
+
+
+def make_request(options: dict[str, Any], config: Path | None = None) -> RunRequest:
+    """Options over those of a YAML config file. Raises UsageError naming the key's path of what is wrong."""
+    merged = {**(_read_config(config) if config else {}), **options}
+    try:
+        return RunRequest.model_validate(merged)
+    except ValidationError as error:
+        raise UsageError(_explain(error, config)) from error
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"The config file {path} cannot be read: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"The config file {path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise UsageError(
+            f"The config file {path} must hold options like `sae: [zoo:topk-k32-s0]`, not a {type(content).__name__}."
+        )
+    # A single value is fine where a list is meant.
+    for key in ("sae", "tasks", "seed"):
+        if key in content and content[key] is not None and not isinstance(content[key], list):
+            content[key] = [content[key]]
+    return content
+
+
+def _explain(error: ValidationError, config: Path | None) -> str:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    where = f" in {config}" if config else ""
+    if first["type"] == "extra_forbidden":
+        return f"Unknown option {key!r}{where}.{did_you_mean(str(first['loc'][-1]), RunRequest.model_fields)}"
+    return f"Option {key!r}{where}: {first['msg']} (got {first['input']!r})."
