@@ -1,0 +1,95 @@
+"""``saebench check-adapter``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import click
+
+from saebench.cli.quiet import quiet_libraries
+
+if TYPE_CHECKING:
+    from saebench.sae.conformance import CheckResult
+
+SOME_FAILED = 1
+_SAMPLE = (32, 8)  # context length, sequences
+
+
+@click.command("check-adapter", short_help="Check whether an SAE does what an evaluation needs.")
+@click.argument("ref")
+@click.option("--model", metavar="REF", help="Check against this language model too, on its activations.  [none]")
+@click.option("--hook", metavar="SITE", help="Site of an SAE that names none, such as blocks.9.hook_resid_post.")
+@click.option("--text", metavar="REF", help="Text for --model to read.  [asset:sae-probes/97_news_class]")
+def check_adapter(ref: str, model: str | None, hook: str | None, text: str | None) -> None:
+    """Check whether an SAE does what an evaluation needs, in seconds.
+
+    \b
+    Examples:
+      saebench check-adapter sae_lens:path/to/folder
+      saebench check-adapter python:my_package.saes:build --model asset:gemma-3-270m
+
+    Checked are shapes, dtypes, devices, determinism, batch invariance, that capabilities are what they claim, that
+    the fingerprint is stable and, with --model, that the SAE fits the language model. Without --model no language
+    model is loaded and inputs are random; the controls pca, random and neurons need one. REF is as in `saebench saes`.
+
+    Exit codes: 0 all checks pass, 1 some fail, 2 a reference is wrong.
+    """
+    from saebench.errors import UsageError
+
+    if text is not None and model is None:
+        raise UsageError("--text names activations of a language model; name it with --model.")
+    results = list(_results(ref, model, hook, text))
+    width = max(len(result.name) for result in results)
+    for result in results:
+        verdict = "skipped" if result.skipped else "ok" if result.ok else "failed"
+        click.echo(f"{result.name:<{width}}  {verdict:<7}  {' '.join(result.detail.split())}".rstrip())
+    failed = sum(not result.ok for result in results)
+    click.echo(f"\n{failed} of {len(results)} checks failed" if failed else f"\n{ref} fits")
+    click.get_current_context().exit(SOME_FAILED if failed else 0)
+
+
+def _results(ref: str, model: str | None, hook: str | None, text: str | None) -> Iterator[CheckResult]:
+    from saebench.data.text_ref import parse_text_ref
+    from saebench.errors import HookMismatchError, SAELoadError
+    from saebench.lm.reference import parse_lm_ref
+    from saebench.lm.site import parse_site
+    from saebench.sae.reference import parse_sae_ref
+    from saebench.tasks.registry import registry
+
+    text = text or str(registry().card("core").parameters["text"].default)
+    parsed = parse_sae_ref(ref)
+    parse_text_ref(text)
+    if hook is not None:
+        parse_site(hook)
+    lm_ref = parse_lm_ref(model) if model else None
+
+    quiet_libraries()
+    import torch
+
+    from saebench.lm.load import load_lm
+    from saebench.sae.base import LoadContext
+    from saebench.sae.conformance import CheckResult, run_checks
+    from saebench.sae.protocol import HookSite
+    from saebench.sae.reference import load_sae
+    from saebench.tasks.context import TaskContext
+
+    site = HookSite.at(hook) if hook else None
+    loading = LoadContext(hook=site)
+    d_at = None
+    if lm_ref is not None:
+        lm = load_lm(lm_ref, device=torch.device("cpu"), dtype=torch.float32)
+        d_at = lm.d_at
+        context = TaskContext(lm)
+        loading = LoadContext(hook=site, calibration=lambda at: context.calibration(text, at), d_in=d_at)
+    try:
+        sae = load_sae(parsed, loading)
+    except (SAELoadError, HookMismatchError) as error:
+        yield CheckResult("load", False, str(error))
+        return
+    yield CheckResult("load", True)
+    activations = None
+    if lm_ref is not None:
+        batch = context.batch(text, *_SAMPLE)
+        activations = lm.prefix(batch.tokens, [sae.hook.site_in])[sae.hook.site_in][batch.evaluated]
+    yield from run_checks(lambda: load_sae(parsed, loading), d_at, activations=activations)

@@ -1,0 +1,135 @@
+"""``saebench doctor``."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+import saebench
+
+if TYPE_CHECKING:
+    from saebench.data.assets import Asset
+
+CANNOT_START = 1
+
+
+@click.command(short_help="Show what is there, what is missing, and what mends it.")
+def doctor() -> None:
+    """Show versions, devices, the cache, and what is missing for `saebench run`, with the command that mends it.
+
+    Exit codes: 0 the default run can start (missing assets are fetched by it), 1 it cannot.
+    """
+    for title, lines in (("Versions", _versions()), ("Devices", _devices()), ("Cache", _cache())):
+        click.echo(title)
+        for line in lines:
+            click.echo(f"  {line}")
+        click.echo()
+    problems = list(_problems())
+    for problem in problems:
+        click.echo(f"problem: {problem}")
+    if not problems:
+        click.echo("`saebench run` can start.")
+    click.get_current_context().exit(CANNOT_START if problems else 0)
+
+
+def _versions() -> Iterator[str]:
+    from saebench.results.provenance import PACKAGES, package_versions
+
+    found = package_versions()
+    yield f"saebench {saebench.__version__}, in {Path(saebench.__file__).parent}"
+    yield f"python {platform.python_version()}, {sys.executable}"
+    yield f"system {platform.platform()}"
+    yield ", ".join(f"{name} {found.get(name, 'is missing')}" for name in PACKAGES)
+
+
+def _devices() -> Iterator[str]:
+    import psutil
+    import torch
+
+    from saebench.lm.load import resolve_device, resolve_dtype
+    from saebench.results.provenance import device_name
+
+    memory = psutil.virtual_memory()
+    native = resolve_dtype("auto", torch.device("cpu")) is torch.bfloat16
+    yield f"{device_name('cpu')}, {os.cpu_count()} cores, {torch.get_num_threads()} threads used"
+    yield f"memory {memory.total / 1e9:.1f} GB, {memory.available / 1e9:.1f} GB free"
+    yield f"native bfloat16 on the CPU: {'yes' if native else 'no'}"
+    for index in range(torch.cuda.device_count()):
+        size = torch.cuda.get_device_properties(index).total_memory / 1e9
+        yield f"{device_name(f'cuda:{index}')}, {size:.0f} GB"
+    if not torch.cuda.device_count():
+        yield "no CUDA device"
+    device = resolve_device("auto")
+    yield f"--device auto is {device}, --dtype auto is {str(resolve_dtype('auto', device)).removeprefix('torch.')}"
+
+
+def _cache() -> Iterator[str]:
+    from saebench.data import assets
+    from saebench.data.assets import State
+    from saebench.errors import AssetError
+
+    home = assets.home()
+    yield f"{home} ({shutil.disk_usage(_existing(home)).free / 1e9:.1f} GB free)"
+    for asset in assets.manifest().values():
+        try:
+            status = assets.status(asset.name)
+        except AssetError as error:
+            yield f"{asset.name}: damaged. {error}"
+            continue
+        if status.state is State.COMPLETE:
+            yield f"{asset.name}: complete, {status.size / 1e6:,.0f} MB"
+        else:
+            size = asset.download_size / 1e6
+            yield f"{asset.name}: {status.state.value}; `saebench assets pull {asset.name}` fetches {size:,.0f} MB"
+
+
+def _problems() -> Iterator[str]:
+    """What keeps ``saebench run`` from starting."""
+    from saebench.errors import SaebenchError
+    from saebench.results.provenance import PACKAGES, package_versions
+    from saebench.runner.assets import missing_assets
+    from saebench.runner.plan import make_plan
+    from saebench.runner.request import make_request
+
+    if absent := [name for name in PACKAGES if name not in package_versions()]:
+        yield f"{', '.join(absent)} missing; run `{sys.executable} -m pip install {' '.join(absent)}`."
+    if not os.access(Path.cwd(), os.W_OK):
+        yield f"The current folder {Path.cwd()} is not writable; change to another, or give --out."
+    try:
+        missing = missing_assets(make_plan(make_request({})))
+    except SaebenchError as error:
+        yield str(error)
+        return
+    if missing:
+        yield from _cannot_fetch(missing)
+
+
+def _cannot_fetch(missing: list[Asset]) -> Iterator[str]:
+    from saebench.data import assets
+
+    names = ", ".join(asset.name for asset in missing)
+    command = [sys.executable, "-m", "pip", "--version"]
+    if subprocess.run(command, capture_output=True, check=False).returncode != 0:
+        yield f"{names} must be fetched, but pip does not work here; run `{sys.executable} -m ensurepip`."
+    folder = _existing(assets.home())
+    if not os.access(folder, os.W_OK):
+        yield f"{names} must be fetched, but {folder} is not writable; set SAEBENCH_HOME to another folder."
+    wanted = sum(asset.finished_size for asset in missing[:-1]) + missing[-1].disk_needed
+    if (free := shutil.disk_usage(folder).free) < wanted:
+        yield (
+            f"{names} need {wanted / 1e9:.1f} GB, but {folder} has {free / 1e9:.1f} GB free; free some, or set "
+            "SAEBENCH_HOME to another disk."
+        )
+
+
+def _existing(folder: Path) -> Path:
+    """``folder``, or the nearest parent that exists."""
+    return next(path for path in (folder, *folder.parents) if path.exists())

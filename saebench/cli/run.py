@@ -1,0 +1,152 @@
+"""``saebench run``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from saebench.cli.quiet import quiet_libraries
+
+if TYPE_CHECKING:
+    from saebench.runner.execute import RunSummary
+
+SOME_FAILED, INTERRUPTED = 1, 130
+
+
+def _names(context: click.Context, parameter: click.Parameter, value: str | None) -> list[str] | None:
+    if value is None:
+        return None
+    names = [name.strip() for name in value.split(",") if name.strip()]
+    if not names:
+        raise click.BadParameter("name at least one task; `saebench tasks` lists them.")
+    return names
+
+
+@click.command(short_help="Evaluate SAEs: the command that does the work.")
+@click.option("--suite", metavar="NAME", help="smoke, quick, standard or paper: which preset tasks use.  [quick]")
+@click.option(
+    "--tasks", metavar="A,B", callback=_names, help="Tasks, separated by commas.  [all; see `saebench tasks`]"
+)
+@click.option(
+    "--sae", metavar="REF", multiple=True, help="An SAE; may be repeated.  [the zoo and controls; see `saebench saes`]"
+)
+@click.option(
+    "--model",
+    metavar="REF",
+    help="Language model: asset:NAME, hf:ORG/NAME[@REVISION] or a folder.  [asset:gemma-3-270m]",
+)
+@click.option(
+    "--hook",
+    metavar="SITE",
+    help="Site of SAEs that name none, such as blocks.9.hook_resid_post.  [the zoo's, else the middle of the model]",
+)
+@click.option("--preset", metavar="NAME", help="Sizes of the tasks: smoke, quick, standard or paper.  [the suite's]")
+@click.option(
+    "--text", metavar="REF", help="Text: asset:sae-probes/NAME, jsonl:PATH[:FIELD] or hf:DATASET.  [the task's own]"
+)
+@click.option("--out", metavar="DIR", type=click.Path(path_type=Path), help="Folder for results.  [saebench-results]")
+@click.option("--seed", metavar="N", type=int, multiple=True, help="Seed; may be repeated.  [0]")
+@click.option("--device", metavar="D", help="auto, cpu, cuda or cuda:INDEX.  [auto]")
+@click.option(
+    "--dtype",
+    type=click.Choice(["auto", "float32", "bfloat16"]),
+    help="Of the language model; auto is bfloat16 where the hardware multiplies it, else float32.  [auto]",
+)
+@click.option("--limit", metavar="N", type=click.IntRange(min=2), help="Sequences to evaluate.  [the preset's]")
+@click.option("--batch-size", metavar="N", type=click.IntRange(min=1), help="Sequences at a time.  [16]")
+@click.option(
+    "--config",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="YAML file with these options; those given here win. It may also hold "
+    "`parameters: {core: {context_length: 256}}`.",
+)
+@click.option(
+    "--overwrite",
+    type=click.Choice(["missing", "failed", "always"]),
+    help="What is computed: what has no record; also what failed; everything.  [missing]",
+)
+@click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
+@click.pass_context
+def run(context: click.Context, /, config: Path | None, dry_run: bool, **options: Any) -> None:
+    """Evaluate SAEs. Without options: the SAEs that come with saebench, beside controls, on Gemma-3-270m.
+
+    \b
+    Examples:
+      saebench run
+      saebench run --sae sae_lens:path/to/folder --sae baseline:pca --text jsonl:my.jsonl
+      saebench run --model asset:smollm2-135m --sae "baseline:pca?hook=blocks.15.hook_resid_post"
+      saebench run --config run.yaml --seed 0 --seed 1 --out results-two-seeds
+
+    Each SAE, task and seed becomes one record below --out, written whole or not at all, with its numbers, intervals
+    and how they were made. What is there is not computed again, so the same command goes on after a crash or Ctrl-C.
+    Language models and texts that are missing are fetched first, once. A table closes the run; `saebench table`
+    prints it again.
+
+    Exit codes: 0 all records ok (or not applicable), 1 some failed, 2 nothing could run, 130 interrupted.
+    """
+    from saebench.runner.plan import make_plan
+    from saebench.runner.request import make_request
+
+    given = {key: list(value) if isinstance(value, tuple) else value for key, value in options.items() if _given(value)}
+    plan = make_plan(make_request(given, config))
+    if dry_run:
+        click.echo(plan.describe())
+        return
+
+    quiet_libraries()
+    from saebench.progress import ConsoleProgress
+    from saebench.runner.execute import execute
+
+    summary = execute(plan, ConsoleProgress())
+    if summary.interrupted:
+        click.echo(
+            f"interrupted: {len(summary.records)} of {len(plan.jobs)} records are written; "
+            "the same command goes on from there",
+            err=True,
+        )
+        context.exit(INTERRUPTED)
+    _report(summary)
+    context.exit(SOME_FAILED if _failed(summary) else 0)
+
+
+def _given(value: object) -> bool:
+    return value is not None and value != ()
+
+
+def _failed(summary: RunSummary) -> list[str]:
+    """One line for each failed record."""
+    return [f"{r.identity.sae} ({r.identity.task}): {r.error}" for r in summary.records if r.status.value == "failed"]
+
+
+def _report(summary: RunSummary) -> None:
+    from saebench.results.table import from_records, to_wide
+    from saebench.tasks.registry import registry
+
+    frame = from_records(summary.records, metrics=registry().metric)
+    for wide in to_wide(frame, registry().table_columns()):
+        click.echo(f"\n{wide.to_markdown()}")
+    click.echo(f"\n{_closing_line(summary)}")
+    if failed := _failed(summary):
+        click.echo("\nfailed:")
+        for line in failed:
+            click.echo(f"  {line}")
+        click.echo("run again with --overwrite failed once the cause is mended")
+
+
+def _closing_line(summary: RunSummary) -> str:
+    from saebench.results.record import Status
+
+    n = len(summary.records)
+    if summary.new == 0:
+        return f"nothing to do: {'the record is' if n == 1 else f'all {n} records are'} there, in {summary.out}"
+    counts = ", ".join(f"{summary.count(status)} {status.value.replace('_', ' ')}" for status in Status)
+    noun = "record" if n == 1 else "records"
+    return f"{n} {noun} ({counts}), {summary.new} new, in {summary.out}, {_duration(summary.wall_seconds)}"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
