@@ -23,7 +23,8 @@ assets: $(INSTALLED) ## fetch the language model and the text of the default run
 demo: assets ## the default run, from nothing: environment, assets, evaluation, table (into saebench-results/)
 	$(BIN)/saebench run
 
-test: assets ## all tests, those on the real language model included
+test: assets ## all tests, those on the real language models included (fetches 93 MB more)
+	$(BIN)/saebench assets pull smollm2-135m
 	$(BIN)/python -m pytest -n 2 --durations=15
 
 check: $(INSTALLED) ## ruff, mypy, the layering of rooms, and whether the README's table is up to date
