@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from saebench.data.text import Documents
+from saebench.data.documents import Documents
 
 ZOO_SHARE = 0.6
 KEY_CHARACTERS = 150

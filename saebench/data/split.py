@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from saebench.data.text import Documents
+from saebench.data.documents import Documents
 from saebench.errors import DataError
 
 CALIBRATION_SHARE = 0.2

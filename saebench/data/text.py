@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from saebench.data.documents import Documents
 from saebench.data.heldout import evaluation_documents
 from saebench.data.probes import read_dataset
 from saebench.data.text_ref import AssetText, HubText, JsonlText, TextRef, parse_text_ref
@@ -17,27 +16,6 @@ from saebench.data.tokens import TokenBatch, tokenize
 from saebench.errors import DataError, UsageError, did_you_mean
 
 __all__ = ["Documents", "TokenBatch", "load_documents", "parse_text_ref", "tokenize"]
-
-
-@dataclass(frozen=True)
-class Documents:
-    """Distinct, non-empty documents in the order of their source, and what was dropped on the way."""
-
-    ref: str
-    texts: list[str]
-    n_duplicates: int = 0  # exact repetitions
-    n_empty: int = 0  # empty or white space only
-    n_zoo: int = 0  # in the training share of the zoo, see heldout.py
-
-    @cached_property
-    def content_hash(self) -> str:
-        """sha256 over the texts in order."""
-        digest = hashlib.sha256()
-        for text in self.texts:
-            data = text.encode()
-            digest.update(len(data).to_bytes(8, "little"))  # so that moving text between documents shows
-            digest.update(data)
-        return digest.hexdigest()
 
 
 def load_documents(ref: str, field: str | None = None, *, exclude_zoo_text: bool = True) -> Documents:
