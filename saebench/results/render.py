@@ -10,6 +10,8 @@ import pandas as pd
 
 # Key of ``frame.attrs``: ids of the records whose SAE is a control.
 CONTROLS = "controls"
+# Key of ``frame.attrs``, and of a record's counts: evaluated tokens by record id.
+TOKENS = "tokens"
 
 _SCIENTIFIC_FROM = 1e6
 _SCIENTIFIC_BELOW = 1e-4
@@ -34,8 +36,9 @@ def to_wide(frame: pd.DataFrame, columns: Mapping[str, Sequence[str]] | None = N
     controls (``frame.attrs["controls"]``; where that got lost on the way, ``baseline:`` SAEs). A failed record
     is a row that says why.
     """
-    controls = _controls(frame)
-    return [_table(group, (columns or {}).get(str(group["task"].iloc[0])), controls) for group in _groups(frame)]
+    controls, tokens = _controls(frame), frame.attrs.get(TOKENS, {})
+    wanted = columns or {}
+    return [_table(group, wanted.get(str(group["task"].iloc[0])), controls, tokens) for group in _groups(frame)]
 
 
 def markdown(cells: pd.DataFrame) -> str:
@@ -74,7 +77,9 @@ def _groups(frame: pd.DataFrame) -> list[pd.DataFrame]:
     return groups
 
 
-def _table(rows: pd.DataFrame, wanted: Sequence[str] | None, controls: set[str]) -> WideTable:
+def _table(
+    rows: pd.DataFrame, wanted: Sequence[str] | None, controls: set[str], tokens: Mapping[str, int]
+) -> WideTable:
     shown = _shown(rows, wanted)
     records = {str(record): numbers for record, numbers in rows.groupby("record_id", sort=False)}
 
@@ -96,7 +101,7 @@ def _table(rows: pd.DataFrame, wanted: Sequence[str] | None, controls: set[str])
         if ("l0", "") not in shown:
             line["L0"] = "" if math.isnan(head["l0"]) else f"{head['l0']:.4g}"
         lines.append(line | _cells(numbers, shown))
-    return WideTable(_caption(rows, shown), pd.DataFrame(lines).fillna(""))
+    return WideTable(_caption(rows, shown, tokens), pd.DataFrame(lines).fillna(""))
 
 
 def _shown(rows: pd.DataFrame, wanted: Sequence[str] | None) -> dict[tuple[str, str], str]:
@@ -141,7 +146,7 @@ def _cells(numbers: pd.DataFrame, shown: Mapping[tuple[str, str], str]) -> dict[
     return {header: values.get(key, "") for key, header in shown.items()}
 
 
-def _caption(rows: pd.DataFrame, shown: Mapping[tuple[str, str], str]) -> str:
+def _caption(rows: pd.DataFrame, shown: Mapping[tuple[str, str], str], tokens: Mapping[str, int]) -> str:
     head = rows.iloc[0]
     hook = next((hook for hook in rows["hook"] if hook), "hook unknown")
     parts = [f"{head['task']} v{head['task_version']}", f"preset {head['preset']}", head["model"], hook]
@@ -154,6 +159,9 @@ def _caption(rows: pd.DataFrame, shown: Mapping[tuple[str, str], str]) -> str:
         for unit, group in counted.groupby("unit", sort=False)
     ]
     parts += sizes
+    # Shares of latents that fire depend on how much text was seen.
+    if seen := {tokens[record] for record in rows["record_id"] if record in tokens}:
+        parts.append(f"{' to '.join(f'{count:,}' for count in sorted({min(seen), max(seen)}))} tokens")
     if counted["ci_low"].notna().any():
         parts.append("value [interval]")
     return " · ".join(parts)

@@ -12,7 +12,7 @@ import pandas as pd
 
 from saebench.errors import UsageError, did_you_mean
 from saebench.results.record import Measurement, Record, Status
-from saebench.results.render import CONTROLS, WideTable, markdown, to_wide
+from saebench.results.render import CONTROLS, TOKENS, WideTable, markdown, to_wide
 from saebench.results.store import ResultStore, read_record
 
 __all__ = [
@@ -95,12 +95,13 @@ def from_records(records: Iterable[Record], *, metrics: MetricLookup | None = No
 
     ``error`` says why a record failed, does not apply, or why a number is not scored (value NaN).
     ``higher_is_better`` and ``primary`` are missing where ``metrics`` does not know them. The ids of records of
-    controls are in ``frame.attrs["controls"]``.
+    controls are in ``frame.attrs["controls"]``, their counts of evaluated tokens in ``frame.attrs["tokens"]``.
     """
     records = list(records)
     rows = [row for record in records for row in _rows(record, metrics)]
     frame = pd.DataFrame(rows, columns=list(COLUMNS)).astype(cast(Any, _DTYPES))
     frame.attrs[CONTROLS] = sorted(record.record_id for record in records if record.sae.control)
+    frame.attrs[TOKENS] = {record.record_id: record.counts[TOKENS] for record in records if TOKENS in record.counts}
     return frame
 
 

@@ -174,3 +174,12 @@ def test_rounding_errs_by_less_than_a_tenth_of_the_interval(value, below, above)
     shown = format_number(value, low, high).replace("[", "").replace("]", "").replace(",", "").split()
     for exact, rounded in zip((value, low, high), map(float, shown), strict=True):
         assert abs(exact - rounded) <= 0.05 * (high - low) * (1 + 1e-6) + 1e-15
+
+
+def test_caption_says_how_much_text_was_seen(records):
+    """A share of dead latents means nothing without the number of tokens."""
+    for record, tokens in zip(records, (8123, 8123, 8001, 0), strict=True):
+        record.counts = {"tokens": tokens} if tokens else {}
+    frame = table.from_records(records, metrics=facts)
+    assert to_wide(frame)[0].caption.endswith(" · 8,001 to 8,123 tokens · value [interval]")
+    assert to_wide(frame[frame["sae"] == "baseline:pca"])[0].caption.endswith(" · 8,123 tokens · value [interval]")
