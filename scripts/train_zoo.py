@@ -32,6 +32,7 @@ from saebench.data.heldout import key, zoo_documents
 from saebench.data.probes import dataset_names
 from saebench.data.text import load_documents, tokenize
 from saebench.lm.load import load_lm
+from saebench.lm.model import LanguageModel
 from saebench.progress import ConsoleProgress
 from saebench.sae.base import LoadContext
 from saebench.sae.reference import load_sae
@@ -42,7 +43,8 @@ from saebench.stats.rng import generator
 from saebench.stats.sparsity import FiringCounts
 
 MODEL, HOOK, LAYER = "asset:gemma-3-270m", "blocks.9.hook_resid_post", 9
-HELD_OUT = "asset:sae-probes/97_news_class"
+# Held-out text: news, of which training saw no file, and held-out documents of two files that it did see.
+HELD_OUT = ("asset:sae-probes/97_news_class", "asset:sae-probes/100_news_fake", "asset:sae-probes/111_yelp_data")
 CONTEXT, D_SAE = 256, 2048
 # Tokens taken at most from a file (by its number); None takes the whole zoo share.
 FILES: dict[int, int | None] = {
@@ -230,25 +232,27 @@ def publish(work: Path) -> None:
         cards[name] = _card(recipe, json.loads((source / "training.json").read_text()))
     index = ZOO_DIR / "zoo.json"
     index.write_text(json.dumps(cards, indent=2) + "\n")  # the SAEs load by their names from here on
-    for name, quality in held_out_quality(list(cards)).items():
-        cards[name] |= quality
-        print(name, quality)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    lm = load_lm(MODEL, device=device, dtype=torch.float32)
+    for text in reversed(HELD_OUT):
+        for name, quality in held_out_quality(lm, list(cards), text).items():
+            headline = {metric: value for metric, value in quality.items() if metric != "tokens"}
+            cards[name] |= {**headline, "held_out": {text: quality, **cards[name].get("held_out", {})}}
+            print(name, text, quality, flush=True)
     index.write_text(json.dumps(cards, indent=2) + "\n")
 
 
-def held_out_quality(names: list[str], sequences: int = 256) -> dict[str, dict[str, Any]]:
-    """FVU, L0 and dead share of published SAEs on text that no training saw."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    lm = load_lm(MODEL, device=device, dtype=torch.float32)
-    batch = tokenize(load_documents(HELD_OUT), lm.tokenizer, 128, sequences)
+def held_out_quality(lm: LanguageModel, names: list[str], text: str, sequences: int = 128) -> dict[str, dict[str, Any]]:
+    """FVU, L0 and dead share of published SAEs on documents that no training saw."""
+    batch = tokenize(load_documents(text), lm.tokenizer, 128, sequences)
     parts = []
     for start in range(0, sequences, 16):
         rows = slice(start, start + 16)
-        parts.append(lm.prefix(batch.tokens[rows].to(device), [HOOK])[HOOK][batch.evaluated[rows].to(device)])
-    x, sequence = torch.cat(parts), batch.evaluated.nonzero()[:, 0].to(device)
+        parts.append(lm.prefix(batch.tokens[rows].to(lm.device), [HOOK])[HOOK][batch.evaluated[rows].to(lm.device)])
+    x, sequence = torch.cat(parts), batch.evaluated.nonzero()[:, 0].to(lm.device)
     found: dict[str, dict[str, Any]] = {}
     for name in names:
-        sae = load_sae(f"zoo:{name}", LoadContext(device=device))
+        sae = load_sae(f"zoo:{name}", LoadContext(device=lm.device))
         sums, firing = ReconstructionSums(sequences, Centre.of(x)), FiringCounts(sequences, sae.d_sae)
         for where in torch.arange(len(x)).split(4096):
             with torch.no_grad():
@@ -258,8 +262,7 @@ def held_out_quality(names: list[str], sequences: int = 256) -> dict[str, dict[s
         values = {metric: ratio(num.numpy(), den.numpy()) for metric, (num, den) in sums.ratios().items()}
         values |= {metric: ratio(num, den) for metric, (num, den) in firing.ratios().items()}
         shown = {metric: round(values[metric], 4) for metric in ("fvu", "fvu_standardised", "l0")}
-        dead = firing.shares()["dead_share"].value
-        found[name] = {**shown, "dead_share": dead, "held_out_text": HELD_OUT, "held_out_tokens": len(x)}
+        found[name] = {**shown, "dead_share": firing.shares()["dead_share"].value, "tokens": len(x)}
     return found
 
 

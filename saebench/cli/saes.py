@@ -47,7 +47,7 @@ def saes(filter_: str | None) -> None:
 def _everything() -> str:
     return "\n\n".join(
         [
-            f"SAEs that come with saebench, with numbers from their training\n{_zoo()}",
+            f"SAEs that come with saebench, with numbers on news text that no training saw\n{_zoo()}",
             f"Controls, with their options\n{_BASELINES}",
             f"Others\n{_OTHERS}",
         ]
