@@ -15,6 +15,7 @@ TOKENS = "tokens"
 
 _SCIENTIFIC_FROM = 1e6
 _SCIENTIFIC_BELOW = 1e-4
+_SIGNIFICANT = 4
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,10 @@ def markdown(cells: pd.DataFrame) -> str:
 
 
 def format_number(value: float, low: float = math.nan, high: float = math.nan) -> str:
-    """``0.905 [0.897, 0.912]``: two significant digits of the interval's width decide the rounding."""
+    """``0.905 [0.897, 0.912]``: two significant digits of the interval's width decide the rounding.
+
+    Four significant digits at most: an L0 known to six is easier read as ``32.00``. Records hold every digit.
+    """
     if math.isnan(value):
         return "not scored"
     if math.isnan(low) or math.isnan(high):
@@ -59,9 +63,9 @@ def format_number(value: float, low: float = math.nan, high: float = math.nan) -
         return f"{value:.4g} [{low:.4g}, {high:.4g}]"
     digits = 1 - math.floor(math.log10(width))  # decimals that show two digits of the width
     if largest >= _SCIENTIFIC_FROM or largest < _SCIENTIFIC_BELOW:
-        digits = max(digits + math.floor(math.log10(largest)), 1)
+        digits = min(max(digits + math.floor(math.log10(largest)), 1), _SIGNIFICANT - 1)
         return f"{value:.{digits}e} [{low:.{digits}e}, {high:.{digits}e}]"
-    digits = max(digits, 0)
+    digits = max(min(digits, _SIGNIFICANT - 1 - math.floor(math.log10(largest))), 0)
     return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
