@@ -43,17 +43,11 @@ def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
     A CPU without bfloat16 instructions emulates them, which was measured seven times slower than float32.
     """
     if dtype == "auto":
-        native = device.type == "cuda" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
-        return torch.bfloat16 if native and not _emulated_bf16(device) else torch.float32
+        native = device.type == "cuda" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        return torch.bfloat16 if native else torch.float32
     if dtype not in DTYPES:
         raise UsageError(f"--dtype {dtype!r} is unknown; use auto, float32 or bfloat16.")
     return DTYPES[dtype]
-
-
-def _emulated_bf16(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return False
-    return not (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def load_lm(ref: str | LMRef, *, device: torch.device, dtype: torch.dtype) -> LanguageModel:
