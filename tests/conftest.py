@@ -14,6 +14,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,9 @@ SPECIAL = ("<pad>", "<eos>", "<bos>", "<unk>")
 settings.register_profile("saebench", deadline=None, derandomize=True)
 settings.load_profile("saebench")
 torch.set_num_threads(1)
+# A shell's background job ignores Ctrl-C, and what it starts inherits that; the tests of Ctrl-C must not.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TinyLM = tuple[transformers.PreTrainedModel, transformers.PreTrainedTokenizerFast]
 

@@ -15,7 +15,7 @@ from saebench.lm.losses import clean_losses, spliced_losses
 from saebench.lm.model import LanguageModel
 from saebench.sae.base import LoadContext
 from saebench.sae.reference import load_sae
-from saebench.sae.zoo import zoo_names
+from saebench.sae.zoo import zoo_card, zoo_names
 
 pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("real")]
 
@@ -62,14 +62,14 @@ def test_losses_equal_those_of_transformers(gemma: LanguageModel, tokens: torch.
 
 
 def test_zoo_loads_and_reconstructs(gemma: LanguageModel, tokens: torch.Tensor):
-    """Every SAE of the zoo takes raw activations, at the sparsity that its card states."""
+    """Every SAE of the zoo takes raw activations, and those that were trained in full give them back."""
     x = gemma.prefix(tokens, [HOOK])[HOOK][:, 1:].flatten(0, 1)
     assert len(zoo_names()) == 6
     for name in zoo_names():
         sae = load_sae(f"zoo:{name}", LoadContext(d_in=gemma.d_at))
         z = sae.encode(x)
         error = (x - sae.decode(z, x)).square().sum() / (x - x.mean(0)).square().sum()
-        assert float(error) < 0.5
+        assert float(error) < (1.0 if zoo_card(name)["frozen_decoder"] else 0.2)
         norms = sae.decoder_directions().norm(dim=-1)
         torch.testing.assert_close(norms, torch.ones_like(norms), rtol=2e-3, atol=0)
 
