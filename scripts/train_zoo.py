@@ -42,7 +42,7 @@ from saebench.stats.reconstruction import Centre, ReconstructionSums
 from saebench.stats.rng import generator
 from saebench.stats.sparsity import FiringCounts
 
-MODEL, HOOK, LAYER = "asset:gemma-3-270m", "blocks.9.hook_resid_post", 9
+MODEL, HOOK = "asset:gemma-3-270m", "blocks.9.hook_resid_post"
 # Held-out text: news, of which training saw no file, and held-out documents of two files that it did see.
 HELD_OUT = ("asset:sae-probes/97_news_class", "asset:sae-probes/100_news_fake", "asset:sae-probes/111_yelp_data")
 CONTEXT, D_SAE = 256, 2048

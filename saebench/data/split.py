@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import compress
 
 import numpy as np
 
@@ -34,5 +35,5 @@ def split_documents(documents: Documents, rng: np.random.Generator, share: float
         )
     apart = np.zeros(n, dtype=bool)
     apart[rng.permutation(n)[: min(max(1, round(share * n)), n - 1)]] = True
-    pick = lambda flags: [text for text, flag in zip(documents.texts, flags, strict=True) if flag]  # noqa: E731
-    return Split(replace(documents, texts=pick(apart)), replace(documents, texts=pick(~apart)), documents.content_hash)
+    calibration, evaluation = (list(compress(documents.texts, chosen)) for chosen in (apart, ~apart))
+    return Split(replace(documents, texts=calibration), replace(documents, texts=evaluation), documents.content_hash)

@@ -280,7 +280,7 @@ def _bridge(model: Any, tokenizer: Any, name: str) -> Any:
 
 
 def _block_list(model: Any) -> nn.ModuleList:
-    """The list of transformer blocks: the longest ModuleList directly inside the base model or its decoder."""
+    """The list of transformer blocks: the ModuleList, in the base model or its decoder, with one entry per layer."""
     lists = [
         module
         for path, module in model.base_model.named_modules()

@@ -9,9 +9,10 @@ from saebench.data.text_ref import parse_text_ref
 from saebench.errors import UsageError, did_you_mean
 from saebench.lm.reference import LMRef, parse_lm_ref
 from saebench.lm.site import parse_site
-from saebench.runner.request import SUITES, RunRequest
+from saebench.runner.request import RunRequest
 from saebench.sae.reference import SAERef, parse_sae_ref
 from saebench.sae.zoo import zoo_names
+from saebench.tasks.cards import PRESETS
 from saebench.tasks.registry import registry
 
 CONTROLS = ("baseline:pca?k=32", "baseline:random?d_sae=2048&l0=32")
@@ -76,15 +77,16 @@ def default_saes() -> list[str]:
 
 def make_plan(request: RunRequest) -> Plan:
     """Resolve names and references without loading anything. Raises UsageError, and HookMismatchError for `hook`."""
-    if request.suite not in SUITES:
+    # A suite is every task at the preset of the same name.
+    if request.suite not in PRESETS:
+        known = ", ".join(PRESETS)
         raise UsageError(
-            f"There is no suite {request.suite!r}; suites are {', '.join(SUITES)}.{did_you_mean(request.suite, SUITES)}"
+            f"There is no suite {request.suite!r}; suites are {known}.{did_you_mean(request.suite, PRESETS)}"
         )
-    preset = request.preset or SUITES[request.suite]
+    preset = request.preset or request.suite
     if request.hook is not None:
         parse_site(request.hook)
-    known = registry()
-    names = request.tasks or known.names()
+    names = request.tasks or registry().names()
     for name in request.parameters:
         if name not in names:
             raise UsageError(f"parameters.{name}: that task is not part of this run.{did_you_mean(name, names)}")

@@ -10,7 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from saebench.errors import UsageError, did_you_mean
 
-SUITES = {"smoke": "smoke", "quick": "quick", "standard": "standard", "paper": "paper"}
 DEFAULT_MODEL = "asset:gemma-3-270m"
 DEFAULT_OUT = Path("saebench-results")
 
