@@ -1,0 +1,198 @@
+"""A bounded folder of shards that several processes may use at the same time.
+
+::
+
+    folder/<sha256 of the key>/key.json                              what the series is, for people
+    folder/<sha256 of the key>/<start>-<stop>-<checksum>.safetensors
+
+Any file may vanish at any time: another process needs the room.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from safetensors import SafetensorError
+from torch import Tensor
+
+from saebench.cache.ledger import Item, Ledger, Use
+from saebench.cache.shards import (
+    KEY_FILE,
+    SERIES_NAME,
+    SHARD_NAME,
+    TEMP_PREFIX,
+    DamagedShardError,
+    Shard,
+    read_shard,
+    size_bound,
+    write_shard,
+)
+
+_ABANDONED_AFTER_NS = 24 * 3600 * 10**9  # a temporary file's writer is dead by then
+_SCANS_PER_LIMIT = 8
+_ATTEMPTS = 3
+
+
+class DiskTier:
+    """Shards in ``folder``, ``limit`` bytes at most, keys included.
+
+    What other processes write is seen at the first write, and again after each eighth of ``limit`` written here: each
+    further process that writes at the same time can overshoot the limit by an eighth until then.
+    """
+
+    def __init__(self, folder: Path, limit: int, log: Callable[[str], None]) -> None:
+        self._folder = folder
+        self._log = log
+        self._ledger = Ledger(limit)
+        self._unseen: int | None = None  # bytes written since the last scan; None: not scanned yet
+        self._unwritable = False
+        self._stuck: set[Path] = set()  # damaged, and could not be deleted
+
+    def read(self, shard: Shard) -> dict[str, Tensor] | None:
+        """The shard's tensors, or None: not there, or damaged, which is logged, and the file deleted."""
+        for path in self._files(shard):
+            try:
+                tensors = read_shard(path, shard)
+            except FileNotFoundError:
+                continue
+            except DamagedShardError as error:
+                self._discard(path, str(error))
+                continue
+            self._ledger.touch((shard.series, path.name))
+            return tensors
+        return None
+
+    def write(self, shard: Shard, key: str, tensors: dict[str, Tensor]) -> None:
+        """Keep ``tensors`` if there is room. A disk that refuses is logged once and not written to again."""
+        if self._unwritable:
+            return
+        try:
+            for _ in range(_ATTEMPTS):
+                # Until the shard's file is begun, another process may remove the folder for being empty.
+                with contextlib.suppress(FileNotFoundError):
+                    return self._write(shard, key, tensors)
+        except (OSError, SafetensorError) as error:
+            self._unwritable = True
+            self._log(
+                f"The cache {self._folder} cannot be written to ({error}); this run goes on without, only slower: "
+                "free some disk, or mend the folder's permissions, before the next one."
+            )
+
+    def _write(self, shard: Shard, key: str, tensors: dict[str, Tensor]) -> None:
+        if self._files(shard):  # another process was faster
+            return
+        if self._unseen is None or self._unseen > self._ledger.limit // _SCANS_PER_LIMIT:
+            self._scan()
+        key_size = len(key.encode())
+        victims = self._ledger.victims(shard.series, size_bound(shard, tensors) + key_size)
+        if victims is None:
+            return
+        for item in victims:
+            self._evict(item)
+        folder = self._folder / shard.series
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / KEY_FILE).exists():
+            (folder / KEY_FILE).write_text(key, encoding="utf-8")
+        path, size = write_shard(folder, shard, tensors)
+        # The key is counted with each shard: simple, and never too little.
+        self._ledger.add((shard.series, path.name), size + key_size)
+        self._unseen = (self._unseen or 0) + size
+
+    def _files(self, shard: Shard) -> list[Path]:
+        folder = self._folder / shard.series
+        try:
+            names = os.listdir(folder)
+        except OSError:  # not there, or not readable: then not writable either, and the write says why
+            return []
+        found = (
+            folder / name for name in sorted(names) if name.startswith(shard.prefix) and SHARD_NAME.fullmatch(name)
+        )
+        return [path for path in found if path not in self._stuck]
+
+    def _discard(self, path: Path, reason: str) -> None:
+        try:
+            path.unlink(missing_ok=True)
+            fate = "deleted"
+        except OSError:
+            self._stuck.add(path)
+            fate = "ignored, since it cannot be deleted"
+        self._ledger.drop([(path.parent.name, path.name)])
+        self._log(f"The cached shard {path} was damaged ({reason}); it is {fate} and is computed again.")
+
+    def _evict(self, item: Item) -> None:
+        folder = self._folder / item[0]
+        (folder / item[1]).unlink(missing_ok=True)
+        self._ledger.drop([item])
+        _remove_if_empty(folder)
+
+    def _scan(self) -> None:
+        uses: dict[Item, Use] = {}
+        for folder, files in _walk(self._folder):
+            key_size = files[KEY_FILE].st_size if KEY_FILE in files else 0
+            for name, status in files.items():
+                if name.startswith(TEMP_PREFIX):
+                    if time.time_ns() - status.st_mtime_ns > _ABANDONED_AFTER_NS:
+                        (folder / name).unlink(missing_ok=True)
+                elif name != KEY_FILE:
+                    uses[folder.name, name] = Use(status.st_size + key_size, status.st_mtime_ns)
+        self._ledger.replace(uses)
+        self._unseen = 0
+
+
+def usage(folder: Path) -> tuple[int, int]:
+    """How many series the cache in ``folder`` holds, and their bytes."""
+    sizes = [sum(status.st_size for status in files.values()) for _, files in _walk(folder) if files]
+    return len(sizes), sum(sizes)
+
+
+def clear(folder: Path) -> int:
+    """Delete what the cache wrote into ``folder``, nothing else; returns the bytes freed."""
+    freed = 0
+    for series, files in _walk(folder):
+        for name, status in files.items():
+            (series / name).unlink(missing_ok=True)
+            freed += status.st_size
+        _remove_if_empty(series)
+    return freed
+
+
+def _remove_if_empty(series: Path) -> None:
+    """Remove a series' folder that holds nothing, or its key alone. A writer that loses it makes it again."""
+    try:
+        if set(os.listdir(series)) <= {KEY_FILE}:
+            (series / KEY_FILE).unlink(missing_ok=True)
+            series.rmdir()
+    except OSError:  # gone, or in use again
+        pass
+
+
+def _walk(folder: Path) -> Iterator[tuple[Path, dict[str, os.stat_result]]]:
+    """Each series' folder with the regular files in it that the cache wrote."""
+    for series in _entries(folder):
+        if SERIES_NAME.fullmatch(series.name) and series.is_dir(follow_symlinks=False):
+            files = {}
+            for entry in _entries(series.path):
+                if not (
+                    entry.name == KEY_FILE or entry.name.startswith(TEMP_PREFIX) or SHARD_NAME.fullmatch(entry.name)
+                ):
+                    continue
+                try:
+                    status = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:
+                    continue
+                if stat.S_ISREG(status.st_mode):
+                    files[entry.name] = status
+            yield Path(series.path), files
+
+
+def _entries(folder: Path | str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except (FileNotFoundError, NotADirectoryError):
+        return []

@@ -1,0 +1,136 @@
+"""One shard of cached tensors as a file that verifies itself."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+FORMAT = 1  # of names, files and keys; another number, another folder
+KEY_FILE = "key.json"
+TEMP_PREFIX = ".tmp-"
+SERIES_NAME = re.compile(r"[0-9a-f]{64}")
+SHARD_NAME = re.compile(r"[0-9]{8,}-[0-9]{8,}-([0-9a-f]{32})\.safetensors")
+
+# path → (inode, size, mtime in ns) of files whose checksum this process has seen to be right.
+_verified: dict[str, tuple[int, int, int]] = {}
+
+
+class DamagedShardError(Exception):
+    """A shard file does not hold what its name says."""
+
+
+class Shard(NamedTuple):
+    """Rows ``start:stop`` of the series in folder ``series``."""
+
+    series: str
+    start: int
+    stop: int
+
+    @property
+    def prefix(self) -> str:
+        """What the name of its file starts with; the file's checksum follows."""
+        return f"{self.start:08d}-{self.stop:08d}-"
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """Lies under the checksum, so that a sound file under another shard's name is found out."""
+        return {"shard": f"{self.series}/{self.start}-{self.stop}"}
+
+
+def canonical_key(key: Mapping[str, str | int | float], rows: int, rows_per_shard: int) -> str:
+    """The JSON text that a series' folder is named after. ``1``, ``1.0`` and ``"1"`` are three different values.
+
+    Raises TypeError for values other than str, int and float, ValueError for NaN and infinities.
+    """
+    for name, value in key.items():
+        if type(name) is not str or type(value) not in (str, int, float):
+            raise TypeError(f"a cache key maps str to str, int or float, not {name!r} to {value!r}")
+    parts = {"format": FORMAT, "key": dict(key), "rows": rows, "rows_per_shard": rows_per_shard}
+    return json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def series_name(key: str) -> str:
+    return hashlib.sha256(key.encode("utf-8")).hexdigest()
+
+
+def size_bound(shard: Shard, tensors: Mapping[str, Tensor]) -> int:
+    """Bytes that the file of ``tensors`` takes at most; tight but for some dozens per tensor."""
+    far = 10**15
+    header = {
+        name: {"dtype": str(tensor.dtype), "shape": list(tensor.shape), "data_offsets": [far, far]}
+        for name, tensor in tensors.items()
+    }
+    return 16 + len(json.dumps({"__metadata__": shard.metadata, **header})) + sum(t.nbytes for t in tensors.values())
+
+
+def write_shard(folder: Path, shard: Shard, tensors: dict[str, Tensor]) -> tuple[Path, int]:
+    """Write contiguous CPU ``tensors`` that share no storage into the existing ``folder``: the file and its bytes.
+
+    The file is there whole or not at all, but for a power cut: nothing is synced, because the checksum tells.
+    Raises OSError or SafetensorError if the disk refuses.
+    """
+    temp = folder / f"{TEMP_PREFIX}{uuid.uuid4().hex}"
+    try:
+        temp.touch(exist_ok=False)  # from here on nobody removes the folder for being empty
+        save_file(tensors, temp, metadata=shard.metadata)
+        path = folder / f"{shard.prefix}{_checksum(temp)}.safetensors"
+        identity = _identity(temp)
+        os.replace(temp, path)
+    finally:
+        temp.unlink(missing_ok=True)
+    _verified[str(path)] = identity
+    return path, identity[1]
+
+
+def read_shard(path: Path, shard: Shard) -> dict[str, Tensor]:
+    """The tensors in ``path``, mapped, not copied: pages are read when touched, and outlive the file's deletion.
+
+    The checksum is computed once per process, and again if the file has changed. Raises FileNotFoundError if the
+    file is gone, DamagedShardError if it is unreadable or not what it should be.
+    """
+    try:
+        _verify(path)
+        with safe_open(path, framework="pt") as file:
+            if file.metadata() != shard.metadata:
+                raise DamagedShardError("it belongs to another shard")
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except FileNotFoundError:
+        raise
+    except (OSError, SafetensorError, RuntimeError) as error:
+        if not os.path.lexists(path):  # safetensors and torch open it once more each, and name the loss differently
+            raise FileNotFoundError(str(path)) from error
+        raise DamagedShardError(str(error)) from error
+
+
+def _verify(path: Path) -> None:
+    if _verified.get(str(path)) == _identity(path):
+        return
+    match = SHARD_NAME.fullmatch(path.name)
+    if match is None or _checksum(path) != match[1]:
+        raise DamagedShardError("its checksum is wrong")
+    if str(path) not in _verified:
+        # Tells other processes that the shard is in use. Once: each touch makes the others verify it again.
+        with contextlib.suppress(OSError):  # a cache that may only be read
+            os.utime(path)
+    _verified[str(path)] = _identity(path)
+
+
+def _identity(path: Path) -> tuple[int, int, int]:
+    stat = path.stat()
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:32]
