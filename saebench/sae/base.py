@@ -111,9 +111,15 @@ class BaseAdapter(nn.Module, ABC):
 
 def sparse_from_dense(z: Tensor) -> SparseCodes:
     """The non-zero latents of ``z[tokens, d_sae]``, in as many slots as the busiest token needs (at least one)."""
-    slots = max(1, int((z != 0).sum(-1).max())) if len(z) else 1
-    indices = z.abs().topk(slots, dim=-1, sorted=False).indices
-    return SparseCodes(z.gather(-1, indices), indices)
+    rows, latents = (z != 0).nonzero(as_tuple=True)  # ascending rows
+    per_row = torch.bincount(rows, minlength=len(z))
+    slots = max(1, int(per_row.max())) if len(z) else 1
+    slot = torch.arange(len(rows), device=z.device) - (per_row.cumsum(0) - per_row)[rows]
+    values = z.new_zeros(len(z), slots)
+    indices = torch.zeros(len(z), slots, dtype=torch.long, device=z.device)
+    values[rows, slot] = z[rows, latents]
+    indices[rows, slot] = latents
+    return SparseCodes(values, indices)
 
 
 def generator(seed: int, purpose: str) -> torch.Generator:

@@ -11,19 +11,23 @@ from torch.nn.functional import normalize
 def max_cosine_to_others(directions: Float[Tensor, "n d"], block: int = 4096) -> Float[Tensor, " n"]:
     """For each row, the largest (signed) cosine with any other row; NaN for rows of zero length.
 
-    Computed block by block, so memory is ``block * n`` numbers. A row without another one to compare with: NaN.
+    Computed in square blocks, each of which serves its rows and its columns: ``block * block`` numbers at a time. A row
+    without another one to compare with: NaN.
     """
     unit, zero = _unit(directions)
-    out = torch.full((len(unit),), torch.nan, device=unit.device)
-    if (~zero).sum() < 2:
-        return out
+    out = torch.full((len(unit),), -torch.inf, device=unit.device)
     for start in range(0, len(unit), block):
-        cosines = unit[start : start + block] @ unit.T
-        rows = torch.arange(len(cosines), device=unit.device)
-        cosines[rows, start + rows] = -torch.inf
-        cosines[:, zero] = -torch.inf  # no direction: nobody's neighbour, not one at a right angle
-        out[start : start + block] = cosines.amax(-1)
-    return out.masked_fill(zero, torch.nan)
+        rows = slice(start, start + block)
+        for other in range(start, len(unit), block):
+            columns = slice(other, other + block)
+            cosines = unit[rows] @ unit[columns].T
+            if other == start:
+                cosines.fill_diagonal_(-torch.inf)
+            # No direction: nobody's neighbour, not one at a right angle.
+            out[rows] = out[rows].maximum(cosines.masked_fill(zero[columns], -torch.inf).amax(1))
+            if other != start:
+                out[columns] = out[columns].maximum(cosines.masked_fill(zero[rows, None], -torch.inf).amax(0))
+    return out.masked_fill(zero | out.isneginf(), torch.nan)
 
 
 def row_cosines(a: Float[Tensor, "n d"], b: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+_PENDING = 2**18  # tokens whose sums may stay on a GPU (20 MB)
+
 
 @dataclass(frozen=True)
 class Centre:
-    """Mean and variance per dimension over *all* evaluated tokens, in float64."""
+    """Mean and variance per dimension over ``n`` tokens, in float64."""
 
     mean: Float[Tensor, " d"]
     variance: Float[Tensor, " d"]
+    n: int
 
     @classmethod
     def of(cls, x: Float[Tensor, "tokens d"]) -> Centre:
@@ -23,7 +27,16 @@ class Centre:
         total = torch.zeros_like(mean)
         for chunk in x.split(8192):
             total += (chunk.double() - mean).square().sum(0)
-        return cls(mean, total / len(x))
+        return cls(mean, total / len(x), len(x))
+
+    @classmethod
+    def merge(cls, parts: Sequence[Centre]) -> Centre:
+        """Centre of all tokens from those of disjoint parts (Chan, Golub & LeVeque 1983), in the given order."""
+        n = sum(part.n for part in parts)
+        mean = torch.stack([part.mean * part.n for part in parts]).sum(0) / n
+        spread = [part.variance + (part.mean - mean).square() for part in parts]
+        total = torch.stack([part.n * around for part, around in zip(parts, spread, strict=True)]).sum(0)
+        return cls(mean, total / n, n)
 
 
 class ReconstructionSums:
@@ -41,11 +54,15 @@ class ReconstructionSums:
         varies = centre.variance > (1e-12 * centre.mean).square()
         self._scale = torch.where(varies, centre.variance, torch.inf).rsqrt()
         self._sums = torch.zeros(len(self._columns), n_sequences, dtype=torch.float64)
+        self._pending: list[tuple[Tensor, Tensor]] = []
 
     def add(
         self, x: Float[Tensor, "tokens d"], xhat: Float[Tensor, "tokens d"], sequence: Int[Tensor, " tokens"]
     ) -> None:
-        """Add tokens; ``sequence[t]`` is the index of token t's sequence."""
+        """Add tokens; ``sequence[t]`` is the index of token t's sequence, best on the CPU.
+
+        What a GPU has computed is fetched later, many tokens at a time.
+        """
         x, xhat = x.double(), xhat.double()
         mean, scale = self._centre.mean.to(x.device), self._scale.to(x.device)
         error, spread = x - xhat, x - mean
@@ -66,10 +83,18 @@ class ReconstructionSums:
                 (norm > 0).double(),
             ]
         )
-        self._sums.index_add_(1, sequence.cpu(), rows.cpu())
+        self._pending.append((sequence, rows))
+        if not rows.is_cuda or sum(len(tokens) for tokens, _ in self._pending) > _PENDING:
+            self._fetch()
+
+    def _fetch(self) -> None:
+        for sequence, rows in self._pending:
+            self._sums.index_add_(1, sequence.cpu(), rows.cpu())
+        self._pending = []
 
     def ratios(self) -> dict[str, tuple[Tensor, Tensor]]:
         """Metric id -> (numerator, denominator) per sequence."""
+        self._fetch()
         sums = dict(zip(self._columns, self._sums, strict=True))
         return {
             "fvu": (sums["sse"], sums["sst"]),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from jaxtyping import Float, Int
@@ -11,41 +13,70 @@ from torch import Tensor
 
 from saebench.stats.intervals import Estimate, jackknife
 
+_Entries = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]  # counts, sequences, latents
+_NONE = np.zeros(0)
+_PENDING = 2**26  # counts that may stay on a GPU (256 MB)
+_PERCENT = {"density_over_1pct": 1, "density_over_10pct": 10}
+
 
 class FiringCounts:
     """Counts, per (sequence, latent), of tokens on which the latent is not zero; plus L0 and L1 per sequence."""
 
     def __init__(self, n_sequences: int, d_sae: int) -> None:
         self.n_sequences, self.d_sae = n_sequences, d_sae
-        self._entries: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]] = []
+        self._counts = sparse.csr_array((n_sequences, d_sae), dtype=np.int32)
+        self._entries: list[_Entries] = []  # not yet in _counts
+        # Per block: sequences of its tokens, sequences in it, counts [sequences, d_sae], L0 and L1 of its tokens.
+        self._pending: list[tuple[Tensor, Tensor, Tensor, Tensor, Tensor]] = []
         self._tokens = np.zeros(n_sequences)
         self._l0 = np.zeros(n_sequences)
         self._l1 = np.zeros(n_sequences)
 
-    def add(self, z: Float[Tensor, "tokens d_sae"], sequence: Int[Tensor, " tokens"]) -> None:
-        """Add tokens; ``sequence[t]`` is the index of token t's sequence. All or nothing, if memory runs out."""
-        active = z != 0
-        l0 = active.sum(-1).cpu().numpy()
-        l1 = z.abs().sum(-1, dtype=torch.float64).cpu().numpy()
-        present, local = torch.unique(sequence, return_inverse=True)
-        counts = torch.zeros(len(present), self.d_sae, device=z.device)
-        counts.index_add_(0, local, active.to(counts.dtype))
-        rows = present.cpu().numpy()
-        found = sparse.coo_array(counts.cpu().numpy())
-        where = sequence.cpu().numpy()
-        self._entries.append((found.data.astype(np.int64), rows[found.coords[0]], found.coords[1].astype(np.int64)))
-        np.add.at(self._tokens, where, 1.0)
-        np.add.at(self._l0, where, l0)
-        np.add.at(self._l1, where, l1)
+    def add(
+        self, codes: Float[Tensor, "tokens d_sae"] | tuple[Tensor, Tensor], sequence: Int[Tensor, " tokens"]
+    ) -> None:
+        """Add tokens; ``sequence[t]`` is the index of token t's sequence. All or nothing, if memory runs out.
+
+        ``codes`` are dense, or (values, indices) ``[tokens, slots]`` whose unused slots hold 0. Both give the same
+        counts and L0; L1 is summed in float64 and may differ in its last digit.
+        """
+        values = codes[0] if isinstance(codes, tuple) else codes
+        device = values.device
+        active = torch.ne(values, 0)
+        present, local = torch.unique(sequence.cpu(), return_inverse=True)
+        if device.type == "cuda":
+            local = local.pin_memory().to(device, non_blocking=True)
+        counts = torch.zeros(len(present), self.d_sae, dtype=torch.int32, device=device)
+        if isinstance(codes, tuple):
+            keys = local[:, None] * self.d_sae + codes[1]
+            counts.view(-1).index_add_(0, keys.flatten(), active.flatten().to(torch.int32))
+        else:
+            counts.index_add_(0, local, active.to(torch.int32))
+        l1 = values.abs().sum(-1, dtype=torch.float64)
+        self._pending.append((sequence, present, counts, active.sum(-1), l1))
+        if device.type != "cuda" or sum(block[2].numel() for block in self._pending) > _PENDING:
+            self._fetch()
+
+    def _fetch(self) -> None:
+        """Take over what a device has counted; only here does the CPU wait for it."""
+        for sequence, present, counts, l0, l1 in self._pending:
+            where = sequence.cpu().numpy()
+            found = sparse.coo_array(counts.cpu().numpy())
+            self._entries.append(_entries(found.data, present.numpy()[found.coords[0]], found.coords[1]))
+            np.add.at(self._tokens, where, 1.0)
+            np.add.at(self._l0, where, l0.cpu().numpy())
+            np.add.at(self._l1, where, l1.cpu().numpy())
+        self._pending = []
 
     @property
     def per_sequence(self) -> sparse.csr_array:
         """Counts ``[n_sequences, d_sae]``."""
-        shape = (self.n_sequences, self.d_sae)
-        if not self._entries:
-            return sparse.csr_array(shape, dtype=np.int64)
-        counts, rows, columns = (np.concatenate(parts) for parts in zip(*self._entries, strict=True))
-        return sparse.coo_array((counts, (rows, columns)), shape=shape).tocsr()
+        self._fetch()
+        if self._entries:
+            counts, rows, columns = (np.concatenate(parts) for parts in zip(*self._entries, strict=True))
+            new = sparse.coo_array((counts, (rows, columns)), shape=self._counts.shape).tocsr()
+            self._counts, self._entries = self._counts + new, []
+        return self._counts
 
     def densities(self) -> NDArray[np.float64]:
         """Share of evaluated tokens on which each latent fires, ``[d_sae]``."""
@@ -58,25 +89,40 @@ class FiringCounts:
     def shares(self) -> dict[str, Estimate]:
         """Dead share, and shares of latents firing on more than 1 % and 10 % of tokens; jackknife over sequences."""
         counts = self.per_sequence
-        total = np.asarray(counts.sum(axis=0), np.float64)
+        total = 100 * np.asarray(counts.sum(axis=0), np.float64)
+        ascending = np.sort(total)
         tokens = self._tokens.sum()
-        rules = {"dead_share": None, "density_over_1pct": 1, "density_over_10pct": 10}
-        values = {name: _share(total, tokens, rule) for name, rule in rules.items()}
-        left_out: dict[str, list[float]] = {name: [] for name in rules}
+        values = self._shares(ascending, tokens, _NONE, _NONE)
+        left_out = []
         for index in range(self.n_sequences):
             row = slice(counts.indptr[index], counts.indptr[index + 1])
-            rest = total.copy()
-            rest[counts.indices[row]] -= counts.data[row]
-            for name, rule in rules.items():
-                left_out[name].append(_share(rest, tokens - self._tokens[index], rule))
-        return {name: _in_unit_interval(jackknife(values[name], np.array(left_out[name]))) for name in rules}
+            old = total[counts.indices[row]]  # of the latents that fire in the sequence that is left out
+            new = old - 100 * counts.data[row].astype(np.float64)
+            left_out.append(self._shares(ascending, tokens - self._tokens[index], old, new))
+        return {
+            name: _in_unit_interval(jackknife(value, np.array(left)))
+            for name, value, *left in zip(["dead_share", *_PERCENT], values, *left_out, strict=True)
+        }
+
+    def _shares(
+        self, ascending: NDArray[np.float64], tokens: float, old: NDArray[np.float64], new: NDArray[np.float64]
+    ) -> list[float]:
+        """Shares of latents that never fire, and that fire on more than each percentage of ``tokens``.
+
+        ``ascending`` are 100 times the counts of all latents (whole numbers: percentages are compared exactly), of
+        which those in ``old`` are replaced by ``new``.
+        """
+        if tokens <= 0:
+            return [float("nan")] * (1 + len(_PERCENT))
+        above = [
+            self.d_sae - np.searchsorted(ascending, limit, side="right") - np.sum(old > limit) + np.sum(new > limit)
+            for limit in (0.0, *(percent * tokens for percent in _PERCENT.values()))
+        ]
+        return [float((self.d_sae - above[0]) / self.d_sae), *(float(number / self.d_sae) for number in above[1:])]
 
 
-def _share(counts: NDArray[np.float64], tokens: float, above: int | None) -> float:
-    """Share of latents that never fire, or fire on more than ``above`` percent (compared in whole numbers)."""
-    if tokens <= 0:
-        return float("nan")
-    return float(np.mean(counts == 0) if above is None else np.mean(100 * counts > above * tokens))
+def _entries(counts: NDArray[Any], rows: NDArray[Any], columns: NDArray[Any]) -> _Entries:
+    return counts.astype(np.int32), rows.astype(np.int32), columns.astype(np.int32)
 
 
 def _in_unit_interval(estimate: Estimate) -> Estimate:

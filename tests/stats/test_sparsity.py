@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
 
+from saebench.stats.intervals import Estimate, jackknife
 from saebench.stats.sparsity import FiringCounts
 
 RULES = {"dead_share": None, "density_over_1pct": 1, "density_over_10pct": 10}
@@ -160,3 +164,113 @@ def test_any_order_and_batching(n: int, d: int, seed: int, batch: int):
     assert np.array_equal(one.per_sequence.toarray(), other.per_sequence.toarray())
     assert one.shares() == other.shares()
     np.testing.assert_allclose(one.ratios()["l1"][0], other.ratios()["l1"][0], rtol=1e-12)
+
+
+def slots_of(z: torch.Tensor, spare: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """(values, indices) in any order, with ``spare`` more slots than needed; unused ones hold 0 at any index."""
+    rng = np.random.default_rng(seed)
+    slots = max(1, int((z != 0).sum(-1).max())) + spare if len(z) else 1
+    values, indices = torch.zeros(len(z), slots), torch.from_numpy(rng.integers(z.shape[1], size=(len(z), slots)))
+    for token, row in enumerate(z):
+        latents = row.nonzero()[:, 0]
+        where = torch.from_numpy(rng.permutation(slots)[: len(latents)])
+        indices[token, where], values[token, where] = latents, row[latents]
+    return values, indices
+
+
+def plain(shares: dict[str, Estimate]) -> dict[str, dict[str, object]]:
+    """So that NaN may equal NaN."""
+    return {name: asdict(estimate) for name, estimate in shares.items()}
+
+
+def same(one: FiringCounts, other: FiringCounts) -> None:
+    assert np.array_equal(one.per_sequence.toarray(), other.per_sequence.toarray())
+    for name, rtol in (("l0", 0.0), ("l1", 1e-14)):
+        np.testing.assert_allclose(one.ratios()[name][0], other.ratios()[name][0], rtol=rtol, atol=0)
+        np.testing.assert_array_equal(one.ratios()[name][1], other.ratios()[name][1])
+    np.testing.assert_equal(plain(one.shares()), plain(other.shares()))
+
+
+WILD = st.one_of(st.sampled_from([0.0, -0.0, 1e-42, -1e-42, 1.0]), st.floats(-1e4, 1e4, width=32))
+
+
+@given(
+    array=arrays.arrays(np.float32, st.tuples(st.integers(0, 8), st.integers(1, 6)), elements=WILD),
+    spare=st.integers(0, 3),
+    seed=st.integers(0, 99),
+)
+def test_sparse_codes_count_like_dense_ones(array: np.ndarray, spare: int, seed: int):
+    z = torch.from_numpy(array)
+    sequence = torch.from_numpy(np.random.default_rng(seed).integers(3, size=len(z)))
+    dense, sparse = FiringCounts(3, z.shape[1]), FiringCounts(3, z.shape[1])
+    dense.add(z, sequence)
+    sparse.add(slots_of(z, spare, seed), sequence)
+    same(sparse, dense)
+
+
+def test_sparse_and_dense_blocks_may_alternate_and_be_read_in_between():
+    z, sequence = sample(5, 40, 30)
+    dense, mixed = collect(z, sequence, 5, 1000), FiringCounts(5, 30)
+    for start in range(0, len(z), 17):
+        rows = slice(start, start + 17)
+        mixed.add(z[rows] if start % 2 else slots_of(z[rows], 1), sequence[rows])
+        assert mixed.per_sequence.sum() == mixed.ratios()["l0"][0].sum() == int((z[: start + 17] != 0).sum())
+    same(mixed, dense)
+    assert mixed.per_sequence is mixed.per_sequence  # assembled once
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_bad_values_of_sparse_codes_show(bad: float):
+    firing = FiringCounts(2, 9)
+    firing.add((torch.tensor([[1.0, bad], [2.0, 0.0]]), torch.tensor([[3, 4], [5, 5]])), torch.tensor([0, 1]))
+    l1 = firing.ratios()["l1"][0]
+    assert not np.isfinite(l1[0])
+    assert l1[1] == 2.0
+
+
+def test_keys_of_many_sequences_and_latents_do_not_overflow():
+    firing = FiringCounts(100_000, 131_072)
+    firing.add((torch.ones(1, 1), torch.tensor([[131_071]], dtype=torch.int32)), torch.tensor([99_999]).int())
+    assert firing.per_sequence[99_999, 131_071] == firing.per_sequence.sum() == 1
+
+
+def test_sparse_codes_never_become_dense():
+    """A dense row here would take 8 TB."""
+    firing = FiringCounts(2, 2_000_000_000)
+    firing.add((torch.ones(1000, 2), torch.arange(2000).view(1000, 2) * 1_000_000), torch.arange(1000) % 2)
+    assert firing.ratios()["l0"][0].tolist() == [1000.0, 1000.0]
+
+
+def shares_by_whole_recount(firing: FiringCounts) -> dict[str, Estimate]:
+    """Every left-out sequence counted over all latents anew: slow, and plainly right."""
+    counts = firing.per_sequence.toarray().astype(np.float64)
+    tokens = firing.ratios()["l0"][1]
+
+    def share(total: np.ndarray, n: float, percent: int | None) -> float:
+        if n <= 0:
+            return float("nan")
+        return float(np.mean(total == 0) if percent is None else np.mean(100 * total > percent * n))
+
+    found: dict[str, Estimate] = {}
+    for name, percent in RULES.items():
+        value = share(counts.sum(0), tokens.sum(), percent)
+        rest = [share(counts.sum(0) - counts[i], tokens.sum() - tokens[i], percent) for i in range(len(counts))]
+        whole = jackknife(value, np.array(rest))
+        low, high = np.clip([whole.ci_low, whole.ci_high], 0.0, 1.0)
+        found[name] = Estimate(whole.value, whole.stderr, float(low), float(high), whole.n, whole.method)
+    return found
+
+
+@given(
+    n=st.integers(1, 8),
+    d=st.integers(1, 40),
+    seed=st.integers(0, 10_000),
+    lengths=st.lists(st.integers(0, 120), min_size=8, max_size=8),
+)
+def test_shares_are_those_of_a_whole_recount_bit_for_bit(n: int, d: int, seed: int, lengths: list[int]):
+    rng = np.random.default_rng(seed)
+    sequence = torch.from_numpy(np.repeat(np.arange(n), lengths[:n]))
+    density = rng.choice([0.0, 0.005, 0.01, 0.02, 0.1, 0.12, 1.0], size=d)  # near the percentages, and dead
+    z = torch.from_numpy((rng.random((len(sequence), d)) < density).astype(np.float32))
+    firing = collect(z, sequence, n, 50)
+    np.testing.assert_equal(plain(firing.shares()), plain(shares_by_whole_recount(firing)))
