@@ -72,9 +72,12 @@ def _devices() -> Iterator[str]:
 
 
 def _cache() -> Iterator[str]:
+    from saebench.budget import format_bytes
+    from saebench.cache.tensors import usage
     from saebench.data import assets
     from saebench.data.assets import State
     from saebench.errors import AssetError
+    from saebench.runner.cache import cache_folder
 
     home = assets.home()
     yield f"{home} ({shutil.disk_usage(_existing(home)).free / 1e9:.1f} GB free)"
@@ -89,6 +92,8 @@ def _cache() -> Iterator[str]:
         else:
             size = asset.download_size / 1e6
             yield f"{asset.name}: {status.state.value}; `saebench assets pull {asset.name}` fetches {size:,.0f} MB"
+    n_series, shared = usage(cache_folder())
+    yield f"activations that runs share: {n_series} series, {format_bytes(shared)}; `saebench cache clear` frees them"
 
 
 def _problems() -> Iterator[str]:

@@ -10,6 +10,7 @@ import click
 
 import saebench
 from saebench.cli.assets import assets
+from saebench.cli.cache import cache
 from saebench.cli.check_adapter import check_adapter
 from saebench.cli.doctor import doctor
 from saebench.cli.quiet import debugging, plain_warnings, set_environment
@@ -79,7 +80,7 @@ def cli() -> None:
     """
 
 
-for command in (run, tasks, saes, assets, table, check_adapter, doctor):
+for command in (run, tasks, saes, assets, cache, table, check_adapter, doctor):
     cli.add_command(command)
 
 

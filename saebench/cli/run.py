@@ -55,7 +55,20 @@ def _names(context: click.Context, parameter: click.Parameter, value: str | None
     help="Of the language model; auto is bfloat16 where the hardware multiplies it, else float32.  [auto]",
 )
 @click.option("--limit", metavar="N", type=click.IntRange(min=2), help="Sequences to evaluate.  [the preset's]")
-@click.option("--batch-size", metavar="N", type=click.IntRange(min=1), help="Sequences at a time.  [16]")
+@click.option(
+    "--batch-size",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Sequences at a time.  [picked from the model and the memory budget]",
+)
+@click.option(
+    "--memory-budget", metavar="SIZE", help="Working memory beside the weights, such as 800MB or 2GiB.  [1GB]"
+)
+@click.option(
+    "--cache-budget",
+    metavar="SIZE",
+    help="Disk for activations and losses that runs share, 0 for none; see `saebench cache`.  [20GB]",
+)
 @click.option(
     "--config",
     metavar="FILE",
@@ -68,7 +81,7 @@ def _names(context: click.Context, parameter: click.Parameter, value: str | None
     type=click.Choice(["missing", "failed", "always"]),
     help="What is computed: what has no record; also what failed; everything.  [missing]",
 )
-@click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
+@click.option("--dry-run", is_flag=True, help="Print what would be done and what it costs, and do nothing.")
 @click.pass_context
 def run(context: click.Context, /, config: Path | None, dry_run: bool, **options: Any) -> None:
     """Evaluate SAEs. Without options: the SAEs that come with saebench, beside controls, on Gemma-3-270m.
@@ -93,7 +106,9 @@ def run(context: click.Context, /, config: Path | None, dry_run: bool, **options
     given = {key: list(value) if isinstance(value, tuple) else value for key, value in options.items() if _given(value)}
     plan = make_plan(make_request(given, config))
     if dry_run:
-        click.echo(plan.describe())
+        from saebench.runner.describe import describe
+
+        click.echo(describe(plan))
         return
 
     quiet_libraries()

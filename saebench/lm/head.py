@@ -37,7 +37,11 @@ class Head:
         self, hidden: Float[Tensor, "tokens d_model"], rows: slice = slice(None)
     ) -> Float[Tensor, "tokens rows"]:
         """Logits of the vocabulary entries ``rows``, in float32 (float64 for a float64 model)."""
-        out = (hidden @ self.weight[rows].T).to(accumulation_dtype(hidden.dtype))
+        return self.from_product(product(hidden, self.weight[rows]), rows)
+
+    def from_product(self, out: Float[Tensor, "tokens rows"], rows: slice) -> Float[Tensor, "tokens rows"]:
+        """Logits from ``hidden W^T``, in float32 or float64; may overwrite ``out``."""
+        out = out.to(accumulation_dtype(out.dtype))
         if self.bias is not None:
             out += self.bias[rows].to(out.dtype)
         if self.scale != 1.0:
@@ -45,6 +49,16 @@ class Head:
         if self.softcap is not None:
             out = torch.tanh_(out.div_(self.softcap)).mul_(self.softcap)
         return out
+
+
+def product(hidden: Float[Tensor, "tokens d_model"], weight: Float[Tensor, "rows d_model"]) -> Tensor:
+    """``hidden W^T``: in float32 for bfloat16 on a GPU, which rounds nothing it need not; else in the own type."""
+    if hidden.is_cuda and hidden.dtype == torch.bfloat16 and _HAS_OUT_DTYPE:
+        return torch.mm(hidden, weight.T, out_dtype=torch.float32)
+    return hidden @ weight.T
+
+
+_HAS_OUT_DTYPE = hasattr(torch.ops.aten.mm, "dtype")  # torch 2.8
 
 
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:

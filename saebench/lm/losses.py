@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from saebench.lm.head import Head, accumulation_dtype
+from saebench.lm.head import Head, accumulation_dtype, product
 
 # One tile of logits stays in a CPU's last-level cache (4 bytes * 1024 * 4096 = 16 MB).
 _TOKENS = 1024
@@ -96,15 +96,29 @@ def _log_sum_exp(head: Head, hidden: Tensor, *, with_mean: bool) -> tuple[Tensor
     step = _VOCAB_CUDA if hidden.is_cuda else _VOCAB
     for start in range(0, head.vocab_size, step):
         tile = slice(start, start + step)
-        logits = head.logits(hidden, tile)
+        raw = product(hidden, head.weight[tile])
+        excess = _rounding_excess(raw, head.scale) if raw.dtype == torch.bfloat16 and head.linear else None
+        logits = head.from_product(raw, tile)
         new_top = torch.maximum(top, logits.amax(-1))
         rescale = torch.exp(top - new_top)
         weights = logits.sub_(new_top[:, None]).exp_()
+        if excess is not None:
+            weights.addcmul_(weights, excess, value=-1)
         total.mul_(rescale).add_(weights.sum(-1))
         if mean is not None:
             mean.mul_(rescale[:, None]).add_(weights.to(head.weight.dtype) @ head.weight[tile])
         top = new_top
     return top + total.log(), None if mean is None else mean / total[:, None]
+
+
+def _rounding_excess(raw: Tensor, scale: float) -> Tensor:
+    """By how much, relatively, rounding logits to bfloat16 raises their exponential on average.
+
+    A logit of 2^e to 2^(e+1) is rounded by an error that is uniform over a spacing u = 2^(e-7), and
+    E[exp(error)] = 1 + u^2 / 24 + O(u^4). Left in, it adds 1e-3 nats to the cross-entropy of Gemma-3-270m.
+    """
+    power = (raw.view(torch.int16) & 0x7F80).view(torch.bfloat16)  # 2^e: the mantissa cut off
+    return (power * power).float().mul_(scale * scale * 2.0**-14 / 24)
 
 
 def _direct_kl(head: Head, hidden: Tensor, lse: Tensor, clean: CleanLosses) -> Tensor:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 import torch
@@ -122,12 +123,22 @@ class LanguageModel:
 
         with self._hooks({name: read(name) for name in sites}), suppress(_StopPass):
             self._base(tokens)
-        for name in sites:
-            shape = tuple(found[name].shape) if name in found else None
-            if shape is None or len(shape) != 3 or shape[:2] != tokens.shape:
-                problem = "its forward pass never reaches it" if shape is None else f"its activation has shape {shape}"
-                raise HookMismatchError(f"{self.name} cannot be spliced at {name!r}: {problem}.")
+        self._check_read(found, sites, tokens)
         return found
+
+    @torch.no_grad()
+    def capture(
+        self, tokens: Int[Tensor, "batch position"], sites: Sequence[str]
+    ) -> tuple[Float[Tensor, "batch position d_model"], dict[str, Float[Tensor, "batch position d"]]]:
+        """One full pass: final hidden states (after the last norm), and the activations at ``sites`` on the way.
+
+        Raises HookMismatchError as :func:`prefix` does.
+        """
+        found: dict[str, Tensor] = {}
+        with self._hooks({name: partial(found.__setitem__, name) for name in sites}):
+            hidden = self._base(tokens)
+        self._check_read(found, sites, tokens)
+        return hidden, found
 
     @torch.no_grad()
     def suffix(
@@ -168,6 +179,13 @@ class LanguageModel:
 
     def _base(self, tokens: Tensor) -> Tensor:
         return self.model.base_model(input_ids=tokens, use_cache=False).last_hidden_state
+
+    def _check_read(self, found: dict[str, Tensor], sites: Sequence[str], tokens: Tensor) -> None:
+        for name in sites:
+            shape = tuple(found[name].shape) if name in found else None
+            if shape is None or len(shape) != 3 or shape[:2] != tokens.shape:
+                problem = "its forward pass never reaches it" if shape is None else f"its activation has shape {shape}"
+                raise HookMismatchError(f"{self.name} cannot be spliced at {name!r}: {problem}.")
 
     @contextmanager
     def _hooks(self, functions: dict[str, Callable[[Tensor], Tensor | None]]) -> Iterator[None]:

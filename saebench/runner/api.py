@@ -23,9 +23,10 @@ def run(
     """Evaluate SAEs and return the table, one row per number (see ``saebench.results.table.load``).
 
     ``options`` are those of ``saebench run``: suite, model, hook, preset, text, out, seed, device, dtype, limit,
-    batch_size, overwrite, parameters. Without arguments the embedded default runs. What is in ``out`` already is
-    not computed again. Raises UsageError and the other classes of ``saebench.errors`` for what stops every job;
-    a job that fails alone becomes a row with status ``failed``.
+    batch_size, memory_budget and cache_budget (bytes, or text such as "1.5GB"), overwrite, parameters. Without
+    arguments the embedded default runs. What is in ``out`` already is not computed again. Raises UsageError and the
+    other classes of ``saebench.errors`` for what stops every job; a job that fails alone becomes a row with status
+    ``failed``.
     """
     from saebench.progress import ConsoleProgress
     from saebench.results.table import from_records

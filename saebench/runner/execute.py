@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from saebench.errors import NotApplicableError, SaebenchError, SAELoadError
+import psutil
+import torch
+
+from saebench.budget import Budget
+from saebench.cache.tensors import TensorCache
+from saebench.errors import HookMismatchError, NotApplicableError, SaebenchError, SAELoadError
 from saebench.lm.load import load_lm, resolve_device, resolve_dtype
 from saebench.lm.model import LanguageModel
 from saebench.progress import NullProgress, Progress
@@ -15,8 +20,11 @@ from saebench.results.provenance import collect
 from saebench.results.record import Arrays, Identity, Record, SAEInfo, Status
 from saebench.results.store import ResultStore, needed, writable_or_raise
 from saebench.runner.assets import pull_missing
+from saebench.runner.cache import cache_folder
+from saebench.runner.groups import default_hook, sites
 from saebench.runner.identity import fitted_fingerprint, job_identity
 from saebench.runner.plan import Job, Plan
+from saebench.runner.request import RunRequest
 from saebench.sae.base import LoadContext
 from saebench.sae.protocol import SAE, HookSite
 from saebench.sae.reference import SAERef, load_sae
@@ -55,8 +63,12 @@ def execute(plan: Plan, progress: Progress | None = None) -> RunSummary:
         pull_missing(plan, progress)
         progress.log(f"loading {plan.model} ({str(dtype).removeprefix('torch.')}, {device})")
         lm = load_lm(plan.model, device=device, dtype=dtype)
+        budget = _budget(request, device)
+        resident = min(budget.resident, psutil.virtual_memory().available // 4)
+        cache = TensorCache(cache_folder(), memory=resident, disk=budget.cache, log=progress.log)
+        sites = _sites(plan, lm)
         for seed in dict.fromkeys(request.seed):
-            context = TaskContext(lm, seed, request.batch_size, progress)
+            context = TaskContext(lm, seed, request.batch_size, progress, budget=budget, cache=cache, sites=sites)
             _Runner(plan, context, summary, progress).run([job for job in plan.jobs if job.seed == seed])
     except KeyboardInterrupt:
         summary.interrupted = True
@@ -71,7 +83,7 @@ class _Runner:
         self.plan, self.context, self.summary, self.progress = plan, context, summary, progress
         self.store = ResultStore(plan.request.out)
         self.tasks: dict[str, Task] = {task.name: registry().create(task.name) for task in plan.tasks}
-        self.hook = plan.request.hook or _default_hook(plan, context.lm)
+        self.hook = default_hook(plan, context.lm.n_layers)
         self._loaded: tuple[tuple[SAERef, str], SAE] | None = None
 
     def run(self, jobs: list[Job]) -> None:
@@ -206,15 +218,26 @@ def _fingerprint(sae: SAE) -> str:
     return fingerprint
 
 
-def _default_hook(plan: Plan, lm: LanguageModel) -> str:
-    """The site of SAEs that name none: that of the zoo if it takes part, else the middle of the model."""
-    from saebench.sae.zoo import zoo_card
+def _budget(request: RunRequest, device: torch.device) -> Budget:
+    """What was asked for; by default no more than half of what is free, which on a GPU is all for the model."""
+    budget = request.budget()
+    if "memory_budget" in request.model_fields_set:
+        return budget
+    if device.type == "cuda":
+        return replace(budget, memory=torch.cuda.mem_get_info(device)[0] // 2)
+    return replace(budget, memory=min(budget.memory, psutil.virtual_memory().available // 2))
 
-    for ref in plan.saes:
-        target = ref.inner or ref
-        if target.scheme == "zoo" and (hook := zoo_card(target.body).get("hook")):
-            return str(hook)
-    return f"blocks.{lm.n_layers // 2}.hook_resid_post"
+
+def _sites(plan: Plan, lm: LanguageModel) -> tuple[str, ...]:
+    """The sites that the plan's SAEs are known to use, as far as this model has them."""
+    return tuple(site for site in sites(plan, default_hook(plan, lm.n_layers)) if _exists(lm, site))
+
+
+def _exists(lm: LanguageModel, site: str) -> bool:
+    try:
+        return lm.d_at(site) > 0
+    except HookMismatchError:  # the SAE that names it becomes a failed record
+        return False
 
 
 def _prepare(task: Task, context: TaskContext, parameters: dict[str, object]) -> None:

@@ -47,25 +47,6 @@ class Plan:
     saes: tuple[SAERef, ...]
     jobs: tuple[Job, ...]
 
-    def describe(self) -> str:
-        """Plain text for ``--dry-run``."""
-        lines = [f"model   {self.model}", f"results {self.request.out}"]
-        for task in self.tasks:
-            settings = ", ".join(f"{key}={value}" for key, value in task.parameters.items())
-            lines.append(f"task    {task.name} v{task.version} ({task.preset}): {settings}")
-        lines += [f"sae     {sae}" for sae in self.saes]
-        seeds = ", ".join(map(str, self.request.seed))
-        lines.append(f"{len(self.jobs)} jobs: {len(self.saes)} SAEs x {len(self.tasks)} tasks x seeds {seeds}")
-        for task in self.tasks:
-            if {"sequences", "context_length"} <= task.parameters.keys():
-                tokens = task.parameters["sequences"] * task.parameters["context_length"]
-                passes = 3 + len(self.saes)
-                lines.append(
-                    f"{task.name}: one prefix pass and {passes} suffix passes (clean, zero, mean, one per SAE) over "
-                    f"{tokens:,} tokens for each seed and hook"
-                )
-        return "\n".join(lines)
-
 
 def default_saes() -> list[str]:
     """The embedded default: the zoo, and a control of each kind."""

@@ -7,11 +7,14 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 
+from saebench.budget import CACHE, MEMORY, Budget, format_bytes, parse_bytes
 from saebench.errors import UsageError, did_you_mean
 
 DEFAULT_MODEL = "asset:gemma-3-270m"
 DEFAULT_OUT = Path("saebench-results")
+MIN_MEMORY = 64 * 10**6
 
 
 class RunRequest(BaseModel):
@@ -31,7 +34,9 @@ class RunRequest(BaseModel):
     device: str = "auto"
     dtype: str = "auto"
     limit: int | None = Field(default=None, ge=2)
-    batch_size: int = Field(default=16, ge=1)
+    batch_size: int | None = Field(default=None, ge=1)  # None: picked from the model and the memory budget
+    memory_budget: int = MEMORY  # bytes; text such as "1.5GB" is taken too
+    cache_budget: int = CACHE
     overwrite: Literal["missing", "failed", "always"] = "missing"
     parameters: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
@@ -40,6 +45,26 @@ class RunRequest(BaseModel):
     def _home(cls, out: Path) -> Path:
         """``~`` as a shell reads it: in a config file no shell does."""
         return out.expanduser()
+
+    @field_validator("memory_budget", "cache_budget", mode="before")
+    @classmethod
+    def _bytes(cls, size: Any) -> int:
+        try:
+            return parse_bytes(size)
+        except UsageError as error:
+            raise PydanticCustomError("budget", "{reason}", {"reason": str(error)}) from error
+
+    @field_validator("memory_budget")
+    @classmethod
+    def _enough(cls, size: int) -> int:
+        if size < MIN_MEMORY:
+            reason = f"{format_bytes(size)} of working memory are too few for any model; give 64 MB or more."
+            raise PydanticCustomError("budget", "{reason}", {"reason": reason})
+        return size
+
+    def budget(self) -> Budget:
+        """What the run may take of memory and disk. It decides no number, and is part of no record's identity."""
+        return Budget(memory=self.memory_budget, cache=self.cache_budget)
 
     def arguments(self) -> dict[str, Any]:
         """As given, without paths of this machine: for the provenance of records."""
@@ -81,4 +106,6 @@ def _explain(error: ValidationError, config: Path | None) -> str:
     where = f" in {config}" if config else ""
     if first["type"] == "extra_forbidden":
         return f"Unknown option {key!r}{where}.{did_you_mean(str(first['loc'][-1]), RunRequest.model_fields)}"
+    if first["type"] == "budget":  # it says itself what was given
+        return f"Option {key!r}{where}: {first['msg']}"
     return f"Option {key!r}{where}: {first['msg']} (got {first['input']!r})."

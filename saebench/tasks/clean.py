@@ -1,9 +1,4 @@
-"""The clean pass of a language model over a text, and its ablations: computed once, shared by every SAE.
-
-Conventions (definitions.md 0.3): *evaluated* tokens are those that are not special; they alone are spliced, at
-every other position the original activation stays. A *prediction* is a position whose next token is evaluated;
-cross-entropy and KL are over predictions.
-"""
+"""The clean pass of a language model at one site, its ablations, and splices into it."""
 
 from __future__ import annotations
 
@@ -12,16 +7,15 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from saebench.data.tokens import TokenBatch
-from saebench.lm.batching import for_batches
-from saebench.lm.head import accumulation_dtype
-from saebench.lm.losses import CleanLosses, clean_losses, spliced_losses
-from saebench.lm.model import LanguageModel
-from saebench.progress import Progress
+from saebench.lm.batching import for_batches, to_device
+from saebench.lm.losses import CleanLosses, spliced_losses
+from saebench.progress import Progress, Ticker
 from saebench.stats.reconstruction import Centre
+from saebench.tasks.captured import LOSSES, CapturedText
+from saebench.tasks.positions import Positions
 
 
 @dataclass(frozen=True)
@@ -32,133 +26,119 @@ class Losses:
     kl: Float[Tensor, " sequences"]
 
 
-Replacement = Callable[[slice], Tensor]
+@dataclass(frozen=True)
+class CleanBatch:
+    """Some sequences on the device: where their tokens lie, and the activations at the site (shared: do not write)."""
+
+    positions: Positions
+    activations: Float[Tensor, "batch position d"]
+
+
+# What goes to the evaluated tokens of a batch instead of their activations, ``[tokens, d]``.
+Replacement = Callable[[CleanBatch], Tensor]
 
 
 class CleanPass:
-    """Activations and losses of the unmodified model at one site, over one batch of sequences.
+    """The unmodified model at ``site`` over one batch of sequences, and the losses when it is modified there."""
 
-    Kept on the CPU in the model's dtype; ``batch_size`` sequences at a time go to the device.
-    """
-
-    def __init__(self, lm: LanguageModel, batch: TokenBatch, site: str, batch_size: int, progress: Progress) -> None:
-        self.lm, self.site, self.batch_size = lm, site, batch_size
-        self.tokens: Int[Tensor, "sequences position"] = batch.tokens
-        self.evaluated: Bool[Tensor, "sequences position"] = batch.evaluated
-        self.predicts: Bool[Tensor, "sequences position"] = self.evaluated[:, 1:]
-        self.n_sequences, self.context_length = batch.tokens.shape
-        self.predictions: Float[Tensor, " sequences"] = self.predicts.sum(1).double()
+    def __init__(self, captured: CapturedText, site: str, progress: Progress) -> None:
+        self.captured, self.site, self.lm = captured, site, captured.lm
+        self.evaluated: Bool[Tensor, "sequences position"] = captured.batch.evaluated
+        self.n_sequences = captured.n_sequences
+        self.predictions: Float[Tensor, " sequences"] = self.evaluated[:, 1:].sum(1).double()
+        self.ce: Float[Tensor, " sequences"] = torch.zeros(self.n_sequences, dtype=torch.float64)
         self._progress = progress
-        self._restart_site = lm.restart_site(site)
-        self.activations = torch.empty(*batch.tokens.shape, lm.d_at(site), dtype=lm.dtype)
-        inside = self._restart_site != site
-        self._restart = torch.empty(*batch.tokens.shape, lm.d_model, dtype=lm.dtype) if inside else self.activations
-        # Predictions of all sequences lie one after another; those of sequence s are [offsets[s], offsets[s + 1]).
-        self._offsets = [0, *self.predicts.sum(1).cumsum(0).tolist()]
-        self._clean = _empty_losses(self._offsets[-1], lm)
-        self.ce = torch.zeros(self.n_sequences, dtype=torch.float64)
-        self._run()
-        self.centre = Centre.of(self.activations[self.evaluated])
+        self._restart_site = self.lm.restart_site(site)
+        captured.want(LOSSES, site, self._restart_site)
+        cpu = torch.device("cpu")
+        centres: list[Centre] = []
+
+        def then(shard: slice) -> None:
+            positions = Positions.of(captured.batch, shard, cpu)
+            self.ce[shard] = positions.per_sequence(captured.losses(shard).ce[None])[0]
+            if len(positions.evaluated):
+                centres.append(Centre.of(positions.at_evaluated(captured.activations(site, shard))))
+
+        captured.complete(f"clean pass to {site}", then)
+        self.centre = Centre.merge(centres)
+
+    @property
+    def batch_size(self) -> int:
+        return self.captured.batch_size
 
     @cached_property
     def zero(self) -> Losses:
         """Losses with zeros at evaluated tokens."""
-        return self.spliced(lambda rows: torch.zeros_like(self.activations[rows]), "zero ablation")
+        return self._ablated("zero", lambda batch: batch.activations.new_zeros(1))
 
     @cached_property
     def mean(self) -> Losses:
         """Losses with the mean activation at evaluated tokens."""
-        mean = self.centre.mean.to(self.lm.dtype)
-        return self.spliced(lambda rows: mean.expand_as(self.activations[rows]), "mean ablation")
+        mean = to_device(self.centre.mean.to(self.lm.dtype), self.lm.device)
+        return self._ablated("mean", lambda batch: mean)
 
     def spliced(self, replacement: Replacement, description: str) -> Losses:
-        """Losses with ``replacement(rows)[sequences, position, d]`` in place at evaluated tokens."""
-        ce, kl = torch.zeros_like(self.ce), torch.zeros_like(self.ce)
+        """Losses with ``replacement(batch)[tokens, d]`` in place at evaluated tokens."""
+        with self._progress.task(description, self.n_sequences, "sequences") as ticker:
+            return _join([self._splice(shard, replacement, ticker) for shard in self.captured.shards])
+
+    def batch(self, rows: slice, positions: Positions | None = None) -> CleanBatch:
+        """The sequences ``rows`` on the device."""
+        positions = positions or Positions.of(self.captured.batch, rows, self.lm.device)
+        return CleanBatch(positions, to_device(self.captured.activations(self.site, rows), self.lm.device))
+
+    def _ablated(self, kind: str, value: Replacement) -> Losses:
+        """``value(batch)`` (one row, or a scalar) at every evaluated token; cached for later runs."""
+        series = self.captured.series(f"{kind} ablation", site=self.site)
+        parts: list[Losses] = []
+
+        def replacement(batch: CleanBatch) -> Tensor:
+            return value(batch).expand(len(batch.positions.evaluated), batch.activations.shape[-1])
+
+        with self._progress.task(f"{kind} ablation", self.n_sequences, "sequences") as ticker:
+            for shard in self.captured.shards:
+                found = series.read(shard)
+                if found is None:
+                    losses = self._splice(shard, replacement, ticker)
+                    series.write(shard, found := {"ce": losses.ce, "kl": losses.kl})
+                else:
+                    ticker.advance(shard.stop - shard.start)
+                parts.append(Losses(found["ce"], found["kl"]))
+        return _join(parts)
+
+    def _splice(self, shard: slice, replacement: Replacement, ticker: Ticker) -> Losses:
+        """Per-sequence losses of a shard; on a GPU the CPU waits once, at its end."""
+        parts: list[Tensor] = []
 
         def work(rows: slice) -> None:
-            ce[rows], kl[rows] = self.splice_batch(rows, replacement(rows))
+            parts.append(self._splice_batch(rows, replacement))
             ticker.advance(rows.stop - rows.start)
 
-        with self._progress.task(description, self.n_sequences, "sequences") as ticker:
-            self.batch_size = for_batches(self.n_sequences, self.batch_size, work)
+        self.captured.batch_size = for_batches(shard, self.captured.batch_size, work)
+        ce, kl = torch.cat(parts, dim=1).cpu()
         return Losses(ce, kl)
 
-    def splice_batch(self, rows: slice, replacement: Float[Tensor, "batch position d"]) -> tuple[Tensor, Tensor]:
-        """Per-sequence sums of cross-entropy and KL for the sequences ``rows``."""
+    def _splice_batch(self, rows: slice, replacement: Replacement) -> Float[Tensor, "2 batch"]:
         lm, device = self.lm, self.lm.device
-        where = self.evaluated[rows].to(device)
-        original = self.activations[rows].to(device)
-        activation = torch.where(where[..., None], replacement.to(device, lm.dtype), original)
-        restart = None if self._restart is self.activations else self._restart[rows].to(device)
-        hidden = lm.suffix(self.tokens[rows].to(device), self.site, activation, restart)
-        return self._sums(rows, hidden)
-
-    def _run(self) -> None:
-        lm = self.lm
-        sites = list({self.site, self._restart_site})
-
-        def work(rows: slice) -> None:
-            tokens = self.tokens[rows].to(lm.device)
-            found = lm.prefix(tokens, sites)
-            hidden = lm.suffix(tokens, self.site, found[self.site], found[self._restart_site])
-            hidden, targets = self._at_predictions(rows, hidden)
-            losses = clean_losses(lm.head, hidden, targets)
-            _store(self._clean, self._predictions_of(rows), losses)
-            self.ce[rows] = self._per_sequence(rows, losses.ce[None])[0]
-            self.activations[rows] = found[self.site].cpu()
-            if self._restart is not self.activations:
-                self._restart[rows] = found[self._restart_site].cpu()
-            ticker.advance(rows.stop - rows.start)
-
-        with self._progress.task(f"clean pass to {self.site}", self.n_sequences, "sequences") as ticker:
-            self.batch_size = for_batches(self.n_sequences, self.batch_size, work)
-
-    def _sums(self, rows: slice, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        hidden, targets = self._at_predictions(rows, hidden)
-        clean = _to_device(self._clean[self._predictions_of(rows)], self.lm.device)
-        ce, kl = self._per_sequence(rows, torch.stack(spliced_losses(self.lm.head, hidden, targets, clean)))
-        return ce, kl
-
-    def _predictions_of(self, rows: slice) -> slice:
-        return slice(self._offsets[rows.start], self._offsets[rows.stop])
-
-    def _at_predictions(self, rows: slice, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """Hidden states that predict an evaluated token, and those tokens."""
-        chosen = self.predicts[rows]
-        targets = self.tokens[rows, 1:][chosen]
-        return hidden[:, :-1][chosen.to(hidden.device)], targets.to(hidden.device)
-
-    def _per_sequence(
-        self, rows: slice, values: Float[Tensor, "kinds predictions"]
-    ) -> Float[Tensor, "kinds sequences"]:
-        sequence = self.predicts[rows].nonzero()[:, 0]
-        sums = torch.zeros(len(values), rows.stop - rows.start, dtype=torch.float64)
-        return sums.index_add_(1, sequence, values.double().cpu())
+        batch = self.batch(rows)
+        positions = batch.positions
+        activation = positions.with_evaluated(batch.activations, replacement(batch).to(device, lm.dtype))
+        inside = self._restart_site != self.site
+        restart = to_device(self.captured.activations(self._restart_site, rows), device) if inside else None
+        hidden = positions.at_predictions(lm.suffix(positions.tokens, self.site, activation, restart))
+        clean = _to_device(self.captured.losses(rows), device)
+        return positions.per_sequence(torch.stack(spliced_losses(lm.head, hidden, positions.targets, clean)))
 
 
-def _empty_losses(n: int, lm: LanguageModel) -> CleanLosses:
-    dtype = accumulation_dtype(lm.dtype)
-    return CleanLosses(
-        torch.empty(n, lm.d_model, dtype=lm.dtype),
-        torch.empty(n, dtype=dtype),
-        torch.empty(n, dtype=dtype),
-        torch.empty(n, lm.d_model, dtype=dtype) if lm.head.linear else None,
-    )
-
-
-def _store(target: CleanLosses, rows: slice, losses: CleanLosses) -> None:
-    target.hidden[rows] = losses.hidden.cpu()
-    target.ce[rows] = losses.ce.cpu()
-    target.lse[rows] = losses.lse.cpu()
-    if target.mean_unembedding is not None and losses.mean_unembedding is not None:
-        target.mean_unembedding[rows] = losses.mean_unembedding.cpu()
+def _join(parts: list[Losses]) -> Losses:
+    return Losses(torch.cat([part.ce for part in parts]), torch.cat([part.kl for part in parts]))
 
 
 def _to_device(losses: CleanLosses, device: torch.device) -> CleanLosses:
     mean = losses.mean_unembedding
     return CleanLosses(
-        losses.hidden.to(device),
-        losses.ce.to(device),
-        losses.lse.to(device),
-        None if mean is None else mean.to(device),
+        to_device(losses.hidden, device),
+        to_device(losses.ce, device),
+        to_device(losses.lse, device),
+        None if mean is None else to_device(mean, device),
     )

@@ -11,16 +11,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from saebench.budget import Budget
+from saebench.cache.tensors import TensorCache
 from saebench.data.split import Split, split_documents
 from saebench.data.text import Documents, load_documents
 from saebench.data.tokens import TokenBatch, tokenize
 from saebench.errors import DataError, UsageError
-from saebench.lm.batching import for_batches
+from saebench.lm.batching import pick_batch_size
 from saebench.lm.model import LanguageModel
 from saebench.progress import NullProgress, Progress
 from saebench.stats.intervals import resampling_weights
 from saebench.stats.rng import generator
+from saebench.tasks.captured import CapturedText
 from saebench.tasks.clean import CleanPass
+from saebench.tasks.positions import Positions
 
 CALIBRATION_SEQUENCES = 128
 CALIBRATION_CONTEXT = 128
@@ -31,17 +35,23 @@ class TaskContext:
     """One (language model, seed). Everything here is computed when first asked for, then kept.
 
     A text's documents are split once per seed: a fifth calibrates the controls, the rest is evaluated, so that
-    nothing fitted ever sees an evaluated document.
+    nothing fitted ever sees an evaluated document. ``sites`` are those known to be needed: one pass captures them
+    all. Without a ``batch_size`` one is picked from the model and the budget.
     """
 
     lm: LanguageModel
     seed: int = 0
-    batch_size: int = 16
+    batch_size: int | None = None
     progress: Progress = field(default_factory=NullProgress)
     read: Callable[[str], Documents] = load_documents
+    budget: Budget = field(default_factory=Budget)
+    cache: TensorCache | None = None
+    sites: tuple[str, ...] = ()
     _texts: dict[str, Split] = field(default_factory=dict, repr=False)
     _batches: dict[tuple[str, int, int], TokenBatch] = field(default_factory=dict, repr=False)
+    _captured: dict[tuple[str, int, int], CapturedText] = field(default_factory=dict, repr=False)
     _clean: dict[tuple[str, int, int, str], CleanPass] = field(default_factory=dict, repr=False)
+    _calibrating: dict[str, CapturedText] = field(default_factory=dict, repr=False)
     _calibration: dict[tuple[str, str], Tensor] = field(default_factory=dict, repr=False)
     _weights: dict[tuple[int, int], NDArray[np.float64]] = field(default_factory=dict, repr=False)
 
@@ -81,12 +91,18 @@ class TaskContext:
         """How many tokens the model can read at once, as its configuration says."""
         return int(getattr(self.lm.config.get_text_config(), "max_position_embeddings", None) or sys.maxsize)
 
+    def captured(self, ref: str, context_length: int, sequences: int) -> CapturedText:
+        """What the unmodified model does on a text, at every site."""
+        key = (ref, context_length, sequences)
+        if key not in self._captured:
+            self._captured[key] = self._capture(self.batch(ref, context_length, sequences))
+        return self._captured[key]
+
     def clean(self, ref: str, context_length: int, sequences: int, site: str) -> CleanPass:
-        """Clean activations, losses and ablations at a site, shared by every SAE there."""
+        """Clean losses and ablations at a site, shared by every SAE there."""
         key = (ref, context_length, sequences, site)
         if key not in self._clean:
-            batch = self.batch(ref, context_length, sequences)
-            self._clean[key] = CleanPass(self.lm, batch, site, self.batch_size, self.progress)
+            self._clean[key] = CleanPass(self.captured(ref, context_length, sequences), site, self.progress)
         return self._clean[key]
 
     def bootstrap_weights(self, n_units: int, replicates: int) -> NDArray[np.float64]:
@@ -97,28 +113,41 @@ class TaskContext:
         return self._weights[key]
 
     def calibration(self, ref: str, site: str) -> Tensor:
-        """Activations ``[tokens, d]`` at a site, float32, on documents that are never evaluated."""
+        """Activations ``[tokens, d]`` at a site, float32, on documents that are never evaluated.
+
+        Those asked for last are kept.
+        """
         key = (ref, site)
         if key not in self._calibration:
-            self._calibration[key] = self._calibrate(ref, site)
+            self._calibration = {key: self._calibrate(ref, site)}
         return self._calibration[key]
 
     def _calibrate(self, ref: str, site: str) -> Tensor:
-        documents = self.text(ref).calibration
-        try:
-            length = min(CALIBRATION_CONTEXT, self._positions())
-            batch = tokenize(documents, self.lm.tokenizer, length, CALIBRATION_SEQUENCES, self.seed)
-        except DataError as error:
-            raise DataError(
-                f"{error} The controls that are fitted (pca, random) need it for their calibration."
-            ) from error
+        if ref not in self._calibrating:
+            documents = self.text(ref).calibration
+            try:
+                length = min(CALIBRATION_CONTEXT, self._positions())
+                batch = tokenize(documents, self.lm.tokenizer, length, CALIBRATION_SEQUENCES, self.seed)
+            except DataError as error:
+                raise DataError(
+                    f"{error} The controls that are fitted (pca, random) need it for their calibration."
+                ) from error
+            self._calibrating[ref] = self._capture(batch)
+        captured = self._calibrating[ref]
+        captured.want(site)
         found: list[Tensor] = []
 
-        def work(rows: slice) -> None:
-            values = self.lm.prefix(batch.tokens[rows].to(self.lm.device), [site])[site]
-            found.append(values[batch.evaluated[rows].to(values.device)].float().cpu())
-            ticker.advance(rows.stop - rows.start)
+        def then(shard: slice) -> None:
+            positions = Positions.of(captured.batch, shard, torch.device("cpu"))
+            found.append(positions.at_evaluated(captured.activations(site, shard)).float())
 
-        with self.progress.task(f"calibration at {site}", len(batch.tokens), "sequences") as ticker:
-            for_batches(len(batch.tokens), self.batch_size, work)
+        captured.complete(f"calibration at {site}", then)
         return torch.cat(found)
+
+    def _capture(self, batch: TokenBatch) -> CapturedText:
+        if self.cache is None:
+            self.cache = TensorCache(None, memory=self.budget.resident, disk=0)
+        batch_size = self.batch_size or pick_batch_size(self.lm, batch.tokens.shape[1], self.budget.passes)
+        captured = CapturedText(self.lm, batch, self.cache, batch_size, self.progress)
+        captured.want(*self.sites)
+        return captured

@@ -17,7 +17,7 @@ from saebench.cli.main import cli
 from saebench.errors import ModelError
 from tests.cli.conftest import Invoke
 
-COMMANDS = ["assets", "check-adapter", "doctor", "run", "saes", "table", "tasks"]
+COMMANDS = ["assets", "cache", "check-adapter", "doctor", "run", "saes", "table", "tasks"]
 HEAVY = {"torch", "transformers", "transformer_lens", "sae_lens", "pandas", "numpy", "sklearn", "pydantic"}
 
 

@@ -111,6 +111,9 @@ def test_interrupted_while_loading(invoke: Invoke, inputs: Inputs, tmp_path: Pat
         (["--overwrite", "allways"], "allways"),
         (["--limit", "1"], "--limit"),
         (["--sea", "x"], "--sea"),
+        (["--memory-budget", "lots"], "'lots' is not an amount of memory"),
+        (["--memory-budget", "1MB"], "give 64 MB or more"),
+        (["--cache-budget", "-1"], "'-1' is not an amount of memory"),
     ],
 )
 def test_unknown_names_before_any_model_loads(
@@ -130,6 +133,10 @@ def test_dry_run_loads_and_writes_nothing(invoke: Invoke, inputs: Inputs, tmp_pa
     for expected in (inputs.model, inputs.good, "core v1 (smoke)", "1 jobs", "seeds 3"):
         assert expected in result.stdout
     assert not (tmp_path / "out").exists()
+    budgets = ["--memory-budget", "2GB", "--cache-budget", "0"]
+    result = invoke("run", *inputs.arguments, "--sae", inputs.good, *budgets, "--dry-run")
+    assert "memory  2 GB beside the weights\ncache   none\n" in result.stdout
+    assert "suffix passes: 1 SAE" in result.stdout
 
 
 @pytest.mark.usefixtures("no_model")

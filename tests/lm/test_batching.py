@@ -29,7 +29,7 @@ def test_every_row_once_and_in_order(n: int, batch: int, fits: int):
             raise MemoryError
         done.extend(range(rows.start, rows.stop))
 
-    last = for_batches(n, batch, work)
+    last = for_batches(slice(0, n), batch, work)
     assert done == list(range(n))
     assert 1 <= last <= batch
     assert last <= max(fits, 1) or n <= fits  # the size that worked is handed on
@@ -44,7 +44,7 @@ def test_each_kind_of_out_of_memory_halves(error: Exception):
         if sizes[-1] > 2:
             raise error
 
-    assert for_batches(8, 8, work) == 2
+    assert for_batches(slice(0, 8), 8, work) == 2
     assert sizes == [8, 4, 2, 2, 2, 2]
 
 
@@ -53,7 +53,7 @@ def test_one_row_that_does_not_fit_says_what_to_do():
         raise MemoryError("cause")
 
     with pytest.raises(SaebenchError, match="smaller context length") as caught:
-        for_batches(4, 4, work)
+        for_batches(slice(0, 4), 4, work)
     assert isinstance(caught.value.__cause__, MemoryError)
 
 
@@ -66,6 +66,6 @@ def test_other_errors_pass_through_at_once(error: Exception):
         raise error
 
     with pytest.raises(type(error)) as caught:
-        for_batches(8, 8, work)
+        for_batches(slice(0, 8), 8, work)
     assert caught.value is error
     assert len(calls) == 1

@@ -372,9 +372,9 @@ def test_a_clean_pass_serves_all_saes_of_a_site(run: Run, inputs: Inputs, monkey
     real = execute_module.TaskContext.clean.__globals__["CleanPass"]
 
     class Counted(real):  # type: ignore[misc,valid-type]
-        def __init__(self, lm: Any, batch: Any, site: str, *rest: Any) -> None:
+        def __init__(self, captured: Any, site: str, *rest: Any) -> None:
             made.append(site)
-            super().__init__(lm, batch, site, *rest)
+            super().__init__(captured, site, *rest)
 
     monkeypatch.setattr("saebench.tasks.context.CleanPass", Counted)
     other = "blocks.0.hook_resid_post"

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from saebench.errors import SaebenchError, UsageError
+from saebench.runner.describe import describe
 from saebench.runner.plan import Plan, make_plan
 from saebench.runner.request import make_request
 from saebench.sae import zoo
@@ -82,7 +83,7 @@ def test_duplicates_are_planned_once(inputs: Inputs):
         ("baseline:random?d_sae=64&l0=8", 0),
         ("baseline:neurons", 0),
     ]
-    assert "4 jobs: 2 SAEs x 1 tasks x seeds 1, 0" in made.describe()
+    assert "4 jobs: 2 SAEs x 1 tasks x seeds 1, 0" in describe(made)
 
 
 def test_what_is_more_particular_wins(inputs: Inputs, tmp_path: Path):
@@ -97,14 +98,17 @@ def test_what_is_more_particular_wins(inputs: Inputs, tmp_path: Path):
 
 
 def test_a_description_says_what_would_be_done(small_zoo: list[str], tmp_path: Path):
-    text = plan(out=tmp_path / "there", seed=[0, 1], limit=100).describe()
+    text = describe(plan(out=tmp_path / "there", seed=[0, 1], limit=100))
     assert "asset:gemma-3-270m" in text
     assert str(tmp_path / "there") in text
     assert "core v1 (quick): text=asset:sae-probes/97_news_class, context_length=128" in text
     assert "12 jobs: 6 SAEs x 1 tasks x seeds 0, 1" in text
-    assert "9 suffix passes" in text
-    assert "12,800 tokens" in text
+    assert "100 sequences x 128 tokens" in text
     assert not (tmp_path / "there").exists()
+
+
+def test_budgets_decide_no_record(small_zoo: list[str]):
+    assert plan(memory_budget="3GB", cache_budget=0, batch_size=5).jobs == plan().jobs
 
 
 @pytest.mark.parametrize(

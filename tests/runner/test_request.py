@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from saebench.budget import Budget
 from saebench.errors import UsageError
 from saebench.runner.request import RunRequest, make_request
 
@@ -27,6 +28,8 @@ def test_nothing_asked_for_is_the_embedded_default():
         "missing",
     )
     assert request.arguments() == {}
+    assert request.budget() == Budget()
+    assert request.batch_size is None
 
 
 def test_options_win_over_the_config_file(tmp_path: Path):
@@ -39,6 +42,23 @@ def test_options_win_over_the_config_file(tmp_path: Path):
 def test_one_value_may_stand_for_a_list(tmp_path: Path):
     request = make_request({}, config(tmp_path, "sae: zoo:a\ntasks: core\nseed: 7\n"))
     assert (request.sae, request.tasks, request.seed) == (["zoo:a"], ["core"], [7])
+
+
+@pytest.mark.parametrize("size", ["1.5GB", "1.5 gb", "1500 MB", 1_500_000_000, "1500000000", 1.5e9])
+def test_budgets_are_numbers_or_text(tmp_path: Path, size: str | float):
+    expected = Budget(memory=1_500_000_000, cache=1_500_000_000)
+    options = {"memory_budget": size, "cache_budget": size}
+    assert make_request(options).budget() == expected
+    text = "".join(f"{key}: {value}\n" for key, value in options.items())
+    assert make_request({}, config(tmp_path, text)).budget() == expected
+    assert make_request(options).arguments() == {"memory_budget": 1_500_000_000, "cache_budget": 1_500_000_000}
+
+
+def test_the_smallest_budgets():
+    request = make_request({"memory_budget": "64MB", "cache_budget": "0"})
+    assert request.budget() == Budget(memory=64_000_000, cache=0)
+    with pytest.raises(UsageError, match=r"63.9 MB of working memory are too few for any model; give 64 MB or more\."):
+        make_request({"memory_budget": 63_900_000})
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "---\n"])
@@ -57,6 +77,12 @@ def test_the_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
         ("modell: x", "Unknown option 'modell' in .*run.yaml.*Did you mean 'model'"),
         ("limit: 1", "Option 'limit' in .*run.yaml: .*greater than or equal to 2.*got 1"),
         ("batch_size: 0", "Option 'batch_size'"),
+        ("memory_budget: lots", "Option 'memory_budget' in .*run.yaml: 'lots' is not an amount of memory.*800MB"),
+        ("memory_budget: 64", "Option 'memory_budget'.*64 B of working memory"),
+        ("memory_budget: true", "Option 'memory_budget'.*True is not an amount"),
+        ("cache_budget: -1", "Option 'cache_budget'.*-1 is not an amount"),
+        ("cache_budget: [1]", "Option 'cache_budget'"),
+        ("cache_budgt: 1", "Did you mean 'cache_budget'"),
         ("seed: []", "Option 'seed'"),
         ("seed: [0, x]", r"Option 'seed.1'"),
         ("seed: -1", r"Option 'seed.0'.*greater than or equal to 0"),

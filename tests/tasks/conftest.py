@@ -19,6 +19,7 @@ from saebench.data.text import Documents
 from saebench.lm.load import load_lm
 from saebench.lm.model import LanguageModel
 from saebench.sae.sae_lens_adapter import SAELensAdapter
+from saebench.tasks.clean import CleanPass
 from saebench.tasks.context import TaskContext
 from tests.conftest import WIDTH
 
@@ -61,6 +62,11 @@ def context(loaded: Callable[[str], LanguageModel]) -> Callable[..., TaskContext
 def plain(request: pytest.FixtureRequest) -> Callable[[str], Plain]:
     """``plain("gpt2")``: an unwrapped copy of the same model."""
     return lambda family: Plain(request.getfixturevalue(f"tiny_{family}")[0], family)
+
+
+def activations(clean: CleanPass) -> torch.Tensor:
+    """Clean activations of all sequences, ``[sequence, position, d]``."""
+    return torch.cat([clean.captured.activations(clean.site, shard) for shard in clean.captured.shards])
 
 
 def topk_sae(site: str, seed: int = 0, d_sae: int = 48, k: int = 5) -> SAELensAdapter:

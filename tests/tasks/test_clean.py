@@ -9,19 +9,23 @@ import numpy as np
 import pytest
 import torch
 
+from saebench.cache.tensors import TensorCache
 from saebench.lm.model import LanguageModel
 from saebench.progress import NullProgress
+from saebench.tasks.captured import CapturedText
 from saebench.tasks.clean import CleanPass
 from saebench.tasks.context import TaskContext
-from tests.tasks.conftest import KINDS, Plain
+from tests.tasks.conftest import KINDS, Plain, activations
 
 SITE = "blocks.1.hook_resid_post"
 
 Make = Callable[..., TaskContext]
 
 
-def clean_pass(tiny: TaskContext, site: str = SITE, batch_size: int = 3) -> CleanPass:
-    return CleanPass(tiny.lm, tiny.batch("memory:tiny", 24, 7), site, batch_size, NullProgress())
+def clean_pass(tiny: TaskContext, site: str = SITE, batch_size: int = 3, cache: TensorCache | None = None) -> CleanPass:
+    cache = cache or TensorCache(None, memory=10**8, disk=0)
+    captured = CapturedText(tiny.lm, tiny.batch("memory:tiny", 24, 7), cache, batch_size, NullProgress())
+    return CleanPass(captured, site, NullProgress())
 
 
 @pytest.mark.parametrize("family", ["gemma3", "gemma2", "gpt2"])
@@ -29,10 +33,10 @@ def clean_pass(tiny: TaskContext, site: str = SITE, batch_size: int = 3) -> Clea
 def test_activations_and_losses_of_each_sequence(context: Make, plain: Callable[[str], Plain], family: str, kind: str):
     tiny, site = context(family), f"blocks.2.{kind}"
     clean = clean_pass(tiny, site)
-    model, tokens = plain(family), clean.tokens
+    model, tokens = plain(family), clean.captured.batch.tokens
     whole = model.activation(tokens, site)
     scale = np.abs(whole).max()
-    np.testing.assert_allclose(clean.activations, whole, atol=1e-5 * scale)
+    np.testing.assert_allclose(activations(clean), whole, atol=1e-5 * scale)
     evaluated = clean.evaluated.numpy()
     predicts = evaluated[:, 1:]
     np.testing.assert_array_equal(clean.predictions, predicts.sum(1))
@@ -55,17 +59,9 @@ def test_activations_and_losses_of_each_sequence(context: Make, plain: Callable[
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_own_activation_in_place_is_the_clean_pass(context: Make, kind: str):
     clean = clean_pass(context("gemma3"), f"blocks.1.{kind}")
-    own = clean.spliced(lambda rows: clean.activations[rows], "own")
+    own = clean.spliced(lambda batch: batch.positions.at_evaluated(batch.activations), "own")
     assert torch.equal(own.ce, clean.ce)
     assert float(own.kl.abs().max()) < 1e-4
-
-
-def test_what_is_put_at_special_tokens_does_not_matter(context: Make):
-    clean = clean_pass(context())
-    clutter = torch.where(clean.evaluated[..., None], 0.0, torch.nan).expand_as(clean.activations)
-    found = clean.spliced(lambda rows: clutter[rows], "clutter")
-    assert torch.equal(found.ce, clean.zero.ce)
-    assert torch.equal(found.kl, clean.zero.kl)
 
 
 @pytest.mark.parametrize(("batch_size", "fits"), [(7, 2), (5, 2), (3, 1), (7, 6)])
@@ -74,27 +70,27 @@ def test_running_out_of_memory_in_the_clean_pass(
 ):
     tiny = context("gemma3")
     calm = clean_pass(tiny, batch_size=7)
-    real = LanguageModel.suffix
+    for name in ("capture", "suffix"):
 
-    def tight(self: Any, tokens: torch.Tensor, *rest: Any) -> Any:
-        if len(tokens) > fits:
-            raise torch.OutOfMemoryError("CUDA out of memory.")
-        return real(self, tokens, *rest)
+        def tight(self: Any, tokens: torch.Tensor, *rest: Any, real: Any = getattr(LanguageModel, name)) -> Any:
+            if len(tokens) > fits:
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+            return real(self, tokens, *rest)
 
-    monkeypatch.setattr(LanguageModel, "suffix", tight)
+        monkeypatch.setattr(LanguageModel, name, tight)
     found = clean_pass(tiny, batch_size=batch_size)
     assert found.batch_size <= fits
     np.testing.assert_allclose(found.ce, calm.ce, rtol=1e-5)
-    np.testing.assert_allclose(found.activations, calm.activations, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(activations(found), activations(calm), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(found.zero.kl, calm.zero.kl, rtol=1e-4)
 
 
 def test_other_errors_are_not_taken_for_memory(context: Make):
     clean = clean_pass(context())
-    calls: list[slice] = []
+    calls: list[object] = []
 
-    def fail(rows: slice) -> torch.Tensor:
-        calls.append(rows)
+    def fail(batch: object) -> torch.Tensor:
+        calls.append(batch)
         raise RuntimeError("shapes do not fit")
 
     with pytest.raises(RuntimeError, match="shapes do not fit"):
@@ -103,10 +99,11 @@ def test_other_errors_are_not_taken_for_memory(context: Make):
 
 
 def test_ablations_are_computed_once_and_only_when_asked_for(context: Make, monkeypatch: pytest.MonkeyPatch):
+    suffixes: list[str] = []
+    real = LanguageModel.suffix
+    monkeypatch.setattr(LanguageModel, "suffix", lambda self, *rest: (suffixes.append(rest[1]), real(self, *rest))[1])
     clean = clean_pass(context())
-    passes: list[str] = []
-    real = CleanPass.spliced
-    monkeypatch.setattr(CleanPass, "spliced", lambda self, new, what: (passes.append(what), real(self, new, what))[1])
+    assert suffixes == []
     assert clean.zero is clean.zero
     assert clean.mean is clean.mean
-    assert passes == ["zero ablation", "mean ablation"]
+    assert len(suffixes) == 2 * 3  # batches of 3, 3 and 1

@@ -16,7 +16,7 @@ from saebench.lm.load import load_lm
 from saebench.lm.model import LanguageModel
 from saebench.sae.base import BaseAdapter
 from saebench.sae.baselines import NeuronBaseline, PermutedDecoderBaseline
-from saebench.sae.protocol import SAE, Capability, HookSite
+from saebench.sae.protocol import SAE, Capability, HookSite, SparseCodes
 from saebench.stats.reconstruction import ReconstructionSums
 from saebench.stats.sparsity import FiringCounts
 from saebench.tasks.base import TaskOutput
@@ -24,7 +24,7 @@ from saebench.tasks.cards import cards_dir, load_card
 from saebench.tasks.context import TaskContext
 from saebench.tasks.core import CoreTask
 from tests.conftest import WIDTH
-from tests.tasks.conftest import KINDS, PARAMETERS, Plain, documents, topk_sae, transcoder
+from tests.tasks.conftest import KINDS, PARAMETERS, Plain, activations, documents, topk_sae, transcoder
 
 SITE = "blocks.1.hook_resid_post"
 IDS = [metric.id for metric in load_card(cards_dir() / "core.yaml").metrics]
@@ -226,10 +226,11 @@ def test_an_sae_that_writes_into_its_input_harms_no_other(context: Make, kind: t
     tiny, sae = context(), topk_sae(SITE)
     before = values(measure(sae, tiny))
     rude = RunningMean(SITE, spoil=True) if kind is RunningMean else kind(WIDTH, name="rude", hook=HookSite.at(SITE))
-    shared = tiny.clean(*_key(), SITE).activations
+    shared = activations(tiny.clean(*_key(), SITE))
+    kept = [tiny.captured(*_key()).activations(SITE, shard) for shard in tiny.captured(*_key()).shards]
     copy = shared.clone()
     found = values(measure(rude, tiny))
-    assert torch.equal(shared, copy)
+    assert torch.equal(torch.cat(kept), copy)
     assert values(measure(sae, tiny)) == before
     if kind is WritesIntoItsInput:  # its codes are those of encode(), whatever decode() does to them
         evaluated = tiny.batch(*_key()).evaluated
@@ -364,7 +365,7 @@ def test_counts_and_densities(context: Make):
         "predictions": int(evaluated[:, 1:].sum()),
         "not_scored": sum(m.value is None for m in output.measurements),
     }
-    x = tiny.clean(*_key(), SITE).activations[evaluated]
+    x = activations(tiny.clean(*_key(), SITE))[evaluated]
     fired = (sae.encode(x) != 0).double().mean(0)
     np.testing.assert_allclose(output.arrays["density"], fired, rtol=1e-6)
     many = measure(sae, tiny, sequences=1000)
@@ -384,7 +385,7 @@ def test_special_tokens_keep_their_activation_and_are_no_targets(context: Make, 
     monkeypatch.setattr(LanguageModel, "suffix", watch)
     measure(Constant(torch.full((WIDTH,), 7.0)), tiny)
     spliced = torch.cat(seen[: -(-clean.n_sequences // tiny.batch_size)])
-    assert torch.equal(spliced[~clean.evaluated], clean.activations[~clean.evaluated])
+    assert torch.equal(spliced[~clean.evaluated], activations(clean)[~clean.evaluated])
     assert bool((spliced[clean.evaluated] == 7).all())
 
 
@@ -400,9 +401,10 @@ def test_the_batch_size_does_not_change_numbers(context: Make, batch_size: int):
 
 
 def _exhaust(real: Callable[..., Any], fits: int, calls: list[int]) -> Callable[..., Any]:
-    def limited(self: Any, first: Tensor, *rest: Any) -> Any:
-        calls.append(len(first))
-        if len(first) > fits:
+    def limited(self: Any, first: Any, *rest: Any) -> Any:
+        size = len(first.values) if isinstance(first, SparseCodes) else len(first)
+        calls.append(size)
+        if size > fits:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
         return real(self, first, *rest)
 
@@ -438,24 +440,24 @@ def test_running_out_of_memory_with_one_sequence_is_an_error(context: Make, monk
         measure(topk_sae(SITE), tiny)
 
 
-@pytest.mark.parametrize("method", ["encode", "decode"])
+@pytest.mark.parametrize("method", ["encode_sparse", "encode", "decode"])
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_nan_at_run_time_is_an_error_not_a_number(
     context: Make, monkeypatch: pytest.MonkeyPatch, method: str, value: float
 ):
-    sae = topk_sae(SITE)
+    sae = topk_sae(SITE) if method == "encode_sparse" else NeuronBaseline(WIDTH, name="tiny-0", hook=HookSite.at(SITE))
     real = getattr(type(sae), method)
     calls = []
 
-    def sometimes(self: Any, *args: Any) -> Tensor:
-        out = real(self, *args).clone()
+    def sometimes(self: Any, *args: Any) -> Any:
+        out = real(self, *args)
         calls.append(1)
         if len(calls) == 2:
-            out[0, 0] = value
+            (out.values if method == "encode_sparse" else out)[0, 0] = value
         return out
 
     monkeypatch.setattr(type(sae), method, sometimes)
-    part = "latents" if method == "encode" else "reconstruction"
+    part = "reconstruction" if method == "decode" else "latents"
     with pytest.raises(SaebenchError, match=f"tiny-0: its {part} hold NaN or Inf on 1 of 7 sequences"):
         measure(sae, context())
 
@@ -463,7 +465,8 @@ def test_nan_at_run_time_is_an_error_not_a_number(
 def test_a_loss_that_is_not_finite_is_not_scored_for_the_right_reason(context: Make, monkeypatch: pytest.MonkeyPatch):
     tiny = context()
     clean = tiny.clean(*_key(), SITE)
-    monkeypatch.setattr(type(clean), "splice_batch", lambda self, rows, new: (torch.tensor(torch.nan),) * 2)
+    nan = torch.tensor(torch.nan, dtype=torch.float64)
+    monkeypatch.setattr(type(clean), "_splice_batch", lambda self, rows, new: nan.expand(2, rows.stop - rows.start))
     output = measure(topk_sae(SITE), tiny)
     reasons = {m.metric: m.not_scored for m in output.measurements if m.value is None}
     assert "nan / " in str(reasons["ce_sae"])

@@ -12,14 +12,16 @@ from torch import Tensor
 
 from saebench.errors import SaebenchError
 from saebench.results.record import Measurement
+from saebench.sae.codes import Coder, Codes, rows_of
 from saebench.sae.protocol import SAE, Capability
 from saebench.stats.intervals import Estimate, bootstrap_ratio, mean_estimate
 from saebench.stats.reconstruction import ReconstructionSums
 from saebench.stats.sparsity import FiringCounts
 from saebench.tasks.base import TaskOutput
-from saebench.tasks.clean import CleanPass, Losses
+from saebench.tasks.clean import CleanBatch, CleanPass, Losses
 from saebench.tasks.context import TaskContext
 from saebench.tasks.core.weights import weight_cosines
+from saebench.tasks.positions import Positions
 
 # Shares of what an ablation costs, and why one is not scored.
 _RECOVERED = {
@@ -52,7 +54,7 @@ class CoreTask:
         )
         sums = ReconstructionSums(clean.n_sequences, clean.centre)
         firing = FiringCounts(clean.n_sequences, sae.d_sae)
-        losses = _evaluate(sae, clean, inputs, sums, firing)
+        losses = _evaluate(sae, clean, inputs, sums, firing, context.budget.encoder)
 
         weights = context.bootstrap_weights(clean.n_sequences, parameters["bootstrap_replicates"])
         output = TaskOutput(measurements=[])
@@ -81,39 +83,47 @@ class CoreTask:
 
 
 class _EachOnce:
-    """Calls ``add`` once for each sequence, also when a batch that ran out of memory is repeated in smaller ones."""
+    """Calls ``add`` once for each token, also when a batch that ran out of memory is repeated in smaller ones."""
 
     def __init__(self, add: Callable[..., None]) -> None:
         self._add = add
-        self._done = 0  # sequences before this one are in
+        self._done = 0  # tokens before this one are in
 
-    def __call__(self, rows: slice, sequence: Tensor, *values: Tensor) -> None:
-        """``sequence[t]``, ascending, is the sequence of token t of each of ``values``."""
-        new = slice(int((sequence < self._done).sum()), None)
-        self._add(*(value[new] for value in values), sequence[new])
-        self._done = max(self._done, rows.stop)
+    def __call__(self, first: int, sequence: Tensor, *values: Codes) -> None:
+        """Add tokens, the first of which is number ``first`` of the evaluation."""
+        new = slice(max(0, self._done - first), None)
+        self._add(*(rows_of(value, new) for value in values), sequence[new])
+        self._done = max(self._done, first + len(sequence))
 
 
-def _evaluate(sae: SAE, clean: CleanPass, inputs: CleanPass, sums: ReconstructionSums, firing: FiringCounts) -> Losses:
+def _evaluate(
+    sae: SAE, clean: CleanPass, inputs: CleanPass, sums: ReconstructionSums, firing: FiringCounts, memory: int
+) -> Losses:
     """One pass over the sequences: encode, decode, splice. Raises SaebenchError when the SAE gives NaN or Inf."""
-    device = clean.lm.device
-    position_wise = Capability.POSITION_WISE in sae.capabilities
     add_firing, add_sums = _EachOnce(firing.add), _EachOnce(sums.add)
+    offsets = [0, *clean.evaluated.sum(1).cumsum(0).tolist()]
+    position_wise = Capability.POSITION_WISE in sae.capabilities
+    coder = Coder(sae, memory)
 
-    def replacement(rows: slice) -> Tensor:
-        where = clean.evaluated[rows].to(device)
-        sequence = where.nonzero()[:, 0] + rows.start
-        target = clean.activations[rows].to(device)[where].float()
-        x = inputs.activations[rows].to(device)
-        # The SAE gets a copy: the activations are shared, and it might write into its input.
-        x = x[where].float() if position_wise else x.to(torch.float32, copy=True)
-        z = sae.encode(x)
-        add_firing(rows, sequence, z if position_wise else z[where])
-        xhat = sae.decode(z, x) if position_wise else sae.decode(z, x)[where]
-        add_sums(rows, sequence, target, xhat)
-        full = torch.zeros(*where.shape, xhat.shape[-1], device=device)
-        full[where] = xhat.float()
-        return full
+    def replacement(batch: CleanBatch) -> Tensor:
+        positions = batch.positions
+        start, first = positions.rows.start, offsets[positions.rows.start]
+        x = batch.activations if inputs is clean else inputs.batch(positions.rows, positions).activations
+
+        def tokens(rows: slice, codes: Codes) -> None:
+            add_firing(first + rows.start, positions.sequence[rows], codes)
+
+        def sequences(rows: slice, codes: Codes) -> None:
+            assert isinstance(codes, Tensor)
+            part = Positions.of(clean.captured.batch, slice(start + rows.start, start + rows.stop), x.device)
+            add_firing(offsets[part.rows.start], part.sequence, part.at_evaluated(codes))
+
+        if position_wise:
+            xhat = coder.reconstruct(positions.at_evaluated(x), tokens)
+        else:
+            xhat = positions.at_evaluated(coder.reconstruct(x, sequences))
+        add_sums(first, positions.sequence, positions.at_evaluated(batch.activations).float(), xhat)
+        return xhat
 
     losses = clean.spliced(replacement, f"core {sae.name}")
     for part, (per_sequence, _) in (

@@ -1,0 +1,49 @@
+"""``saebench cache``."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.group(short_help="Activations and losses that runs share: how much disk they take, and freeing it.")
+def cache() -> None:
+    """Activations and losses of language models that runs share: how much disk they take, and freeing it.
+
+    \b
+    Examples:
+      saebench cache info
+      saebench cache clear
+
+    `saebench run` keeps them so that the next SAE at the same hook, on the same text, costs its own pass alone. What
+    was used least recently goes first when --cache-budget is reached. Nothing is lost by clearing but time. The cache
+    lies beside the assets: in the platform's cache folder, or in SAEBENCH_HOME. Exit code: 0.
+    """
+
+
+@cache.command()
+def info() -> None:
+    """Show the folder, the number of series in it, and their size.
+
+    A series is the activations at one site, or the losses, of one language model on one text. Exit code: 0.
+    """
+    from saebench.budget import format_bytes
+    from saebench.cache.tensors import usage
+    from saebench.runner.cache import cache_folder
+
+    folder = cache_folder()
+    n_series, size = usage(folder)
+    click.echo(f"folder  {folder}\nseries  {n_series}\nsize    {format_bytes(size)}")
+
+
+@cache.command()
+def clear() -> None:
+    """Free the disk, without asking. Runs compute again what they need.
+
+    Exit code: 0.
+    """
+    from saebench.budget import format_bytes
+    from saebench.cache.tensors import clear as clear_cache
+    from saebench.runner.cache import cache_folder
+
+    folder = cache_folder()
+    click.echo(f"freed {format_bytes(clear_cache(folder))} in {folder}")

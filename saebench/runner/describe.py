@@ -1,0 +1,118 @@
+"""A plan as text, for ``--dry-run``: what would be done, and what it costs in passes of the language model."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from tabulate import tabulate
+
+from saebench.budget import format_bytes
+from saebench.runner.cache import cache_folder
+from saebench.runner.groups import Group, Sampling, by_hook, depth_of, fitted, groups, restart_of, samplings
+from saebench.runner.plan import Plan
+from saebench.sae.protocol import HookSite
+from saebench.tasks.context import CALIBRATION_CONTEXT, CALIBRATION_SEQUENCES
+
+_TOLD_LATER = "told by the SAE when it is loaded"
+
+
+class _Row(NamedTuple):
+    where: str
+    what: str
+    passes: int
+    tokens: int  # of all of them
+    blocks: str = ""  # how many of the model's blocks a pass goes through
+
+
+def describe(plan: Plan) -> str:
+    """Plain text. Loads nothing. Raises AssetError for a damaged model asset."""
+    made, depth = groups(plan), depth_of(plan.model)
+    parts = ["\n".join(_head(plan, depth)), _saes(plan)]
+    calibrated: set[str] = set()
+    for sampling in samplings(plan):
+        full = "full pass: clean losses and activations"
+        rows = [_Row("every known hook", full, 1, sampling.tokens, f"{depth}/{depth}")]
+        for group in made:
+            rows += _rows(group, depth) if group.sampling == sampling else []
+        if fitted(plan) and sampling.text not in calibrated:
+            calibrated.add(sampling.text)
+            tokens = CALIBRATION_SEQUENCES * CALIBRATION_CONTEXT
+            rows.append(_Row("every control's hook", "prefix pass: calibration of the fitted controls", 1, tokens))
+        parts.append(_passes(sampling, rows, with_blocks=depth is not None))
+    parts.append("\n".join(_notes(plan, made)))
+    return "\n\n".join(parts)
+
+
+def _head(plan: Plan, depth: int | None) -> list[str]:
+    budget = plan.request.budget()
+    cache = f"{format_bytes(budget.cache)} in {cache_folder()}" if budget.cache else "none"
+    lines = [
+        f"model   {plan.model}{f', {depth} blocks' if depth is not None else ''}",
+        f"results {plan.request.out}",
+        f"memory  {format_bytes(budget.memory)} beside the weights",
+        f"cache   {cache}",
+    ]
+    for task in plan.tasks:
+        settings = ", ".join(f"{key}={value}" for key, value in task.parameters.items())
+        lines.append(f"task    {task.name} v{task.version} ({task.preset}): {settings}")
+    seeds = ", ".join(map(str, _seeds(plan)))
+    return [*lines, f"{len(plan.jobs)} jobs: {len(plan.saes)} SAEs x {len(plan.tasks)} tasks x seeds {seeds}"]
+
+
+def _saes(plan: Plan) -> str:
+    """SAEs beside their hook, which is named once."""
+    cells = []
+    for hook, saes in by_hook(plan).items():
+        cells += [[_where(hook) if number == 0 else "", str(ref)] for number, ref in enumerate(saes)]
+    return tabulate(cells, headers=["hook", "SAE"], tablefmt="plain", disable_numparse=True)
+
+
+def _where(hook: HookSite | None) -> str:
+    return _TOLD_LATER if hook is None else str(hook)
+
+
+def _rows(group: Group, depth: int | None) -> list[_Row]:
+    where, each = _where(group.hook), group.sampling.tokens
+    restart = None if group.hook is None else restart_of(group.hook.site_out)
+    share = "" if depth is None or restart is None or restart > depth else f"{depth - restart}/{depth}"
+    n = len(group.saes)
+    found = [
+        (group.captures, "prefix passes, once their hook is known (at most)", ""),
+        (group.ablations, f"suffix passes: zero and mean ablation{' (at most)' if group.captures else ''}", share),
+        (group.splices, f"suffix passes: {n} {'SAEs' if n > 1 else 'SAE'}", share),
+    ]
+    rows = [_Row("", what, passes, passes * each, blocks) for passes, what, blocks in found if passes]
+    return [rows[0]._replace(where=where), *rows[1:]]
+
+
+def _passes(sampling: Sampling, rows: list[_Row], *, with_blocks: bool) -> str:
+    total = _Row("all", "", sum(row.passes for row in rows), sum(row.tokens for row in rows))
+    cells = [[row.where, row.what, f"{row.passes:,}", f"{row.tokens:,}", row.blocks] for row in [*rows, total]]
+    width = 5 if with_blocks else 4
+    table = tabulate(
+        [row[:width] for row in cells],
+        headers=["hook", "of the language model", "passes", "tokens", "blocks"][:width],
+        tablefmt="plain",
+        disable_numparse=True,
+        colalign=("left", "left", "right", "right", "right")[:width],
+    )
+    return (
+        f"{sampling.text}, {sampling.sequences:,} sequences x {sampling.context_length:,} tokens, each seed:\n{table}"
+    )
+
+
+def _notes(plan: Plan, made: list[Group]) -> list[str]:
+    lines = ["Tokens are an upper bound: a short text gives fewer."]
+    if plan.request.cache_budget:
+        lines.append("What the cache holds of them is not computed again.")
+    if made:
+        lines.append("A suffix pass goes through the blocks from the hook on, and the product with the vocabulary.")
+    if len(_seeds(plan)) > 1:
+        lines.append(f"All of it {len(_seeds(plan))} times, once for each seed.")
+    if others := [task.name for task in plan.tasks if not set(Sampling._fields) <= task.parameters.keys()]:
+        lines.append(f"Not estimated: {', '.join(others)}.")
+    return lines
+
+
+def _seeds(plan: Plan) -> list[int]:
+    return list(dict.fromkeys(plan.request.seed))

@@ -1,0 +1,98 @@
+"""What ``--dry-run`` says: groups, passes and tokens, counted right and aligned."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from saebench.runner.describe import describe
+from saebench.runner.plan import make_plan
+from saebench.runner.request import make_request
+from tests.runner.conftest import SITE, Inputs
+from tests.runner.test_groups import MID, OUT, PRE, folder, plan, transcoder
+
+TOLD = "told by the SAE when it is loaded"
+
+
+@pytest.fixture(autouse=True)
+def no_assets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SAEBENCH_HOME", str(tmp_path / "home"))
+
+
+def rows(text: str) -> list[list[str]]:
+    """Cells of the last table of passes, its header left out."""
+    table = text[: text.rindex("\n\n")].rpartition("each seed:\n")[2].splitlines()
+    return [re.split(r"  +", line.strip()) for line in table[1:]]
+
+
+def test_the_default_run():
+    text = describe(make_plan(make_request({})))
+    assert "asset:sae-probes/97_news_class, 64 sequences x 128 tokens, each seed:\n" in text
+    assert rows(text) == [
+        ["every known hook", "full pass: clean losses and activations", "1", "8,192"],
+        ["blocks.9.hook_resid_post", "suffix passes: zero and mean ablation", "2", "16,384"],
+        ["suffix passes: 9 SAEs", "9", "73,728"],
+        ["every control's hook", "prefix pass: calibration of the fitted controls", "1", "16,384"],
+        ["all", "13", "114,688"],
+    ]
+    assert "memory  1 GB beside the weights" in text
+    assert re.search(r"cache   20 GB in .*home/activations\n", text)
+
+
+def test_two_hooks_with_the_share_of_the_blocks(inputs: Inputs):
+    text = describe(plan(inputs, inputs.topk(0), f"baseline:neurons?hook={PRE}", seed=[0, 1]))
+    assert rows(text) == [
+        ["every known hook", "full pass: clean losses and activations", "1", "64", "3/3"],
+        [SITE, "suffix passes: zero and mean ablation", "2", "128", "1/3"],
+        ["suffix passes: 1 SAE", "1", "64", "1/3"],
+        [PRE, "suffix passes: zero and mean ablation", "2", "128", "2/3"],
+        ["suffix passes: 1 SAE", "1", "64", "2/3"],
+        ["all", "7", "448"],
+    ]
+    assert "All of it 2 times, once for each seed." in text
+    assert f"{inputs.model}, 3 blocks\n" in text
+
+
+def test_what_only_loading_tells(inputs: Inputs, tmp_path: Path):
+    broken = folder(tmp_path / "broken")
+    text = describe(plan(inputs, inputs.factory("tiny"), broken))
+    assert rows(text)[1:] == [
+        [TOLD, "prefix passes, once their hook is known (at most)", "2", "128"],
+        ["suffix passes: zero and mean ablation (at most)", "4", "256"],
+        ["suffix passes: 2 SAEs", "2", "128"],
+        ["all", "9", "576"],
+    ]
+    assert re.search(rf"\n{TOLD}  {re.escape(inputs.factory('tiny'))}\n +{re.escape(broken)}\n", text)
+
+
+def test_a_transcoder(inputs: Inputs, tmp_path: Path):
+    text = describe(plan(inputs, transcoder(tmp_path / "t"), f"baseline:neurons?hook={OUT}"))
+    assert rows(text)[1:-1] == [
+        [f"{MID}->{OUT}", "suffix passes: zero and mean ablation", "2", "128", "1/3"],
+        ["suffix passes: 1 SAE", "1", "64", "1/3"],
+        [OUT, "suffix passes: 1 SAE", "1", "64", "1/3"],
+    ]
+
+
+@pytest.mark.parametrize("site", ["blocks.1.ln2.hook_normalized", "blocks.7.hook_resid_post"])
+def test_a_site_that_the_model_does_not_have(inputs: Inputs, tmp_path: Path, site: str):
+    text = describe(plan(inputs, folder(tmp_path / "sae", hook_name=site)))
+    assert rows(text)[1] == [site, "suffix passes: zero and mean ablation", "2", "128"]
+
+
+def test_budgets(inputs: Inputs):
+    text = describe(plan(inputs, inputs.topk(0), memory_budget="2GiB", cache_budget=0))
+    assert "memory  2.15 GB beside the weights\ncache   none\n" in text
+    assert "the cache holds" not in text
+
+
+@pytest.mark.parametrize("options", [{}, {"model": "hf:a/b"}])
+def test_columns_are_aligned(inputs: Inputs, options: dict[str, Any]):
+    text = describe(plan(inputs, inputs.topk(0), "baseline:pca", inputs.factory("tiny"), **options))
+    table = text[: text.rindex("\n\n")].rpartition("each seed:\n")[2].splitlines()
+    for header in ("  passes", "tokens"):
+        end = table[0].index(header) + len(header)
+        assert {line[end - 1].isdigit() and line[end : end + 1] in (" ", "") for line in table[1:]} == {True}
