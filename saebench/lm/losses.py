@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from saebench.lm.fused import Fused
 from saebench.lm.head import Head, accumulation_dtype, product
 
 # One tile of logits stays in a CPU's last-level cache (4 bytes * 1024 * 4096 = 16 MB).
@@ -99,6 +100,9 @@ def _log_sum_exp(head: Head, hidden: Tensor, *, with_mean: bool) -> tuple[Tensor
         raw = product(hidden, head.weight[tile])
         excess = _rounding_excess(raw, head.scale) if raw.dtype == torch.bfloat16 and head.linear else None
         logits = head.from_product(raw, tile)
+        if mean is None and excess is None and _fold.pays(logits):
+            top, total = _fold(logits, top, total)
+            continue
         new_top = torch.maximum(top, logits.amax(-1))
         rescale = torch.exp(top - new_top)
         weights = logits.sub_(new_top[:, None]).exp_()
@@ -109,6 +113,15 @@ def _log_sum_exp(head: Head, hidden: Tensor, *, with_mean: bool) -> tuple[Tensor
             mean.mul_(rescale[:, None]).add_(weights.to(head.weight.dtype) @ head.weight[tile])
         top = new_top
     return top + total.log(), None if mean is None else mean / total[:, None]
+
+
+def _fold_tile(logits: Tensor, top: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
+    """Running maximum and sum of exponentials with one more tile of logits."""
+    new_top = torch.maximum(top, logits.amax(-1))
+    return new_top, total * torch.exp(top - new_top) + torch.exp(logits - new_top[:, None]).sum(-1)
+
+
+_fold = Fused(_fold_tile)
 
 
 def _rounding_excess(raw: Tensor, scale: float) -> Tensor:
