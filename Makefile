@@ -1,10 +1,11 @@
 # Everything runs in .venv, built from pyproject.toml with the versions of constraints.txt.
 PYTHON ?= python3
 BIN := .venv/bin
+PEER := .venv-peer/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install assets demo test check format clean
+.PHONY: help install assets demo test bench check format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,17 +28,31 @@ test: assets ## all tests, those on the real language models included (fetches 9
 	$(BIN)/saebench assets pull smollm2-135m
 	$(BIN)/python -m pytest -n 2 --durations=15
 
-check: $(INSTALLED) ## ruff, mypy, the layering of rooms, and whether the README's table is up to date
+bench: assets .venv-peer/.installed ## speed against SAEBench, the floor and growth (35 minutes on two quiet cores), into benchmarks/
+	$(BIN)/saebench assets pull smollm2-135m
+	$(BIN)/python -m benchmarks
+	$(BIN)/python scripts/render_performance.py
+
+# SAEBench in an environment of its own: it wants older numpy and datasets. Its core evaluation uses no torchvision,
+# and one that does not fit the build of torch stops transformers from importing.
+.venv-peer/.installed: benchmarks/peer-constraints.txt
+	test -x $(PEER)/python || $(PYTHON) -m venv .venv-peer
+	$(PEER)/python -m pip install --disable-pip-version-check -c $< sae-bench==0.6.0
+	$(PEER)/python -c 'import torchvision' 2>/dev/null || $(PEER)/python -m pip uninstall --yes torchvision
+	@touch $@
+
+check: $(INSTALLED) ## ruff, mypy, the layering of rooms, and whether the README's table and docs/performance.md are up to date
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy saebench scripts
+	$(BIN)/mypy saebench scripts benchmarks
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/render_readme.py --check
+	$(BIN)/python scripts/render_performance.py --check
 
 format: $(INSTALLED) ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean: ## remove the environment and caches; results and downloaded assets stay
-	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
-	find saebench tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf .venv .venv-peer build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find saebench tests scripts benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

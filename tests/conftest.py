@@ -15,6 +15,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -169,3 +170,17 @@ def tiny_lm(request: pytest.FixtureRequest) -> TinyLM:
 def tiny_lm_dir(request: pytest.FixtureRequest) -> Path:
     """The folder of each tiny model in turn."""
     return request.getfixturevalue(f"tiny_{request.param}_dir")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Runs share activations among themselves, not with those of this machine; SAEBENCH_HOME still moves the cache."""
+    from saebench.data import assets
+    from saebench.runner import execute
+
+    home, folder = assets.home(), tmp_path_factory.mktemp("activations")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            execute, "cache_folder", lambda: folder if assets.home() == home else assets.home() / "activations"
+        )
+        yield

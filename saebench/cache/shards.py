@@ -108,7 +108,9 @@ def read_shard(path: Path, shard: Shard) -> dict[str, Tensor]:
     except FileNotFoundError:
         raise
     except (OSError, SafetensorError, RuntimeError) as error:
-        if not os.path.lexists(path):  # safetensors and torch open it once more each, and name the loss differently
+        # safetensors and torch open the file once more each, and name its loss differently. By now another process may
+        # have written it again: that is a miss, too.
+        if not os.path.lexists(path) or "No such file" in str(error):
             raise FileNotFoundError(str(path)) from error
         raise DamagedShardError(str(error)) from error
 

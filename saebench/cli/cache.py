@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 import click
+
+from saebench.errors import SaebenchError
 
 
 @click.group(short_help="Activations and losses that runs share: how much disk they take, and freeing it.")
@@ -31,7 +37,8 @@ def info() -> None:
     from saebench.runner.cache import cache_folder
 
     folder = cache_folder()
-    n_series, size = usage(folder)
+    with _accessible(folder):
+        n_series, size = usage(folder)
     click.echo(f"folder  {folder}\nseries  {n_series}\nsize    {format_bytes(size)}")
 
 
@@ -46,4 +53,18 @@ def clear() -> None:
     from saebench.runner.cache import cache_folder
 
     folder = cache_folder()
-    click.echo(f"freed {format_bytes(clear_cache(folder))} in {folder}")
+    with _accessible(folder):
+        freed = clear_cache(folder)
+    click.echo(f"freed {format_bytes(freed)} in {folder}")
+
+
+@contextmanager
+def _accessible(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        where = error.filename or folder
+        raise SaebenchError(
+            f"The cache at {where} is out of reach ({error.strerror or error}); mend that path or its permissions, or "
+            "set SAEBENCH_HOME to another folder."
+        ) from error

@@ -92,7 +92,11 @@ def _cache() -> Iterator[str]:
         else:
             size = asset.download_size / 1e6
             yield f"{asset.name}: {status.state.value}; `saebench assets pull {asset.name}` fetches {size:,.0f} MB"
-    n_series, shared = usage(cache_folder())
+    try:
+        n_series, shared = usage(cache_folder())
+    except OSError as error:
+        yield f"activations that runs share: {cache_folder()} is out of reach ({error.strerror or error})"
+        return
     yield f"activations that runs share: {n_series} series, {format_bytes(shared)}; `saebench cache clear` frees them"
 
 

@@ -21,9 +21,9 @@ from torch import Tensor
 from saebench.lm.fused import Fused
 from saebench.lm.head import Head, accumulation_dtype, product
 
-# One tile of logits stays in a CPU's last-level cache (4 bytes * 1024 * 4096 = 16 MB).
+# One tile of logits stays in a CPU's last-level cache (4 bytes * 1024 * 2048 = 8 MB).
 _TOKENS = 1024
-_VOCAB = 4096
+_VOCAB = 2048
 _VOCAB_CUDA = 32768
 
 

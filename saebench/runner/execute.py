@@ -229,8 +229,9 @@ def _budget(request: RunRequest, device: torch.device) -> Budget:
 
 
 def _sites(plan: Plan, lm: LanguageModel) -> tuple[str, ...]:
-    """The sites that the plan's SAEs are known to use, as far as this model has them."""
-    return tuple(site for site in sites(plan, default_hook(plan, lm.n_layers)) if _exists(lm, site))
+    """The sites that passes for the plan's SAEs are known to need, as far as this model has them."""
+    named = [site for site in sites(plan, default_hook(plan, lm.n_layers)) if _exists(lm, site)]
+    return tuple(dict.fromkeys(part for site in named for part in (site, lm.restart_site(site))))
 
 
 def _exists(lm: LanguageModel, site: str) -> bool:

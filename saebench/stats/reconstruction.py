@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+_CHUNK = 2**18  # numbers at a time, whose float64 copies take 2 MB each
 _PENDING = 2**18  # tokens whose sums may stay on a GPU (20 MB)
 
 
@@ -23,9 +24,10 @@ class Centre:
     @classmethod
     def of(cls, x: Float[Tensor, "tokens d"]) -> Centre:
         """Two passes, so that a large mean (Gemma's residual stream) costs no precision."""
-        mean = x.mean(0, dtype=torch.float64)
+        chunks = x.split(max(1, _CHUNK // x.shape[1]))
+        mean = torch.stack([chunk.sum(0, dtype=torch.float64) for chunk in chunks]).sum(0) / len(x)
         total = torch.zeros_like(mean)
-        for chunk in x.split(8192):
+        for chunk in chunks:
             total += (chunk.double() - mean).square().sum(0)
         return cls(mean, total / len(x), len(x))
 

@@ -15,6 +15,7 @@ from saebench.stats.intervals import Estimate, jackknife
 
 _Entries = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]  # counts, sequences, latents
 _NONE = np.zeros(0)
+_UNMERGED = 2**20  # entries of blocks, 12 bytes each
 _PENDING = 2**26  # counts that may stay on a GPU (256 MB)
 _PERCENT = {"density_over_1pct": 1, "density_over_10pct": 10}
 
@@ -53,29 +54,44 @@ class FiringCounts:
         else:
             counts.index_add_(0, local, active.to(torch.int32))
         l1 = values.abs().sum(-1, dtype=torch.float64)
-        self._pending.append((sequence, present, counts, active.sum(-1), l1))
-        if device.type != "cuda" or sum(block[2].numel() for block in self._pending) > _PENDING:
+        block = (sequence, present, counts, active.sum(-1), l1)
+        if device.type != "cuda":
+            self._take(*block)
+            return
+        self._pending.append(block)
+        if sum(block[2].numel() for block in self._pending) > _PENDING:
             self._fetch()
 
     def _fetch(self) -> None:
-        """Take over what a device has counted; only here does the CPU wait for it."""
-        for sequence, present, counts, l0, l1 in self._pending:
-            where = sequence.cpu().numpy()
-            found = sparse.coo_array(counts.cpu().numpy())
-            self._entries.append(_entries(found.data, present.numpy()[found.coords[0]], found.coords[1]))
-            np.add.at(self._tokens, where, 1.0)
-            np.add.at(self._l0, where, l0.cpu().numpy())
-            np.add.at(self._l1, where, l1.cpu().numpy())
-        self._pending = []
+        """Take over what a GPU has counted; only here does the CPU wait for it."""
+        while self._pending:
+            self._take(*self._pending[0])
+            del self._pending[0]
+
+    def _take(self, sequence: Tensor, present: Tensor, counts: Tensor, l0: Tensor, l1: Tensor) -> None:
+        where = sequence.cpu().numpy()
+        found = sparse.coo_array(counts.cpu().numpy())
+        entries = _entries(found.data, present.numpy()[found.coords[0]], found.coords[1])
+        l0_values, l1_values = l0.cpu().numpy(), l1.cpu().numpy()
+        self._entries.append(entries)
+        np.add.at(self._tokens, where, 1.0)
+        np.add.at(self._l0, where, l0_values)
+        np.add.at(self._l1, where, l1_values)
+        # Blocks that cut a sequence in pieces name its latents once each: put them together now and then.
+        if sum(len(part[0]) for part in self._entries) > _UNMERGED:
+            self._merge()
+
+    def _merge(self) -> None:
+        counts, rows, columns = (np.concatenate(parts) for parts in zip(*self._entries, strict=True))
+        new = sparse.coo_array((counts, (rows, columns)), shape=self._counts.shape).tocsr()
+        self._counts, self._entries = self._counts + new, []
 
     @property
     def per_sequence(self) -> sparse.csr_array:
         """Counts ``[n_sequences, d_sae]``."""
         self._fetch()
         if self._entries:
-            counts, rows, columns = (np.concatenate(parts) for parts in zip(*self._entries, strict=True))
-            new = sparse.coo_array((counts, (rows, columns)), shape=self._counts.shape).tocsr()
-            self._counts, self._entries = self._counts + new, []
+            self._merge()
         return self._counts
 
     def densities(self) -> NDArray[np.float64]:

@@ -24,8 +24,8 @@ from saebench.progress import Progress
 from saebench.tasks.positions import Positions
 
 LOSSES = "losses"
-# Larger shards would take memory, smaller ones would cut a GPU's batches short.
-_SHARD_BYTES = {"cpu": 2**24, "cuda": 2**26}
+# As many as a batch at most holds (`saebench.lm.batching`): larger shards would take memory for nothing.
+_SHARD_TOKENS = {"cpu": 2048, "cuda": 16384}
 # What a value depends on beside the model and the text. Raise the number when the passes compute something else.
 _FORMAT = 1
 _LIBRARIES = ("torch", "transformers", "transformer_lens")
@@ -46,8 +46,7 @@ class CapturedText:
         self.lm, self.batch, self.batch_size = lm, batch, batch_size
         self.n_sequences, self.context_length = batch.tokens.shape
         self._cache, self._progress = cache, progress
-        row_bytes = self.context_length * lm.d_model * lm.dtype.itemsize
-        fit = max(1, _SHARD_BYTES.get(lm.device.type, _SHARD_BYTES["cpu"]) // row_bytes)
+        fit = max(1, _SHARD_TOKENS.get(lm.device.type, _SHARD_TOKENS["cpu"]) // self.context_length)
         self._rows_per_shard = 1 << (fit.bit_length() - 1)
         self._wanted: dict[str, Series] = {}
         self._here: dict[str, Shard] = {}  # tensors of the shard that is being worked on

@@ -82,11 +82,6 @@ class CleanPass:
         with self._progress.task(description, self.n_sequences, "sequences") as ticker:
             return _join([self._splice(shard, replacement, ticker) for shard in self.captured.shards])
 
-    def batch(self, rows: slice, positions: Positions | None = None) -> CleanBatch:
-        """The sequences ``rows`` on the device."""
-        positions = positions or Positions.of(self.captured.batch, rows, self.lm.device)
-        return CleanBatch(positions, to_device(self.captured.activations(self.site, rows), self.lm.device))
-
     def _ablated(self, kind: str, value: Replacement) -> Losses:
         """``value(batch)`` (one row, or a scalar) at every evaluated token; cached for later runs."""
         series = self.captured.series(f"{kind} ablation", site=self.site)
@@ -120,8 +115,8 @@ class CleanPass:
 
     def _splice_batch(self, rows: slice, replacement: Replacement) -> Float[Tensor, "2 batch"]:
         lm, device = self.lm, self.lm.device
-        batch = self.batch(rows)
-        positions = batch.positions
+        positions = Positions.of(self.captured.batch, rows, device)
+        batch = CleanBatch(positions, to_device(self.captured.activations(self.site, rows), device))
         activation = positions.with_evaluated(batch.activations, replacement(batch).to(device, lm.dtype))
         inside = self._restart_site != self.site
         restart = to_device(self.captured.activations(self._restart_site, rows), device) if inside else None

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from saebench.stats import sparsity
 from saebench.stats.intervals import Estimate, jackknife
 from saebench.stats.sparsity import FiringCounts
 
@@ -274,3 +275,27 @@ def test_shares_are_those_of_a_whole_recount_bit_for_bit(n: int, d: int, seed: i
     z = torch.from_numpy((rng.random((len(sequence), d)) < density).astype(np.float32))
     firing = collect(z, sequence, n, 50)
     np.testing.assert_equal(plain(firing.shares()), plain(shares_by_whole_recount(firing)))
+
+
+def test_memory_that_runs_out_leaves_nothing_half_counted(monkeypatch: pytest.MonkeyPatch):
+    counts, z, sequence = FiringCounts(2, 3), torch.ones(3, 3), torch.tensor([0, 0, 1])
+    with monkeypatch.context() as patch:
+
+        def exhausted(*_: object, **__: object) -> object:
+            raise MemoryError
+
+        patch.setattr(sparsity.sparse, "coo_array", exhausted)
+        with pytest.raises(MemoryError):
+            counts.add(z, sequence)
+    counts.add(z, sequence)
+    assert counts.per_sequence.toarray().tolist() == [[2, 2, 2], [1, 1, 1]]
+    assert counts.ratios()["l0"][1].tolist() == [2, 1]
+
+
+def test_blocks_that_cut_sequences_in_pieces_are_put_together(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sparsity, "_UNMERGED", 10)
+    counts, sequence = FiringCounts(2, 4), torch.tensor([0] * 30 + [1] * 20)
+    for token in range(50):
+        counts.add(torch.ones(1, 4), sequence[token : token + 1])
+        assert sum(len(part[0]) for part in counts._entries) <= 10
+    assert counts.per_sequence.toarray().tolist() == [[30] * 4, [20] * 4]

@@ -49,9 +49,8 @@ def same_bits(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
 
 
 @pytest.fixture
-def small_shards(monkeypatch: pytest.MonkeyPatch, context: Make) -> None:
-    tiny = context("gemma3")
-    monkeypatch.setitem(module._SHARD_BYTES, "cpu", ROWS * 24 * tiny.lm.d_model * 4)
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(module._SHARD_TOKENS, "cpu", ROWS * 24)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from saebench.errors import SaebenchError
+from saebench.lm.batching import to_device
 from saebench.results.record import Measurement
 from saebench.sae.codes import Coder, Codes, rows_of
 from saebench.sae.protocol import SAE, Capability
@@ -48,13 +49,9 @@ class CoreTask:
         """Measure ``sae`` on the text, context length and number of sequences in ``parameters``."""
         text, length, sequences = parameters["text"], parameters["context_length"], parameters["sequences"]
         clean = context.clean(text, length, sequences, sae.hook.site_out)
-        # A transcoder reads one site and reconstructs another.
-        inputs = (
-            clean if sae.hook.site_in == sae.hook.site_out else context.clean(text, length, sequences, sae.hook.site_in)
-        )
         sums = ReconstructionSums(clean.n_sequences, clean.centre)
         firing = FiringCounts(clean.n_sequences, sae.d_sae)
-        losses = _evaluate(sae, clean, inputs, sums, firing, context.budget.encoder)
+        losses = _evaluate(sae, clean, sums, firing, context.budget.encoder)
 
         weights = context.bootstrap_weights(clean.n_sequences, parameters["bootstrap_replicates"])
         output = TaskOutput(measurements=[])
@@ -96,9 +93,7 @@ class _EachOnce:
         self._done = max(self._done, first + len(sequence))
 
 
-def _evaluate(
-    sae: SAE, clean: CleanPass, inputs: CleanPass, sums: ReconstructionSums, firing: FiringCounts, memory: int
-) -> Losses:
+def _evaluate(sae: SAE, clean: CleanPass, sums: ReconstructionSums, firing: FiringCounts, memory: int) -> Losses:
     """One pass over the sequences: encode, decode, splice. Raises SaebenchError when the SAE gives NaN or Inf."""
     add_firing, add_sums = _EachOnce(firing.add), _EachOnce(sums.add)
     offsets = [0, *clean.evaluated.sum(1).cumsum(0).tolist()]
@@ -108,7 +103,9 @@ def _evaluate(
     def replacement(batch: CleanBatch) -> Tensor:
         positions = batch.positions
         start, first = positions.rows.start, offsets[positions.rows.start]
-        x = batch.activations if inputs is clean else inputs.batch(positions.rows, positions).activations
+        x = batch.activations
+        if sae.hook.site_in != clean.site:  # a transcoder reads one site and reconstructs another
+            x = to_device(clean.captured.activations(sae.hook.site_in, positions.rows), x.device)
 
         def tokens(rows: slice, codes: Codes) -> None:
             add_firing(first + rows.start, positions.sequence[rows], codes)

@@ -1,0 +1,67 @@
+"""``python -m benchmarks [peer] [floor] [growth]``: measure and write result files."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from benchmarks import floor, growth, peer
+from benchmarks.child import ROOT
+from benchmarks.inputs import Work
+from benchmarks.record import RESULTS, BenchmarkResult
+from saebench.errors import SaebenchError
+from saebench.progress import ConsoleProgress, Progress
+
+PARTS = ("peer", "floor", "growth")
+GEMMA = Work("asset:gemma-3-270m", "blocks.9.hook_resid_post", sequences=16)
+# Growth is measured on a smaller language model: 576 wide, a vocabulary of 49,152.
+SMOL = Work("asset:smollm2-135m", "blocks.15.hook_resid_post", sequences=16)
+SMOL_WIDTH, LATENTS = 576, 2048
+FACTORS = {"tokens": (1, 2, 4, 8, 16), "saes": (1, 2, 4, 8, 16), "latents": (1, 2, 4, 8, 16, 32)}
+
+
+def measure(part: str, options: argparse.Namespace, progress: Progress) -> BenchmarkResult:
+    """Measure one of `PARTS`."""
+    quick = options.quick
+    gemma = Work(GEMMA.model, GEMMA.hook, 4, 32) if quick else GEMMA
+    if part == "peer":
+        counts = (1, 2) if quick else (1, 3, 10)
+        return peer.compare(gemma, counts, 1 if quick else 3, options.peer_python, options.device, progress)
+    if part == "floor":
+        counts = (1, 2) if quick else (1, 10)
+        return floor.measure(gemma, counts, 1 if quick else 3, options.device, options.dtype, progress)
+    smol = Work(SMOL.model, SMOL.hook, 4, 32) if quick else SMOL
+    factors = {axis: multiples[:2] for axis, multiples in FACTORS.items()} if quick else FACTORS
+    return growth.measure(smol, SMOL_WIDTH, LATENTS, factors, options.device, options.dtype, progress)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="what to measure (default: all)")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that everything runs; no figures")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of result files (default: %(default)s)")
+    parser.add_argument(
+        "--peer-python", type=Path, default=ROOT / ".venv-peer/bin/python", help="Python of SAEBench's environment"
+    )
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="float32", help="of floor and growth; peer has its own")
+    options = parser.parse_args(arguments)
+    if options.quick and options.out.resolve() == RESULTS.resolve():
+        parser.error("--quick gives no figures worth keeping; name another folder with --out")
+
+    progress = ConsoleProgress()
+    for part in options.parts or PARTS:
+        progress.log(f"{part} (load of this machine: {os.getloadavg()[0]:.2f})")
+        try:
+            path = measure(part, options, progress).write(options.out)
+        except (SaebenchError, RuntimeError) as error:
+            print(f"{part}: {error}", file=sys.stderr)
+            return 1
+        progress.log(f"wrote {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,35 @@
+"""Resident memory of this process. Standard library only: the peer's environment imports it too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_STATUS = Path("/proc/self/status")
+_CLEAR = Path("/proc/self/clear_refs")
+
+
+def resident_bytes() -> int | None:
+    """Resident set now; None where the system does not tell."""
+    return _field("VmRSS")
+
+
+def peak_bytes() -> int | None:
+    """Largest resident set since the start of the process or the last `reset_peak`."""
+    return _field("VmHWM")
+
+
+def reset_peak() -> bool:
+    """Let `peak_bytes` begin again from what is resident now; False where the system cannot."""
+    try:
+        _CLEAR.write_text("5")
+    except OSError:
+        return False
+    return True
+
+
+def _field(name: str) -> int | None:
+    try:
+        lines = _STATUS.read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:")), None)

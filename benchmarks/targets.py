@@ -1,0 +1,64 @@
+"""The figures to reach, and where each is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from benchmarks.record import BenchmarkResult
+
+Results = Mapping[str, BenchmarkResult]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A bound on one figure; ``figure`` gives None where it was not measured."""
+
+    label: str
+    bound: float
+    at_least: bool
+    figure: Callable[[Results], float | None]
+
+    def reached(self, results: Results) -> bool | None:
+        value = self.figure(results)
+        if value is None:
+            return None
+        return value >= self.bound if self.at_least else value <= self.bound
+
+
+def _ratio(result: str, *keys: str) -> Callable[[Results], float | None]:
+    """The first of ``keys`` that was measured."""
+
+    def figure(results: Results) -> float | None:
+        ratios = results[result].ratios if result in results else {}
+        return next((ratios[key] for key in keys if key in ratios), None)
+
+    return figure
+
+
+def _default_dtype(number: int) -> Callable[[Results], float | None]:
+    """Where both sides' default is float32, the float32 comparison is the one of the defaults."""
+    return _ratio("peer", f"default/evaluation/{number}", f"float32/evaluation/{number}")
+
+
+def above_model_gb(results: Results) -> float | None:
+    """Most memory above the language model, in GB, of any run of ours whose SAEs have 2,048 latents."""
+    peer = results["peer"].measurements if "peer" in results else []
+    growth = results["growth"].measurements if "growth" in results else []
+    found = [m["peak"] - m["resident_after_load"] for m in peer if m["side"] == "ours" and m["peak"]]
+    found += [m["above_model"] for m in growth if m["axis"] != "latents" and m["above_model"]]
+    return max(found) / 1e9 if found else None
+
+
+TARGETS = (
+    Target("`core`, one SAE, float32: SAEBench's time / ours", 2.5, True, _ratio("peer", "float32/evaluation/1")),
+    Target("`core`, ten SAEs, float32: SAEBench's time / ours", 6, True, _ratio("peer", "float32/evaluation/10")),
+    Target("`core`, one SAE, default dtypes", 8, True, _default_dtype(1)),
+    Target("`core`, ten SAEs, default dtypes", 20, True, _default_dtype(10)),
+    Target("share of the floor, one SAE", 0.7, True, _ratio("floor", "share/1")),
+    Target("share of the floor, ten SAEs", 0.7, True, _ratio("floor", "share/10")),
+    Target("time against tokens, exponent", 1.05, False, _ratio("growth", "exponent/tokens")),
+    Target("time against SAEs, exponent", 1.05, False, _ratio("growth", "exponent/saes")),
+    Target("memory above the model, 16 times the tokens / once", 1.1, False, _ratio("growth", "memory/tokens")),
+    Target("memory above the model, 2,048 latents, GB", 1.5, False, above_model_gb),
+)

@@ -1,0 +1,63 @@
+"""Fill the tables and draw the figures of docs/performance.md from the benchmarks' results, or check them.
+
+A block ``<!-- bench:NAME -->`` … ``<!-- /bench -->`` is replaced by the table of that name; the figures go to
+``docs/figures/``. ``--check`` writes nothing and exits with 1 when page or figures do not show the results.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+from benchmarks.plots import FIGURES, draw, is_current
+from benchmarks.record import RESULTS, load_results
+from benchmarks.render import BLOCKS, block
+from benchmarks.targets import Results
+from saebench.errors import SaebenchError, UsageError, did_you_mean
+
+ROOT = Path(__file__).resolve().parents[1]
+_BLOCK = re.compile(r"(<!-- bench:(?P<name>\w+) -->\n).*?(<!-- /bench -->)", re.DOTALL)
+_OPENING = re.compile(r"<!-- bench:")
+
+
+def render(page: str, results: Results) -> str:
+    """``page`` with every block filled. Raises UsageError for a block that is never closed or has an unknown name."""
+    blocks = list(_BLOCK.finditer(page))
+    if not blocks or len(blocks) != len(_OPENING.findall(page)):
+        raise UsageError("Blocks are opened by <!-- bench:NAME --> and closed by <!-- /bench -->; mend the page.")
+    for found in blocks:
+        if found["name"] not in BLOCKS:
+            raise UsageError(f"There is no table {found['name']!r}.{did_you_mean(found['name'], BLOCKS)}")
+    return _BLOCK.sub(lambda found: f"{found[1]}\n{block(found['name'], results)}\n\n{found[3]}", page)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 when the page is stale")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of result files")
+    parser.add_argument("--page", type=Path, default=ROOT / "docs" / "performance.md", help="page to fill")
+    options = parser.parse_args(arguments)
+
+    figures = options.page.parent / "figures"
+    before = options.page.read_text(encoding="utf-8")
+    try:
+        results = load_results(options.results)
+        after = render(before, results)
+    except SaebenchError as error:
+        print(error, file=sys.stderr)
+        return 2
+    shown = all(is_current(figures / f"{name}.svg", results[name]) for name in FIGURES if name in results)
+    if after == before and shown:
+        return 0
+    if options.check:
+        print(f"{options.page.name} is stale; run: .venv/bin/python scripts/render_performance.py", file=sys.stderr)
+        return 1
+    options.page.write_text(after, encoding="utf-8")
+    draw(results, figures)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
