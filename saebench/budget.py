@@ -19,8 +19,8 @@ CACHE = 20 * 10**9
 class Budget:
     """Bytes. ``memory`` is working memory where the model computes; ``cache`` is disk for what runs share.
 
-    The memory is dealt out: a quarter for cached tensors that stay in memory, a quarter for ``[tokens, d_sae]``
-    blocks of the encoder, the rest for the passes of the language model and their losses.
+    The memory is dealt out: a quarter for ``[tokens, d_sae]`` blocks of the encoder, a quarter for shared tensors that
+    the disk does not hold, the rest for the passes of the language model and their losses.
     """
 
     memory: int = MEMORY

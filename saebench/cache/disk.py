@@ -67,10 +67,13 @@ class DiskTier:
             return tensors
         return None
 
-    def write(self, shard: Shard, key: str, tensors: dict[str, Tensor]) -> None:
-        """Keep ``tensors`` if there is room. A disk that refuses is logged once and not written to again."""
+    def write(self, shard: Shard, key: str, tensors: dict[str, Tensor]) -> bool:
+        """Keep ``tensors`` if there is room; returns whether the disk has them.
+
+        A disk that refuses is logged once and not written to again.
+        """
         if self._unwritable:
-            return
+            return False
         try:
             for _ in range(_ATTEMPTS):
                 # Until the shard's file is begun, another process may remove the folder for being empty.
@@ -82,16 +85,17 @@ class DiskTier:
                 f"The cache {self._folder} cannot be written to ({error}); this run goes on without, only slower: "
                 "free some disk, or mend the folder's permissions, before the next one."
             )
+        return False
 
-    def _write(self, shard: Shard, key: str, tensors: dict[str, Tensor]) -> None:
+    def _write(self, shard: Shard, key: str, tensors: dict[str, Tensor]) -> bool:
         if self._files(shard):  # another process was faster
-            return
+            return True
         if self._unseen is None or self._unseen > self._ledger.limit // _SCANS_PER_LIMIT:
             self._scan()
         key_size = len(key.encode())
         victims = self._ledger.victims(shard.series, size_bound(shard, tensors) + key_size)
         if victims is None:
-            return
+            return False
         for item in victims:
             self._evict(item)
         folder = self._folder / shard.series
@@ -102,6 +106,7 @@ class DiskTier:
         # The key is counted with each shard: simple, and never too little.
         self._ledger.add((shard.series, path.name), size + key_size)
         self._unseen = (self._unseen or 0) + size
+        return True
 
     def _files(self, shard: Shard) -> list[Path]:
         folder = self._folder / shard.series

@@ -21,7 +21,9 @@ _warn = logging.getLogger(__name__).warning
 class TensorCache:
     """Named tensors by content key and range of rows; for one thread, and any number of processes.
 
-    ``memory`` and ``disk`` are bytes; ``folder`` None or ``disk`` 0 is memory alone. Whoever asks must be ready to
+    ``memory`` and ``disk`` are bytes; ``folder`` None or ``disk`` 0 is memory alone. What lies on disk is mapped, and
+    the system keeps its pages in memory as long as nothing else needs it; so memory of our own holds only what the
+    disk does not. Whoever asks must be ready to
     compute: nothing is sure to be kept. Room is made where it was least recently used, but never from the series that
     asks for it (`saebench.cache.ledger`). ``log`` gets one sentence for each damaged file, and one if the disk
     refuses; neither ends the run.
@@ -70,26 +72,23 @@ class TensorCache:
         return tensors
 
     def _write(self, shard: Shard, key: str, tensors: Mapping[str, Tensor]) -> None:
-        kept = self._keep(shard, tensors)
-        if self._disk:
-            self._disk.write(shard, key, kept if kept is not None else _storable(tensors))
+        self._forget([_item(shard)])
+        if self._disk is None or not self._disk.write(shard, key, _storable(tensors)):
+            self._keep(shard, tensors)
 
-    def _keep(self, shard: Shard, tensors: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+    def _keep(self, shard: Shard, tensors: Mapping[str, Tensor]) -> None:
         item = _item(shard)
-        self._forget([item])
         size = sum(tensor.nbytes for tensor in tensors.values())
         victims = self._ledger.victims(shard.series, size)
         if victims is None:
-            return None
+            return
         self._forget(victims)
         # Copies: the caller may fill its buffer anew, and a view would keep all of a larger one alive.
-        kept = {
+        self._resident[item] = {
             name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
             for name, tensor in tensors.items()
         }
-        self._resident[item] = kept
         self._ledger.add(item, size)
-        return kept
 
     def _forget(self, items: list[Item]) -> None:
         self._ledger.drop(items)

@@ -232,13 +232,17 @@ def test_what_is_too_large_evicts_nothing():
     assert (held(small), held(large)) == ([True, True], [False])
 
 
-def test_disk_holds_what_memory_does_not(make):
-    cache = make(memory=SIZE)
+def test_memory_holds_only_what_the_disk_does_not(make, folder):
+    cache = make(memory=BIG)
     series = cache.series(KEY, 4, 1)
     fill(series)
-    assert cache.resident_bytes == SIZE
+    assert cache.resident_bytes == 0
     assert held(series) == [True] * 4
-    assert held(make().series(KEY, 4, 1)) == [True] * 4  # the shard in memory lies on disk too
+    assert held(make().series(KEY, 4, 1)) == [True] * 4
+    full = TensorCache(folder, memory=2 * SIZE, disk=1)
+    fill(other := full.series({"name": "other"}, 4, 1))
+    assert full.resident_bytes == 2 * SIZE
+    assert held(other) == [True, True, False, False]
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 3), st.booleans()), max_size=40), st.integers(0, 6))
