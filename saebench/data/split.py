@@ -11,6 +11,8 @@ from saebench.data.documents import Documents
 from saebench.errors import DataError
 
 CALIBRATION_SHARE = 0.2
+CALIBRATION_SEQUENCES = 128  # of CALIBRATION_CONTEXT tokens each
+CALIBRATION_CONTEXT = 128
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from typing import NamedTuple
 from tabulate import tabulate
 
 from saebench.budget import format_bytes
+from saebench.data.split import CALIBRATION_CONTEXT, CALIBRATION_SEQUENCES
 from saebench.runner.cache import cache_folder
 from saebench.runner.groups import Group, Sampling, by_hook, depth_of, fitted, groups, restart_of, samplings
 from saebench.runner.plan import Plan
 from saebench.sae.protocol import HookSite
-from saebench.tasks.context import CALIBRATION_CONTEXT, CALIBRATION_SEQUENCES
 
 _TOLD_LATER = "told by the SAE when it is loaded"
 

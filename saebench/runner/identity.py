@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 
+from saebench.data.split import CALIBRATION_CONTEXT, CALIBRATION_SEQUENCES
 from saebench.lm.model import LanguageModel
 from saebench.results.record import Identity
 from saebench.runner.plan import Job
 from saebench.sae.reference import SAERef
-from saebench.tasks.context import CALIBRATION_CONTEXT, CALIBRATION_SEQUENCES, TaskContext
+from saebench.tasks.context import TaskContext
 
 
 def dtype_name(lm: LanguageModel) -> str:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from saebench.budget import Budget
 from saebench.cache.tensors import TensorCache
-from saebench.data.split import Split, split_documents
+from saebench.data.split import CALIBRATION_CONTEXT, CALIBRATION_SEQUENCES, Split, split_documents
 from saebench.data.text import Documents, load_documents
 from saebench.data.tokens import TokenBatch, tokenize
 from saebench.errors import DataError, UsageError
@@ -25,9 +25,6 @@ from saebench.stats.rng import generator
 from saebench.tasks.captured import CapturedText
 from saebench.tasks.clean import CleanPass
 from saebench.tasks.positions import Positions
-
-CALIBRATION_SEQUENCES = 128
-CALIBRATION_CONTEXT = 128
 
 
 @dataclass
