@@ -100,6 +100,7 @@ class FiringCounts:
 
     def ratios(self) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
         """L0 and L1 as (numerator, denominator) per sequence."""
+        self._fetch()
         return {"l0": (self._l0, self._tokens), "l1": (self._l1, self._tokens)}
 
     def shares(self) -> dict[str, Estimate]:
