@@ -31,7 +31,8 @@ class Fused:
         except (torch.OutOfMemoryError, KeyboardInterrupt):
             raise
         except Exception as error:  # the compiler's back ends raise anything
-            reason = (str(error).splitlines() or [""])[0][:200]
+            # The first line names the back end, the second what it met.
+            reason = " ".join(str(error).splitlines()[:2])[:300]
             logging.getLogger(__name__).warning("not compiled, so slower on this GPU: %s", reason)
             self._compiled = self._function
             return self._function(*tensors)
