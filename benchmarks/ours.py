@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
@@ -22,8 +23,14 @@ if TYPE_CHECKING:
     from saebench.lm.model import LanguageModel
 
 STARTED = time.monotonic()
-# No cached activations: every run is timed from nothing.
-COLD: dict[str, Any] = {"cache_budget": 0}
+
+
+@contextmanager
+def cold() -> Iterator[None]:
+    """Let a run find no activations of earlier ones: its cache is an empty folder, which goes with it."""
+    with TemporaryDirectory(prefix="saebench-cold-") as folder:
+        with patch("saebench.runner.execute.cache_folder", lambda: Path(folder)):
+            yield
 
 
 @contextmanager
@@ -38,20 +45,20 @@ def evaluate(settings: dict[str, Any], out: Path) -> pd.DataFrame:
     import saebench
     from saebench.progress import NullProgress
 
-    table = saebench.run(
-        settings["saes"],
-        tasks="core",
-        model=settings["model"],
-        text=settings["text"],
-        limit=settings["sequences"],
-        parameters={"core": {"context_length": settings["context_length"]}},
-        dtype=settings["dtype"],
-        device=settings["device"],
-        out=str(out),
-        progress=NullProgress(),
-        **COLD,
-        **settings.get("options", {}),
-    )
+    with cold():
+        table = saebench.run(
+            settings["saes"],
+            tasks="core",
+            model=settings["model"],
+            text=settings["text"],
+            limit=settings["sequences"],
+            parameters={"core": {"context_length": settings["context_length"]}},
+            dtype=settings["dtype"],
+            device=settings["device"],
+            out=str(out),
+            progress=NullProgress(),
+            **settings.get("options", {}),
+        )
     ok = table[table["status"] == "ok"]
     if ok["sae"].nunique() != len(settings["saes"]):
         reasons = "; ".join(sorted({text for text in table["error"] if text}))

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="
 WIDTH, CONTEXT, SITE = 512, 64, "blocks.0.hook_resid_post"
 FEW, MANY = 128, 768  # sequences
 WIDE = 2**16  # latents: codes of a batch of 2,048 tokens take 537 MB
-# Beside the budget: the shard at hand (50 MB: activations, final states and mean unembeddings in 16 MiB each), what
+# Beside the budget: the shard at hand (activations, final states and mean unembeddings), what
 # libraries set up at the first pass, and freed memory that the allocator keeps.
 MARGIN = 80 * 10**6
 
