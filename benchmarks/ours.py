@@ -28,9 +28,11 @@ STARTED = time.monotonic()
 @contextmanager
 def cold() -> Iterator[None]:
     """Let a run find no activations of earlier ones: its cache is an empty folder, which goes with it."""
-    with TemporaryDirectory(prefix="saebench-cold-") as folder:
-        with patch("saebench.runner.execute.cache_folder", lambda: Path(folder)):
-            yield
+    with (
+        TemporaryDirectory(prefix="saebench-cold-") as folder,
+        patch("saebench.runner.execute.cache_folder", lambda: Path(folder)),
+    ):
+        yield
 
 
 @contextmanager
