@@ -41,12 +41,12 @@ bench: assets .venv-peer/.installed ## speed against SAEBench, the floor and gro
 	$(PEER)/python -c 'import torchvision' 2>/dev/null || $(PEER)/python -m pip uninstall --yes torchvision
 	@touch $@
 
-check: $(INSTALLED) ## ruff, mypy, the layering of rooms, and whether the README's table and docs/performance.md are up to date
+check: $(INSTALLED) ## ruff, mypy, the layering of rooms, and whether the tables of the pages are up to date
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy saebench scripts benchmarks
 	$(BIN)/lint-imports
-	$(BIN)/python scripts/render_readme.py --check
+	$(BIN)/python scripts/render_tables.py --check
 	$(BIN)/python scripts/render_performance.py --check
 
 format: $(INSTALLED) ## let ruff mend what it can

@@ -1,4 +1,4 @@
-"""The README's table is what the published records say, and a stale one is noticed."""
+"""A page's table is what the published records say, and a stale one is noticed."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 from saebench.errors import UsageError
 from saebench.results import table
 from saebench.results.store import ResultStore
-from scripts.render_readme import main, render
+from scripts.render_tables import main, render
 from tests.results.conftest import make_identity, make_number, make_record
 
 README = "# Title\n\nbefore\n\n<!-- table:core -->\nold\n<!-- /table -->\n\nafter\n"
@@ -44,10 +44,23 @@ def test_no_records_is_said():
     assert "No published records yet" in render(README, table.from_records([]))
 
 
-@pytest.mark.parametrize("text", ["no block", README.replace("<!-- /table -->", ""), README + "<!-- table:core -->\n"])
+@pytest.mark.parametrize("text", [README.replace("<!-- /table -->", ""), README + "<!-- table:core -->\n"])
 def test_malformed_blocks_are_refused(text: str):
     with pytest.raises(UsageError, match="closed by"):
         render(text, table.from_records([]))
+
+
+def test_a_page_without_blocks_is_left_alone():
+    assert render("no block", table.from_records([])) == "no block"
+
+
+def test_a_block_may_name_its_metrics(records):
+    text = render(README.replace("table:core", "table:core mse"), table.from_records(records))
+    assert "<!-- table:core mse -->" in text
+    assert "| mse" in text
+    assert "fvu" not in text
+    with pytest.raises(UsageError, match="Did you mean 'mse'"):
+        render(README.replace("table:core", "table:core msee"), table.from_records(records))
 
 
 def test_unknown_task_is_refused():
@@ -59,7 +72,7 @@ def test_check_notices_new_records(records, tmp_path: Path, capsys: pytest.Captu
     readme, results = tmp_path / "README.md", tmp_path / "results"
     readme.write_text(README)
     store = ResultStore(results)
-    given = [f"--readme={readme}", f"--results={results}"]
+    given = [str(readme), f"--results={results}"]
     for item in records[:1]:
         store.write(item)
     assert main([*given, "--check"]) == 1
