@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -76,26 +76,28 @@ def generate_settings(
     interventions: Sequence[Intervention | None],
     *,
     max_new_tokens: int,
-    sampling: Sampling | None = None,
+    samplings: Sequence[Sampling | None] = (None,),
     batch_size: int = 32,
-) -> list[list[list[int]]]:
-    """New tokens ``[interventions][prompts]``, as :func:`saebench.lm.generate.generate` gives them for each alone.
+    done: Callable[[int], None] = lambda _: None,
+) -> list[list[list[list[int]]]]:
+    """New tokens ``[interventions][prompts][samplings]``, as `saebench.lm.generate.generate` gives them for each alone.
 
     Batches run over prompts and settings, all settings of a prompt side by side, so that they are padded alike. None
-    is the clean model. What is drawn by ``sampling`` depends on the prompt's place alone: settings are paired.
-    Settings that cannot share a batch (other sites, or a part in common) get batches of their own. Raises as
-    ``generate`` does.
+    is the clean model. What is drawn by a sampling depends on the prompt's place alone: settings are paired.
+    Settings that cannot share a batch (other sites, or a part in common) get batches of their own. ``done`` is told
+    how many continuations a batch has finished. Raises as ``generate`` does.
     """
-    found: list[list[list[int]]] = [[] for _ in interventions]
+    found: list[list[list[list[int]]]] = [[] for _ in interventions]
     for places in _compatible(interventions):
         new = generate_rows(
             lm,
             prompts,
             max_new_tokens=max_new_tokens,
             intervention=partial(_at_rows, [interventions[place] for place in places]),
-            sampling=sampling,
+            samplings=samplings,
             batch_size=batch_size,
             copies=len(places),
+            done=done,
         )
         for number, place in enumerate(places):
             found[place] = new[number :: len(places)]

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
+from torch import Tensor
 
 from saebench.errors import UsageError
 from saebench.lm.batching import for_batches
-from saebench.lm.intervene import Intervention, intervening
+from saebench.lm.intervene import Intervention, Repeated, intervening
+from saebench.lm.kv import Growing, Prefix, can_share
 from saebench.lm.model import LanguageModel
 from saebench.lm.sampling import Draw, Sampling
 
@@ -28,14 +30,15 @@ def generate(
     at every step. Batches are padded on the left, which leaves rounding differences between batch sizes, and are
     halved when memory runs out. Raises UsageError (empty or too long prompts), HookMismatchError (the site).
     """
-    return generate_rows(
+    new = generate_rows(
         lm,
         prompts,
         max_new_tokens=max_new_tokens,
         intervention=lambda _: intervention,
-        sampling=sampling,
+        samplings=[sampling],
         batch_size=batch_size,
     )
+    return [continuation for [continuation] in new]
 
 
 def generate_rows(
@@ -44,27 +47,34 @@ def generate_rows(
     *,
     max_new_tokens: int,
     intervention: Callable[[list[int]], Intervention | None],
-    sampling: Sampling | None,
+    samplings: Sequence[Sampling | None],
     batch_size: int,
     copies: int = 1,
-) -> list[list[int]]:
+    done: Callable[[int], None] = lambda _: None,
+) -> list[list[list[int]]]:
     """:func:`generate` of ``copies`` of each prompt, with an intervention for each batch, chosen by its rows.
 
-    Row ``r``, of all that are returned, continues prompt ``r // copies``. The copies of a prompt are neighbours in a
-    batch as far as they fit, and are drawn alike.
+    Row ``r``, of all that are returned, continues prompt ``r // copies``, once for each of ``samplings``
+    (``[rows][samplings]``; None is greedy). The copies of a prompt are neighbours in a batch as far as they fit, and
+    are drawn alike. What they have in common is computed once: blocks before those that the intervention acts in, for
+    all rows of a batch with the same prompt, and the whole prompt for all samplings of a row. ``intervention`` is
+    given a row's number once for each sampling. ``batch_size`` counts continuations; ``done`` is told how many of them
+    a batch has finished.
     """
     _check(lm, prompts, max_new_tokens)
     order = sorted(range(len(prompts) * copies), key=lambda row: len(prompts[row // copies]))  # little padding
-    found: dict[int, list[int]] = {}
+    found: dict[int, list[list[int]]] = {}
 
     def work(batch: slice) -> None:
         rows = order[batch]
         numbers = [row // copies for row in rows]
-        processors: list[object] = [] if sampling is None else [Draw(sampling, numbers)]
-        new = _continue(lm, [prompts[i] for i in numbers], max_new_tokens, intervention(rows), processors)
+        ways = [None if sampling is None else Draw(sampling, numbers) for sampling in samplings]
+        acting = intervention([row for row in rows for _ in ways])
+        new = _continue(lm, [prompts[number] for number in numbers], max_new_tokens, acting, ways)
         found.update(zip(rows, new, strict=True))
+        done(len(rows) * len(ways))
 
-    for_batches(slice(0, len(order)), batch_size, work)
+    for_batches(slice(0, len(order)), max(1, batch_size // len(samplings)), work)
     return [found[row] for row in range(len(order))]
 
 
@@ -88,39 +98,59 @@ def _continue(
     prompts: list[Sequence[int]],
     max_new_tokens: int,
     intervention: Intervention | None,
-    processors: list[object],
-) -> list[list[int]]:
-    from transformers import GenerationConfig, LogitsProcessorList
-
+    ways: Sequence[Draw | None],
+) -> list[list[list[int]]]:
+    """Continuations ``[prompts][ways]`` of one batch; ``intervention`` has a row for each."""
     ends = _end_tokens(lm)
     pad = next(token for token in (lm.tokenizer.pad_token_id, *ends, 0) if token is not None)
+    prefix = _prefix(lm, prompts, pad, intervention)
+    tokens, text = _padded(lm, prompts, pad)
+    growing = Growing(lm, text)
+    repeated = None if intervention is None else Repeated(intervention, len(ways))
+    found = torch.full((len(prompts) * len(ways), max_new_tokens), pad, device=lm.device)
+    unfinished = torch.ones(len(found), dtype=torch.bool, device=lm.device)
+    ending = torch.tensor(ends, dtype=torch.long, device=lm.device)
+    with intervening(lm, repeated):
+        hidden = growing.begin(tokens, prefix).repeat_interleave(len(ways), dim=0)
+        growing.repeat(len(ways))
+        if repeated is not None:
+            repeated.copies = 1
+        for step in range(max_new_tokens):
+            if step:
+                hidden = growing.add(found[:, step - 1])
+            for number, way in enumerate(ways):
+                of_way = hidden[number :: len(ways)]
+                new = lm.head.best(of_way) if way is None else way(lm.head.all_logits(of_way))
+                found[number :: len(ways), step] = new
+            found[~unfinished, step] = pad
+            unfinished &= ~torch.isin(found[:, step], ending)
+            if not unfinished.any():
+                break
+    rows = [_before_end(row, ends) for row in found.tolist()]
+    return [rows[start : start + len(ways)] for start in range(0, len(rows), len(ways))]
+
+
+def _padded(lm: LanguageModel, prompts: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:
+    """Tokens ``[prompts, position]``, padded on the left, and where they are not padding."""
     width = max(map(len, prompts))
     tokens = torch.tensor([[pad] * (width - len(prompt)) + list(prompt) for prompt in prompts], device=lm.device)
     columns = torch.arange(width, device=lm.device)
-    text = columns >= torch.tensor([[width - len(prompt)] for prompt in prompts], device=lm.device)
-    # All is said here that a model's own generation_config.json might say otherwise.
-    config = GenerationConfig(
-        max_new_tokens=max_new_tokens,
-        do_sample=False,
-        num_beams=1,
-        repetition_penalty=1.0,
-        use_cache=True,
-        eos_token_id=ends or None,
-        pad_token_id=pad,
-    )
-    # The last position of the first step is a slice; a product with it would be made row by row, at a fifth the speed.
-    whole = lm.model.get_output_embeddings().register_forward_pre_hook(lambda _, args: (args[0].contiguous(),))
-    try:
-        with intervening(lm, intervention):
-            output = lm.model.generate(
-                input_ids=tokens,
-                attention_mask=text.long(),
-                generation_config=config,
-                logits_processor=LogitsProcessorList(processors),
-            )
-    finally:
-        whole.remove()
-    return [_before_end(row, ends) for row in output[:, width:].tolist()]
+    return tokens, columns >= torch.tensor([[width - len(prompt)] for prompt in prompts], device=lm.device)
+
+
+def _prefix(
+    lm: LanguageModel, prompts: Sequence[Sequence[int]], pad: int, intervention: Intervention | None
+) -> Prefix | None:
+    """What rows of the same prompt have in common before ``intervention`` acts; None without any such rows."""
+    distinct = {tuple(prompt): None for prompt in prompts}
+    if intervention is None or len(distinct) == len(prompts):
+        return None
+    blocks = min(lm.site(name).layer for name in (intervention.site, intervention.reads))
+    if not blocks or not can_share(lm):
+        return None
+    number = {prompt: place for place, prompt in enumerate(distinct)}
+    rows = torch.tensor([number[tuple(prompt)] for prompt in prompts], device=lm.device)
+    return Prefix(lm, *_padded(lm, list(distinct), pad), blocks, rows)
 
 
 def _end_tokens(lm: LanguageModel) -> list[int]:

@@ -45,6 +45,24 @@ class Intervention(Protocol):
         ...
 
 
+class Repeated:
+    """``intervention`` for a pass whose rows stand for ``copies`` rows each, next to each other, which it remembers."""
+
+    def __init__(self, intervention: Intervention, copies: int) -> None:
+        self.site, self.reads, self.copies = intervention.site, intervention.reads, copies
+        self._intervention = intervention
+
+    def __call__(self, x: Tensor, mask: Tensor, source: Tensor | None = None) -> Tensor:
+        """Copies read the same, so what becomes of the first of them is taken for all."""
+        if self.copies == 1:
+            return self._intervention(x, mask, source)
+        many = [None if each is None else each.repeat_interleave(self.copies, dim=0) for each in (x, mask, source)]
+        return self._intervention(*many)[:: self.copies]  # type: ignore[arg-type]
+
+    def reset(self) -> None:
+        self._intervention.reset()
+
+
 @contextmanager
 def intervening(
     lm: LanguageModel, intervention: Intervention | None, text: Bool[Tensor, "batch position"] | None = None

@@ -23,7 +23,7 @@ from saebench.lm.head import Head, head_of
 from saebench.lm.site import Site, parse_site
 
 
-class _StopPass(Exception):
+class StopPass(Exception):
     """Ends a prefix pass once everything wanted has been read."""
 
 
@@ -117,11 +117,11 @@ class LanguageModel:
             def hook(value: Tensor) -> None:
                 found[name] = value
                 if len(found) == len(set(sites)):
-                    raise _StopPass
+                    raise StopPass
 
             return hook
 
-        with self.hooks({name: read(name) for name in sites}), suppress(_StopPass):
+        with self.hooks({name: read(name) for name in sites}), suppress(StopPass):
             self._base(tokens)
         self._check_read(found, sites, tokens)
         return found
@@ -160,9 +160,9 @@ class LanguageModel:
             with self.hooks({site: replace}):
                 return self._base(tokens)
         if where.boundary:
-            with self._skipping(where.restart, activation):
+            with self.skipping(where.restart, activation):
                 return self._base(tokens)
-        with self._skipping(where.restart, restart.to(self.dtype)), self.hooks({site: replace}):  # type: ignore[union-attr]
+        with self.skipping(where.restart, restart.to(self.dtype)), self.hooks({site: replace}):  # type: ignore[union-attr]
             return self._base(tokens)
 
     def between(
@@ -179,15 +179,15 @@ class LanguageModel:
         """
         where, found = self.site(start), {}
         if self.suffix_supported and where.restart > 0:
-            begin = self._skipping(where.restart, residual)
+            begin = self.skipping(where.restart, residual)
         else:
             begin = self.hooks({start: replacing(where, residual)})
 
         def read(value: Tensor) -> None:
             found[stop] = value
-            raise _StopPass
+            raise StopPass
 
-        with begin, self.hooks({stop: read}), suppress(_StopPass):
+        with begin, self.hooks({stop: read}), suppress(StopPass):
             self._base(tokens)
         self._check_read(found, [stop], tokens)
         return found[stop]
@@ -228,7 +228,8 @@ class LanguageModel:
                 handle.remove()
 
     @contextmanager
-    def _skipping(self, upto: int, residual: Tensor) -> Iterator[None]:
+    def skipping(self, upto: int, residual: Tensor) -> Iterator[None]:
+        """Passes in this context begin at block ``upto`` (1 or more) with ``residual`` as what enters it."""
         originals = list(self._blocks[:upto])
         try:
             for index, block in enumerate(originals):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -35,7 +35,7 @@ class Sampling:
 
 
 class Draw:
-    """A logits processor that leaves one token: the quantile of its row's uniform number, tokens in order of their ids.
+    """The quantile of each row's uniform number, tokens in order of their ids.
 
     The numbers of a row are those of its prompt, so that rows of the same prompt share them, and rows whose
     probabilities are nearly the same draw the same token nearly always.
@@ -49,46 +49,49 @@ class Draw:
         seeds = [int(rng.generator(sampling.seed, f"sample:{number}").integers(2**63)) for number in distinct]
         self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
 
-    def __call__(
-        self, input_ids: Int[Tensor, "batch position"], scores: Float[Tensor, "batch vocabulary"]
-    ) -> Float[Tensor, "batch vocabulary"]:
-        """``-inf`` but for the drawn token."""
+    def __call__(self, logits: Float[Tensor, "rows vocabulary"]) -> Int[Tensor, " rows"]:
+        """The next token of each row."""
         drawn = [torch.rand((), generator=generator, dtype=torch.float64) for generator in self._generators]
-        uniform = torch.stack(drawn)[self._rows].to(scores.device)
-        token = draw(scores.float() / self._sampling.temperature, self._sampling.top_p, uniform)
-        return torch.full_like(scores, -torch.inf).scatter_(1, token[:, None], 0.0)
+        uniform = torch.stack(drawn)[self._rows].to(logits.device)
+        return draw(logits.float() / self._sampling.temperature, self._sampling.top_p, uniform)
 
 
 def draw(
-    logits: Float[Tensor, "batch vocabulary"], top_p: float, uniform: Float[Tensor, " batch"]
-) -> Int[Tensor, " batch"]:
+    logits: Float[Tensor, "rows vocabulary"], top_p: float, uniform: Float[Tensor, " rows"]
+) -> Int[Tensor, " rows"]:
     """The token at which the cumulative probability of the nucleus, in order of token ids, passes ``uniform``."""
-    if top_p < 1:
-        mass, ids = nucleus(logits, top_p)
-    else:
-        mass, ids = logits.softmax(-1), None
-    cumulative = mass.cumsum(-1, dtype=torch.float64)
-    place = torch.searchsorted(cumulative, uniform[:, None] * cumulative[:, -1:], right=True)
-    place = place.clamp(max=mass.shape[1] - 1)
-    return (place if ids is None else ids.gather(1, place))[:, 0]
+    if top_p == 1:
+        return _quantile(logits.softmax(-1), uniform)
+    token = torch.empty(len(logits), dtype=torch.long, device=logits.device)
+    for rows, mass, ids in nucleus(logits, top_p):
+        token[rows] = ids.gather(1, _quantile(mass, uniform[rows])[:, None])[:, 0]
+    return token
 
 
 def nucleus(
-    logits: Float[Tensor, "batch vocabulary"], top_p: float
-) -> tuple[Float[Tensor, "batch candidates"], Int[Tensor, "batch candidates"]]:
-    """Probability and id of candidates in order of their ids; 0 for those outside the nucleus.
+    logits: Float[Tensor, "rows vocabulary"], top_p: float
+) -> Iterator[tuple[Int[Tensor, " some"], Float[Tensor, "some candidates"], Int[Tensor, "some candidates"]]]:
+    """Rows, with probability and id of candidates in order of their ids; 0 for those outside the nucleus.
 
     The nucleus is the smallest set of most probable tokens that has the probability ``top_p`` (1904.09751), as in
     transformers' TopPLogitsWarper. That one sorts the vocabulary: with 262,144 tokens it takes longer than the model.
+    Few rows need more than a thousand candidates; these are asked again.
     """
-    return _nucleus(logits, logits.logsumexp(-1, keepdim=True), top_p, min(_NUCLEUS, logits.shape[1]))
+    total = logits.logsumexp(-1, keepdim=True)
+    rows, candidates = torch.arange(len(logits), device=logits.device), _NUCLEUS
+    while len(rows):
+        candidates = min(candidates, logits.shape[1])
+        top, ids = logits[rows].topk(candidates)
+        p = torch.exp(top - total[rows])
+        kept = p.cumsum(-1) - p < top_p
+        enough = ~kept[:, -1] | (candidates == logits.shape[1])
+        ids, order = ids[enough].sort(-1)
+        yield rows[enough], (p * kept)[enough].gather(1, order), ids
+        rows, candidates = rows[~enough], 16 * candidates
 
 
-def _nucleus(logits: Tensor, total: Tensor, top_p: float, candidates: int) -> tuple[Tensor, Tensor]:
-    top, ids = logits.topk(candidates)
-    p = torch.exp(top - total)
-    kept = p.cumsum(-1) - p < top_p
-    if candidates < logits.shape[1] and bool(kept[:, -1].any()):
-        return _nucleus(logits, total, top_p, logits.shape[1])
-    ids, order = ids.sort(-1)
-    return (p * kept).gather(1, order), ids
+def _quantile(mass: Float[Tensor, "rows candidates"], uniform: Float[Tensor, " rows"]) -> Int[Tensor, " rows"]:
+    """The place at which the cumulative share of ``mass`` passes ``uniform``."""
+    cumulative = mass.cumsum(-1, dtype=torch.float64)
+    place = torch.searchsorted(cumulative, uniform[:, None] * cumulative[:, -1:], right=True)
+    return place.clamp(max=mass.shape[1] - 1)[:, 0]

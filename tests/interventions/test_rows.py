@@ -18,6 +18,7 @@ from saebench.interventions.rows import Rows, generate_settings
 from saebench.interventions.steer import Steer
 from saebench.interventions.vectors import AddVector
 from saebench.lm.generate import generate
+from saebench.lm.kv import can_share
 from saebench.lm.intervene import logits
 from saebench.lm.load import load_lm
 from saebench.lm.model import LanguageModel
@@ -148,20 +149,34 @@ def settings(sae: SAE) -> Callable[[], list[Intervention | None]]:
     return build
 
 
+def first(found: list[list[list[list[int]]]]) -> list[list[list[int]]]:
+    """``[interventions][prompts]`` under the first sampling."""
+    return [[continuations[0] for continuations in new] for new in found]
+
+
+DRAWN = Sampling(temperature=1.5, top_p=0.95, seed=3)
+
+
 @pytest.mark.parametrize(
-    ("batch_size", "sampling"), [(4, None), (32, None), (7, Sampling(temperature=1.5, top_p=0.95, seed=3))]
+    ("batch_size", "samplings"),
+    [(4, [None]), (32, [None]), (7, [DRAWN]), (32, [None, DRAWN, Sampling(seed=5)]), (4, [DRAWN, None])],
 )
 def test_together_as_each_alone(
-    lm: LanguageModel, settings: Callable[[], list[Intervention | None]], batch_size: int, sampling: Sampling | None
+    lm: LanguageModel,
+    settings: Callable[[], list[Intervention | None]],
+    batch_size: int,
+    samplings: list[Sampling | None],
 ):
-    alone = partial(generate, lm, PROMPTS, max_new_tokens=NEW, sampling=sampling)
-    found = generate_settings(lm, PROMPTS, settings(), max_new_tokens=NEW, sampling=sampling, batch_size=batch_size)
-    assert found == [alone(intervention=each) for each in settings()]
-    assert found[0] == found[-1]  # the same object twice
+    alone = partial(generate, lm, PROMPTS, max_new_tokens=NEW)
+    found = generate_settings(lm, PROMPTS, settings(), max_new_tokens=NEW, samplings=samplings, batch_size=batch_size)
+    for number, sampling in enumerate(samplings):
+        of_sampling = [[continuations[number] for continuations in new] for new in found]
+        assert of_sampling == [alone(intervention=each, sampling=sampling) for each in settings()]
+        assert of_sampling[0] == of_sampling[-1]  # the same object twice
 
 
 def test_with_the_cache_as_from_scratch(lm: LanguageModel, settings: Callable[[], list[Intervention | None]]):
-    found = generate_settings(lm, PROMPTS, settings(), max_new_tokens=NEW)
+    found = first(generate_settings(lm, PROMPTS, settings(), max_new_tokens=NEW))
     for new, intervention in zip(found, settings(), strict=True):
         for tokens, prompt in zip(new, PROMPTS, strict=True):
             text = list(prompt)
@@ -172,8 +187,8 @@ def test_with_the_cache_as_from_scratch(lm: LanguageModel, settings: Callable[[]
 
 
 def test_a_later_token_changes_no_earlier_step(lm: LanguageModel, settings: Callable[[], list[Intervention | None]]):
-    longer = generate_settings(lm, PROMPTS, settings(), max_new_tokens=NEW)
-    shorter = generate_settings(lm, PROMPTS, settings(), max_new_tokens=2)
+    longer = first(generate_settings(lm, PROMPTS, settings(), max_new_tokens=NEW))
+    shorter = first(generate_settings(lm, PROMPTS, settings(), max_new_tokens=2))
     assert shorter == [[tokens[:2] for tokens in new] for new in longer]
 
 
@@ -182,9 +197,32 @@ def test_strength_zero_is_clean_and_draws_are_paired(lm: LanguageModel, sae: SAE
     idle = ["none", "steer:latents=1,2;strength=0;tier=input", "scale:latents=1,2;factor=1"]
     interventions = [*(parse_intervention(spec, sae) for spec in idle), None]
     prompts = [*PROMPTS, PROMPTS[0]]
-    found = generate_settings(lm, prompts, interventions, max_new_tokens=NEW, sampling=sampling)
+    found = generate_settings(lm, prompts, interventions, max_new_tokens=NEW, samplings=[sampling])
     assert found[0] == found[1] == found[2] == found[3]
     assert (found[3][0] == found[3][-1]) == (sampling is None)  # the same prompt at another place is drawn anew
+
+
+def test_what_settings_have_in_common_is_read_once(
+    lm: LanguageModel, settings: Callable[[], list[Intervention | None]]
+):
+    rows: dict[str, list[tuple[int, int]]] = {"blocks.0.hook_resid_pre": [], "blocks.1.hook_resid_pre": []}
+    can_share(lm)  # tried once, beforehand
+    at_one_site = settings()[:6]
+    with lm.hooks({name: lambda x, name=name: rows[name].append(tuple(x.shape[:2])) for name in rows}):
+        generate_settings(lm, PROMPTS, at_one_site, max_new_tokens=3, samplings=[None, DRAWN], batch_size=96)
+    n, width = len(PROMPTS), max(map(len, PROMPTS))
+    texts = n * len(at_one_site)
+    steps = [(2 * texts, 1)] * 2
+    assert rows["blocks.0.hook_resid_pre"] == [(n, width), *steps]  # the prompts alone
+    assert rows["blocks.1.hook_resid_pre"] == [(n, width), (texts, width), *steps]  # one for both samplings
+
+
+def test_progress_counts_continuations(lm: LanguageModel):
+    done: list[int] = []
+    generate_settings(
+        lm, PROMPTS, [None, None], max_new_tokens=1, samplings=[None, DRAWN], batch_size=8, done=done.append
+    )
+    assert done == [8, 4]
 
 
 def test_nothing_to_do(lm: LanguageModel):

@@ -178,3 +178,21 @@ def test_float64_stays_float64():
     hidden = torch.randn(4, 3, dtype=torch.float64)
     expected = 1.5 * torch.tanh(2.0 * (hidden @ head.weight.T + head.bias) / 1.5)
     torch.testing.assert_close(head.logits(hidden), expected, rtol=1e-14, atol=1e-14)
+
+
+@pytest.mark.parametrize(("vocabulary", "bias"), [(50, False), (4096, True), (9000, True)])
+def test_best_token_and_whole_logits_in_slices(vocabulary: int, bias: bool):
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(vocabulary, 8, generator=generator)
+    weight[-1] = weight[1]  # equal logits in the first and in the last slice
+    head = Head(weight, torch.randn(vocabulary, generator=generator) if bias else None, scale=0.5, softcap=3.0)
+    hidden = torch.cat([torch.randn(6, 8, generator=generator), weight[1:2] / weight[1].norm()])
+    expected = head.logits(hidden)
+    assert torch.allclose(head.all_logits(hidden), expected, rtol=1e-5, atol=1e-6)
+    assert head.best(hidden).tolist() == expected.argmax(-1).tolist()
+
+
+def test_the_first_of_equal_tokens_is_best():
+    weight = torch.zeros(9000, 2)
+    weight[[17, 4096, 8999], 0] = 1.0
+    assert Head(weight).best(torch.tensor([[1.0, 0.0], [-1.0, 0.0]])).tolist() == [17, 0]

@@ -12,9 +12,20 @@ from saebench.lm.sampling import _NUCLEUS, Draw, Sampling, draw, nucleus
 NO_TOKENS = torch.zeros(3, 0, dtype=torch.long)
 
 
+def full_nucleus(logits: Tensor, top_p: float) -> Tensor:
+    """Probabilities ``[rows, vocabulary]``, 0 outside of the nucleus."""
+    out = torch.zeros_like(logits)
+    seen = []
+    for rows, mass, ids in nucleus(logits, top_p):
+        assert bool((ids.diff(dim=-1) > 0).all())
+        out[rows] = torch.zeros_like(logits[rows]).scatter_(1, ids, mass)
+        seen += rows.tolist()
+    assert sorted(seen) == list(range(len(logits)))
+    return out
+
+
 def kept(logits: Tensor, top_p: float) -> Tensor:
-    mass, ids = nucleus(logits, top_p)
-    return torch.zeros_like(logits, dtype=torch.bool).scatter_(1, ids, mass > 0)
+    return full_nucleus(logits, top_p) > 0
 
 
 @pytest.mark.parametrize("spread", [0.1, 1.0, 8.0])  # flat: more tokens than are looked at first; peaked: a few
@@ -26,10 +37,18 @@ def test_keeps_what_transformers_keeps(spread: float, vocabulary: int, top_p: fl
     # A token at the very border may fall to either side by rounding.
     assert (found != expected).sum(-1).max() <= 1
     assert found.sum(-1).min() >= 1
-    mass, ids = nucleus(logits, top_p)
-    assert bool((ids.diff(dim=-1) > 0).all())
-    full = logits.softmax(-1).gather(1, ids)
-    assert torch.allclose(mass[mass > 0], full[mass > 0], rtol=1e-4)
+    mass = full_nucleus(logits, top_p)
+    assert torch.allclose(mass[found], logits.softmax(-1)[found], rtol=1e-4)
+
+
+def test_rows_that_need_many_candidates_do_not_hinder_others():
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(4, 20 * _NUCLEUS, generator=generator) * torch.tensor([[8.0], [0.1], [1.0], [8.0]])
+    sizes = {tuple(rows.tolist()): ids.shape[1] for rows, _, ids in nucleus(logits, 0.9)}
+    assert sizes == {(0, 3): _NUCLEUS, (2,): 16 * _NUCLEUS, (1,): 20 * _NUCLEUS}
+    uniform = torch.rand(4, generator=generator, dtype=torch.float64)
+    alone = [int(draw(logits[[row]], 0.9, uniform[[row]])) for row in range(4)]
+    assert draw(logits, 0.9, uniform).tolist() == alone
 
 
 def test_by_hand():
@@ -57,9 +76,9 @@ def test_frequencies(top_p: float):
 
 def test_rows_of_a_prompt_draw_alike():
     logits = torch.randn(1, 40, generator=torch.Generator().manual_seed(0)).repeat(6, 1)
-    processor = Draw(Sampling(temperature=2.0, seed=4), [0, 1, 2, 0, 1, 2])
-    steps = torch.stack([processor(NO_TOKENS, logits).argmax(-1) for _ in range(8)])
+    choose = Draw(Sampling(temperature=2.0, seed=4), [0, 1, 2, 0, 1, 2])
+    steps = torch.stack([choose(logits) for _ in range(8)])
     assert torch.equal(steps[:, :3], steps[:, 3:])
     assert not torch.equal(steps[:, 0], steps[:, 1])
     again = Draw(Sampling(temperature=2.0, seed=4), [1])
-    assert torch.equal(torch.stack([again(NO_TOKENS, logits[:1]).argmax(-1) for _ in range(8)])[:, 0], steps[:, 1])
+    assert torch.equal(torch.stack([again(logits[:1]) for _ in range(8)])[:, 0], steps[:, 1])

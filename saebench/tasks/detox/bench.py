@@ -44,23 +44,17 @@ class Bench:
         tokens = prompt_tokens(self.prompts, context, self.context_length)
         seeds = context.rng("detox:samples").integers(2**31, size=self.samples).tolist()
         ways = [None, *(Sampling(self.temperature, self.top_p, seed) for seed in seeds)]
-        found = []
-        with context.progress.task(f"{len(interventions)} settings of generation", len(ways), "passes") as ticker:
-            for sampling in ways:
-                found.append(
-                    generate_settings(
-                        lm,
-                        tokens,
-                        interventions,
-                        max_new_tokens=self.new_tokens,
-                        sampling=sampling,
-                        batch_size=_BATCH.get(lm.device.type, _BATCH["cpu"]),
-                    )
-                )
-                ticker.advance(1)
-        new = [
-            [[way[number][row] for way in found] for row in range(len(tokens))] for number in range(len(interventions))
-        ]
+        total = len(interventions) * len(tokens) * len(ways)
+        with context.progress.task(f"{len(interventions)} settings of generation", total, "texts") as ticker:
+            new = generate_settings(
+                lm,
+                tokens,
+                interventions,
+                max_new_tokens=self.new_tokens,
+                samplings=ways,
+                batch_size=_BATCH.get(lm.device.type, _BATCH["cpu"]),
+                done=ticker.advance,
+            )
         texts = [
             [[lm.tokenizer.decode(each, skip_special_tokens=True) for each in of_prompt] for of_prompt in setting]
             for setting in new

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from saebench.interventions.base import Intervention
 from saebench.interventions.rows import Rows
-from saebench.lm.generate import generate, generate_rows
+from saebench.lm.generate import generate_rows
 from saebench.lm.intervene import intervening
 from saebench.scorers import (
     LanguageIdentifier,
@@ -102,6 +102,7 @@ class Steering:
     ) -> None:
         """Raises DataError for a tokenizer with neither BOS nor EOS."""
         self.lm, self._frame, self._identifier, self._new = context.lm, frame, identifier, max_new_tokens
+        self._progress = context.progress
         self._batch = context.batch_size or _BATCH.get(context.lm.device.type, _BATCH["cpu"])
         self.places = sentences.rows(split, n)
         used = np.unique(np.concatenate(list(self.places.values())))
@@ -130,7 +131,7 @@ class Steering:
             if (intervention := setting[language]) is not None
             for place in places.tolist()
         ]
-        new = self._generated(jobs)
+        new = self._generated([job.place for job in jobs], lambda rows: Rows([jobs[row].intervention for row in rows]))
         return [
             self._scores(
                 {**self._clean, **{job[1:3]: each for job, each in zip(jobs, new, strict=True) if job[0] == number}}
@@ -153,33 +154,31 @@ class Steering:
         with ExitStack() as stack:
             for site in sites:
                 stack.enter_context(intervening(self.lm, site))
-            new = generate_rows(
-                self.lm,
-                [self._prompts[place] for _, place in jobs],
-                max_new_tokens=self._new,
-                intervention=begin,
-                sampling=None,
-                batch_size=self._batch,
-            )
+            new = self._generated([place for _, place in jobs], begin)
         return self._scores(dict(zip(jobs, new, strict=True)))
 
     @cached_property
     def _clean(self) -> dict[tuple[str, int], list[int]]:
-        new = generate(self.lm, list(self._prompts.values()), max_new_tokens=self._new, batch_size=self._batch)
-        by_place = dict(zip(self._prompts, new, strict=True))
+        by_place = dict(zip(self._prompts, self._generated(list(self._prompts), lambda _: None), strict=True))
         return {
             (language, place): by_place[place] for language in self.places for place in self.places[language].tolist()
         }
 
-    def _generated(self, jobs: Sequence[_Job]) -> list[list[int]]:
-        return generate_rows(
-            self.lm,
-            [self._prompts[job.place] for job in jobs],
-            max_new_tokens=self._new,
-            intervention=lambda rows: Rows([jobs[row].intervention for row in rows]),
-            sampling=None,
-            batch_size=self._batch,
-        )
+    def _generated(
+        self, places: Sequence[int], intervention: Callable[[list[int]], Intervention | None]
+    ) -> list[list[int]]:
+        """Greedy continuations of the prompts at ``places``, with an intervention for each batch of rows."""
+        with self._progress.task("language steering: generation", len(places), "texts") as ticker:
+            new = generate_rows(
+                self.lm,
+                [self._prompts[place] for place in places],
+                max_new_tokens=self._new,
+                intervention=intervention,
+                samplings=[None],
+                batch_size=self._batch,
+                done=ticker.advance,
+            )
+        return [greedy for [greedy] in new]
 
     def _scores(self, tokens: Mapping[tuple[str, int], list[int]]) -> ByLanguage:
         found: dict[str, Scores] = {}

@@ -27,4 +27,5 @@ def write(context: TaskContext, given: Written, intervention: Intervention | Non
     """Greedy continuations. DSG's gate runs along: what is still to be written it cannot see."""
     if isinstance(intervention, DynamicGuardrail):
         intervention = DynamicGuardrail(intervention.latents, tau=intervention.tau, value=intervention.value)
-    return generate_settings(context.lm, given, [intervention], max_new_tokens=new_tokens)[0]
+    [found] = generate_settings(context.lm, given, [intervention], max_new_tokens=new_tokens)
+    return [continuation for [continuation] in found]
