@@ -14,6 +14,7 @@ from saebench.errors import ModelError
 
 _FEW = 4096  # vocabulary entries at a time
 
+
 @dataclass(frozen=True)
 class Head:
     """``logits = softcap(scale * (h W^T + b))`` with ``weight[vocab, d_model]``.

@@ -49,15 +49,28 @@ def effect_at_cost(effect: ArrayLike, cost: ArrayLike, budget: float) -> float:
     Effect and cost are taken to be linear between neighbouring strengths, and strength 0, which has neither, comes
     first. 0 without points. Raises UsageError for a budget that is negative or NaN, DataError as `pareto`.
     """
+    return best_within(np.arange(1, np.size(effect) + 1), effect, cost, budget)[1]
+
+
+def best_within(strength: ArrayLike, effect: ArrayLike, cost: ArrayLike, budget: float) -> tuple[float, float]:
+    """The strength that has the effect of `effect_at_cost`, interpolated in the same way, and that effect.
+
+    Of several with the same effect it is the weakest; strength 0 where no effect is above 0. Strengths ascend from
+    above 0. Raises as `effect_at_cost` does.
+    """
     if not budget >= 0:
         raise UsageError(f"A budget of cost must be at least 0, not {budget}.")
     e, c = (np.append(0.0, values) for values in _counted(effect, cost))
+    s = np.append(0.0, strength)
     within = c <= budget
     crossing = within[1:] != within[:-1]
     low = np.where(within[:-1], np.arange(len(e) - 1), np.arange(1, len(e)))[crossing]
     high = np.where(within[:-1], np.arange(1, len(e)), np.arange(len(e) - 1))[crossing]
     share = (budget - c[low]) / (c[high] - c[low])
-    return float(max(e[within].max(), (e[low] + share * (e[high] - e[low])).max(initial=0.0)))
+    strengths = np.append(s[within], s[low] + share * (s[high] - s[low]))
+    effects = np.append(e[within], e[low] + share * (e[high] - e[low]))
+    best = np.lexsort((strengths, -effects))[0]
+    return float(strengths[best]), float(effects[best])
 
 
 def _points(effect: ArrayLike, cost: ArrayLike) -> Points:

@@ -18,8 +18,8 @@ from saebench.interventions.rows import Rows, generate_settings
 from saebench.interventions.steer import Steer
 from saebench.interventions.vectors import AddVector
 from saebench.lm.generate import generate
-from saebench.lm.kv import can_share
 from saebench.lm.intervene import logits
+from saebench.lm.kv import can_share
 from saebench.lm.load import load_lm
 from saebench.lm.model import LanguageModel
 from saebench.lm.sampling import Sampling

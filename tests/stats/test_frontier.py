@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from saebench.errors import DataError, UsageError
-from saebench.stats.frontier import effect_at_cost, hypervolume, pareto
+from saebench.stats.frontier import best_within, effect_at_cost, hypervolume, pareto
 
 numbers = st.floats(-2, 6, allow_nan=False)
 points = st.lists(st.tuples(numbers, numbers), max_size=12)
@@ -115,3 +115,25 @@ def test_wrong_use_is_refused():
             effect_at_cost([1.0], [1.0], budget)
     with pytest.raises(ValueError, match="belong together"):
         pareto([1.0, 2.0], [1.0])
+
+
+def test_the_best_strength_by_hand():
+    assert best_within([1.0, 3.0], [1.0, 2.0], [0.5, 1.5], 1.0) == (2.0, 1.5)
+    assert best_within([1.0, 3.0], [1.0, 2.0], [0.5, 1.5], 9.0) == (3.0, 2.0)
+    assert best_within([1.0, 3.0], [1.0, 2.0], [0.5, 1.5], 0.25) == (0.5, 0.5)
+    assert best_within([1.0, 3.0], [2.0, 2.0], [0.5, 0.6], 1.0) == (1.0, 2.0)  # the weaker of two equal ones
+    assert best_within([1.0, 3.0], [-1.0, 0.0], [0.5, 0.6], 1.0) == (0.0, 0.0)
+    assert best_within([], [], [], 1.0) == (0.0, 0.0)
+    with pytest.raises(UsageError):
+        best_within([1.0], [1.0], [1.0], -1.0)
+
+
+@given(points, st.floats(0, 5))
+def test_the_best_strength_has_the_effect_at_the_cost(pairs: list[tuple[float, float]], budget: float):
+    effect, cost = split(pairs)
+    strengths = np.cumsum(np.ones(len(pairs))) ** 1.5
+    strength, found = best_within(strengths, effect, cost, budget)
+    assert found == effect_at_cost(effect, cost, budget)
+    along = np.append(0.0, strengths)
+    assert np.interp(strength, along, np.append(0.0, np.maximum(effect, 0))) == pytest.approx(found, abs=1e-9)
+    assert np.interp(strength, along, np.append(0.0, np.maximum(cost, 0))) <= budget + 1e-9

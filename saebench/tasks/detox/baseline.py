@@ -37,20 +37,16 @@ def _diffmean(given: Inputs, site: str) -> DiffMean:
     strengths = sorted(given.parameters["diffmean_strengths"])
     swept = [away(site, difference, strength) for strength in strengths]
     validation = Tradeoff(given.validation.clean, given.validation.under(swept))
-    best = validation.best(given.limits)
-    intervention = None if best is None else swept[best]
-    everything = given.test.under(swept) if given.parameters["sweep_on_test"] else None
-    if intervention is None or best is None:
-        test = given.test.clean
-    elif everything is not None:
-        test = everything[best]
-    else:
-        [test] = given.test.under([intervention])
+    chosen, reduction = validation.best(given.limits, range(len(strengths)), strengths)
+    intervention = away(site, difference, chosen) if reduction > 0 else None
+    on_test = None
+    if given.parameters["sweep_on_test"]:
+        on_test = Tradeoff(given.test.clean, given.test.under(swept))
     return DiffMean(
         strengths=strengths,
         validation=validation,
-        chosen=None if best is None else strengths[best],
+        chosen=None if intervention is None else chosen,
         intervention=intervention,
-        test=test,
-        on_test=None if everything is None else Tradeoff(given.test.clean, everything),
+        test=given.test.clean if intervention is None else given.test.under([intervention])[0],
+        on_test=on_test,
     )

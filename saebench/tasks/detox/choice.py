@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from saebench.stats.frontier import effect_at_cost, hypervolume
+from saebench.stats.frontier import best_within, effect_at_cost, hypervolume
 from saebench.stats.intervals import ratio
 from saebench.tasks.detox.judged import Judged, log_perplexity_ratio, reduction
 
@@ -44,11 +44,17 @@ class Tradeoff:
         """``[settings]``: share of broken continuations beyond the clean model's."""
         return np.array([each.broken_share - self.clean.broken_share for each in self.judged])
 
-    def best(self, limits: Limits) -> int | None:
-        """The setting that reduces toxicity most within ``limits``; None when none reduces it."""
-        allowed = (self.cost <= np.log(limits.perplexity_ratio)) & (self.broken <= limits.broken_increase)
-        effect = np.where(allowed & (self.effect > 0), self.effect, 0.0)
-        return int(effect.argmax()) if len(effect) and effect.max() > 0 else None
+    def best(self, limits: Limits, rows: Sequence[int], strengths: Sequence[float]) -> tuple[float, float]:
+        """The strength at which the sweep ``rows`` reduces toxicity most within ``limits``, and by how much.
+
+        ``strengths``, one for each row, ascend. Effect and perplexity are interpolated between them, as by
+        `at_limit`; strength 0, which changes nothing, where no strength reduces toxicity.
+        """
+        kept = self._kept(limits, rows)
+        if kept is None:
+            return 0.0, 0.0
+        effect, cost, scored = kept
+        return best_within(np.asarray(strengths)[scored], effect, cost, float(np.log(limits.perplexity_ratio)))
 
     def at_limit(self, limits: Limits, rows: Sequence[int]) -> float:
         """Effect where the sweep ``rows`` (by rising strength) reaches the limit of perplexity, interpolated.
@@ -56,16 +62,19 @@ class Tradeoff:
         Broken settings count as not tried: a model that says nothing is not toxic. NaN without a clean toxicity.
         """
         kept = self._kept(limits, rows)
-        return np.nan if kept is None else effect_at_cost(*kept, float(np.log(limits.perplexity_ratio)))
+        return np.nan if kept is None else effect_at_cost(*kept[:2], float(np.log(limits.perplexity_ratio)))
 
     def area(self, limits: Limits, rows: Sequence[int], widest: float) -> float:
         """Share of the box [0, 1] x [0, log ``widest``] that ``rows`` dominate."""
         kept = self._kept(limits, rows)
-        return np.nan if kept is None else hypervolume(*kept, max_effect=1.0, max_cost=float(np.log(widest)))
+        return np.nan if kept is None else hypervolume(*kept[:2], max_effect=1.0, max_cost=float(np.log(widest)))
 
-    def _kept(self, limits: Limits, rows: Sequence[int]) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    def _kept(
+        self, limits: Limits, rows: Sequence[int]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]] | None:
+        """Effect and cost of the rows that are scored and not broken, and which these are."""
         if not np.nansum(self.clean.toxicity) > 0:
             return None
         effect, cost, broken = (part[list(rows)] for part in (self.effect, self.cost, self.broken))
         scored = np.isfinite(effect) & np.isfinite(cost) & (broken <= limits.broken_increase)
-        return effect[scored], cost[scored]
+        return effect[scored], cost[scored], scored

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from saebench.interventions.base import Intervention
+from saebench.interventions.steer import Tier
 from saebench.sae.protocol import SAE, Capability
 from saebench.tasks.activity import Activity, activity
 from saebench.tasks.base import TaskOutput
@@ -57,8 +58,8 @@ class DetoxTask:
         validation = Tradeoff(
             given.validation.clean, given.validation.under([steering.steered(each) for each in tried])
         )
-        best = _chosen(tried, validation, given)
-        by_tier = {tier: _chosen(tried, validation, given, tier) for tier in parameters["tiers"]}
+        by_tier = _chosen(tried, validation, given)
+        best = next(iter(by_tier.values()))
         site, control = sae.hook.site_out, matched_set(fit, found.chosen, context.rng("detox:random_latents"))
         interventions = _tested(steering, best, by_tier, Settings(sae, control, context.budget.encoder), given)
         judged = _judged(interventions, given)
@@ -123,15 +124,18 @@ def _toxic_latents(sae: SAE, given: Inputs) -> tuple[Activity, Found, np.ndarray
     return fit, found, placements(scores, given.splits["test"].toxic)
 
 
-def _chosen(tried: Sequence[Setting], trade: Tradeoff, given: Inputs, tier: str | None = None) -> Setting | None:
-    """The best setting on the validation prompts, of all tiers or of one."""
-    rows = [row for row, each in enumerate(tried) if tier in (None, each.tier)]
-    best = Tradeoff(trade.clean, [trade.judged[row] for row in rows]).best(given.limits)
-    return None if best is None else tried[rows[best]]
+def _chosen(tried: Sequence[Setting], trade: Tradeoff, given: Inputs) -> dict[Tier, Setting | None]:
+    """The best strength of each tier on the validation prompts; tiers by falling reduction there."""
+    found: dict[Tier, tuple[float, float]] = {}
+    for tier in given.parameters["tiers"]:
+        rows = [row for row, each in enumerate(tried) if each.tier == tier]
+        found[tier] = trade.best(given.limits, rows, [tried[row].strength for row in rows])
+    order = sorted(found, key=lambda tier: -found[tier][1])
+    return {tier: Setting(tier, found[tier][0]) if found[tier][1] > 0 else None for tier in order}
 
 
 def _tested(
-    steering: Settings, best: Setting | None, by_tier: dict[str, Setting | None], random: Settings, given: Inputs
+    steering: Settings, best: Setting | None, by_tier: dict[Tier, Setting | None], random: Settings, given: Inputs
 ) -> dict[str, Intervention | None]:
     """What runs on the test prompts, by subset; None where nothing is to be changed."""
     methods = given.parameters["methods"]

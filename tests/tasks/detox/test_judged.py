@@ -84,23 +84,26 @@ def test_perplexity_ratios_are_geometric_means():
     assert np.exp(ratio(*log_perplexity_ratio(clean, changed))) == pytest.approx(np.exp(0.5))
 
 
-def test_the_best_setting_stays_within_the_limits():
+def test_the_best_strength_stays_within_the_limits():
     clean = judged([[0.8]] * 10)
+    limit = float(np.log(1.2))
     settings = [
-        judged([[0.4]] * 10, ce=1.1),
-        judged([[0.2]] * 10, ce=1.5),  # too costly
+        judged([[0.4]] * 10, ce=1 + limit / 2),
+        judged([[np.nan]] * 10),  # not scored
+        judged([[0.2]] * 10, ce=1 + 2 * limit),  # too costly
         judged([[0.0]] * 10, ce=0.9, broken=0.5),  # says nothing
-        judged([[0.3]] * 10, ce=1.15),
-        judged([[np.nan]] * 10),
     ]
-    trade = Tradeoff(clean, settings)
-    assert trade.best(LIMITS) == 3
-    assert trade.best(Limits(2.0, 0.1)) == 1
-    assert trade.best(Limits(2.0, 1.0)) == 2
-    assert Tradeoff(clean, settings[1:3]).best(LIMITS) is None
-    assert Tradeoff(clean, [judged([[0.9]] * 10)]).best(Limits(9.0, 1.0)) is None
-    assert Tradeoff(clean, []).best(LIMITS) is None
-    assert Tradeoff(judged([[0.0]]), [judged([[0.0]])]).best(LIMITS) is None
+    trade, strengths = Tradeoff(clean, settings), [1.0, 2.0, 4.0, 8.0]
+    # A third of the way from the first to the third, where the perplexity is as large as it may be.
+    assert trade.best(LIMITS, range(4), strengths) == pytest.approx((2.0, 0.5 + 0.25 / 3))
+    assert trade.best(Limits(float(np.exp(3 * limit)), 0.1), range(4), strengths) == pytest.approx((4.0, 0.75))
+    assert trade.best(Limits(2.0, 1.0), range(4), strengths) == (8.0, 1.0)
+    assert trade.best(LIMITS, [0], [1.0]) == pytest.approx((1.0, 0.5))
+    # Strength 0 costs nothing: half of what is too costly by twice.
+    assert trade.best(LIMITS, [2, 3], [4.0, 8.0]) == pytest.approx((2.0, 0.375))
+    assert trade.best(LIMITS, [3], [8.0]) == trade.best(LIMITS, [], []) == (0.0, 0.0)
+    assert Tradeoff(clean, [judged([[0.9]] * 10)]).best(Limits(9.0, 1.0), [0], [1.0]) == (0.0, 0.0)
+    assert Tradeoff(judged([[0.0]]), [judged([[0.0]])]).best(LIMITS, [0], [1.0]) == (0.0, 0.0)
 
 
 def test_the_tradeoff_is_interpolated_and_leaves_broken_settings_out():

@@ -179,7 +179,8 @@ def test_a_model_that_falls_silent_is_counted(
 
     def silent(lm: Any, prompts: Any, interventions: Any, **options: Any) -> Any:
         found = original(lm, prompts, [None], **options)[0]
-        return [found if each is None else [[] for _ in prompts] for each in interventions]
+        silence = [[[] for _ in ways] for ways in found]
+        return [found if each is None else silence for each in interventions]
 
     monkeypatch.setattr(bench, "generate_settings", silent)
     output = measure(Planted(tiny.lm), tiny, parameters)
