@@ -1,4 +1,4 @@
-"""``python -m benchmarks [peer] [floor] [growth] [probing]``: measure and write result files."""
+"""``python -m benchmarks [peer] [floor] [growth] [probing] [generation]``: measure and write result files."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks import floor, growth, peer, probing
+from benchmarks import floor, generation, growth, peer, probing
 from benchmarks.child import ROOT
 from benchmarks.inputs import Work
 from benchmarks.record import RESULTS, BenchmarkResult
 from saebench.errors import SaebenchError
 from saebench.progress import ConsoleProgress, Progress
 
-PARTS = ("peer", "floor", "growth", "probing")
+PARTS = ("peer", "floor", "growth", "probing", "generation")
 GEMMA = Work("asset:gemma-3-270m", "blocks.9.hook_resid_post", sequences=16)
 # Growth is measured on a smaller language model: 576 wide, a vocabulary of 49,152.
 SMOL = Work("asset:smollm2-135m", "blocks.15.hook_resid_post", sequences=16)
@@ -37,6 +37,10 @@ def measure(part: str, options: argparse.Namespace, progress: Progress) -> Bench
         whole = probing.ProbingWork(GEMMA.model, GEMMA.hook)
         tiny = replace(whole, datasets=whole.datasets[:2], rows=140, ks=(1, 16), saes=1)
         return probing.compare(tiny if quick else whole, 1, options.peer_python, progress)
+    if part == "generation":
+        everything = generation.GenerationWork(GEMMA.model, GEMMA.hook)
+        little = replace(everything, prompts=2, new_tokens=2, settings=(1, 2))
+        return generation.measure(little if quick else everything, 1 if quick else 3, options.device, progress)
     smol = Work(SMOL.model, SMOL.hook, 4, 32) if quick else SMOL
     factors = {axis: multiples[:2] for axis, multiples in FACTORS.items()} if quick else FACTORS
     return growth.measure(smol, SMOL_WIDTH, LATENTS, factors, options.device, options.dtype, progress)

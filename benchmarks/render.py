@@ -153,6 +153,18 @@ def probing(results: Results) -> str:
     return f"{times}\n\n{_markdown(_rounded(means), ['mean test AUC', *(f'k = {k}' for k in ks)])}"
 
 
+def generation(results: Results) -> str:
+    result = results["generation"]
+    rows = []
+    for way, number in dict.fromkeys((m["way"], m["settings"]) for m in result.measurements):
+        chosen = [m for m in result.measurements if (m["way"], m["settings"]) == (way, number)]
+        theirs, ours = (_median(chosen, side, "seconds") for side in ("transformers", "ours"))
+        rows.append([number, way, len(chosen) // 2, theirs, ours, result.ratios[f"{way}/{number}"]])
+    headers = ["settings", "continuations", "runs each", "one call each, s", "saebench, s", "ratio"]
+    equal = f"Greedy texts that are the same on both sides: {result.settings['equal_greedy_texts']:.1%}."
+    return _markdown(_rounded(rows), headers) + "\n\n" + equal
+
+
 def gpu(results: Results) -> str:
     result = results["gpu"]
     rows = []
@@ -174,6 +186,7 @@ BLOCKS: dict[str, tuple[str | None, Callable[[Results], str]]] = {
     "floor": ("floor", floor),
     "growth": ("growth", growth),
     "probing": ("probing", probing),
+    "generation": ("generation", generation),
     "gpu": ("gpu", gpu),
 }
 

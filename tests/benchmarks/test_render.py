@@ -86,6 +86,12 @@ def test_probing_shows_phases_their_sum_and_the_scores_of_both_sides(results):
     assert cells(targets, "`sparse_probing`, three SAEs, passes included")[1:] == ["≥ 5", "5", "reached"]
 
 
+def test_generation_shows_medians_and_whether_both_sides_write_the_same(results):
+    table = block("generation", results)
+    assert cells(table, "6") == ["6", "greedy", "3", "12", "3", "4"]
+    assert "75.0%" in table
+
+
 def test_figures_tell_what_they_show(results, tmp_path):
     paths = draw(results, tmp_path)
     assert sorted(path.name for path in paths) == ["growth.svg", "peer.svg"]

@@ -14,7 +14,7 @@ from saebench.tasks.context import TaskContext
 from saebench.tasks.detox.judged import Judged, judge
 from saebench.tasks.detox.texts import prompt_tokens
 
-_BATCH = {"cpu": 96, "cuda": 256}
+_BATCH = {"cpu": 192, "cuda": 256}
 
 
 @dataclass
