@@ -1,7 +1,7 @@
 """What jobs share: SAEs at one hook, on one text, and the passes of the language model that they cost together.
 
-Counted are tasks that score each SAE by itself on a sampled text, in one suffix pass. The groups here are of such
-jobs; the groups of SAEs that are compared with each other are those of `saebench.sae.group_ref`.
+Counted are tasks whose cards say so: they score each SAE by itself on a sampled text, in one suffix pass. The groups
+here are of such jobs; the groups of SAEs that are compared with each other are those of `saebench.sae.group_ref`.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def samplings(plan: Plan) -> dict[Sampling, int]:
 
 def is_counted(task: TaskPlan) -> bool:
     """Whether the passes of a task are known before it runs."""
-    return task.scope == "sae" and set(Sampling._fields) <= task.parameters.keys()
+    return task.passes_counted and set(Sampling._fields) <= task.parameters.keys()
 
 
 def by_hook(plan: Plan) -> dict[HookSite | None, tuple[SAERef, ...]]:

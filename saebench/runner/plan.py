@@ -32,6 +32,7 @@ class TaskPlan:
     scope: Scope = "sae"
     groups: tuple[SAEGroupRef, ...] = ()  # those that it compares the SAEs of
     without: tuple[str, ...] = ()  # kinds of baselines that it leaves out
+    passes_counted: bool = False  # before it runs, as those of `core`
 
     @property
     def takes_saes(self) -> bool:
@@ -197,4 +198,5 @@ def _task_plan(request: RunRequest, name: str, preset: str, given: tuple[SAEGrou
     groups = _groups(request, given, card.groups) if card.scope != "sae" else ()
     # Whoever names a control gets it.
     without = () if request.sae is not None or given else tuple(card.without_controls)
-    return TaskPlan(name, card.version, preset, card.resolve(preset, overrides), card.scope, groups, without)
+    parameters = card.resolve(preset, overrides)
+    return TaskPlan(name, card.version, preset, parameters, card.scope, groups, without, card.passes_counted)

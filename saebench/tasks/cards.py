@@ -84,6 +84,9 @@ class TaskCard(_Strict):
     needs: list[CapabilityName]
     without_controls: list[Text] = []  # baselines of the default that would say nothing here
     cost: Text
+    # Whether it reads a sampled text as `core` does: a clean pass, two ablations, a suffix pass for each SAE. Such
+    # passes are counted before a run.
+    passes_counted: bool = False
     parameters: dict[Name, Parameter]
     presets: dict[Preset, dict[str, Value]]
     data: list[DataReference]

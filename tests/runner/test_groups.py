@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -109,8 +110,10 @@ def test_fitted_controls(inputs: Inputs):
 def test_tasks_on_one_sampling_share_its_pass(inputs: Inputs):
     made = plan(inputs, inputs.topk(0), inputs.topk(1))
     [core] = made.tasks
-    longer = TaskPlan("longer", 1, "smoke", {**core.parameters, "context_length": 20})
-    tasks = (core, TaskPlan("same", 1, "smoke", core.parameters), longer, TaskPlan("weights", 1, "smoke", {"k": 1}))
+    same = replace(core, name="same")
+    longer = replace(core, name="longer", parameters={**core.parameters, "context_length": 20})
+    more = replace(core, name="more", passes_counted=False)  # reads the text, and does much else
+    tasks = (core, same, longer, more, TaskPlan("weights", 1, "smoke", {"k": 1}))
     made = Plan(made.request, made.model, tasks, made.saes, made.jobs)
     assert list(samplings(made).values()) == [2, 1]
     assert [sampling.tokens for sampling in samplings(made)] == [4 * 16, 4 * 20]
