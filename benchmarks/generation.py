@@ -1,7 +1,7 @@
 """Generation under several settings, against one call of transformers' ``generate`` for each setting and sampling.
 
-Both sides continue the same prompts in float32 under the same steering vectors, added to every token but BOS after the
-same block. Ours is what tasks call: all settings at once. The other is the plain model with a forward hook.
+Both sides continue the same prompts in float32 under the same steering vectors, added after the same block to every
+token that is not special. Ours is what tasks call: all settings at once. The other is the plain model with a hook.
 """
 
 from __future__ import annotations
@@ -60,10 +60,11 @@ def measure(work: GenerationWork, repeats: int, device_name: str, progress: Prog
     vectors = steering_vectors(max(work.settings), lm.d_model, device)
     measurements: list[Measurement] = []
     equal: list[bool] = []
-    one_by_one(plain, work, prompts[:2], vectors[:1], WAYS["greedy"])  # weights are read from their files here
+    special = lm.tokenizer.all_special_ids
+    one_by_one(plain, special, work, prompts[:2], vectors[:1], WAYS["greedy"])  # weights are read from their files here
     ours(lm, work, prompts[:2], vectors[:1], WAYS["greedy"])
     sides = {
-        "transformers": partial(one_by_one, plain, work, prompts),
+        "transformers": partial(one_by_one, plain, special, work, prompts),
         "ours": partial(ours, lm, work, prompts),
     }
     cases = itertools.product(work.settings, WAYS.items(), range(repeats))
@@ -105,12 +106,18 @@ def ours(
 
 @torch.no_grad()
 def one_by_one(
-    model: Any, work: GenerationWork, prompts: Tensor, vectors: Tensor, samplings: Sequence[Sampling | None]
+    model: Any,
+    special: Sequence[int],
+    work: GenerationWork,
+    prompts: Tensor,
+    vectors: Tensor,
+    samplings: Sequence[Sampling | None],
 ) -> list[list[list[int]]]:
     """The same by one call of ``generate`` for each setting and sampling."""
     found = []
+    text = ~torch.isin(prompts, torch.tensor(special, device=prompts.device))
     for vector in vectors:
-        with adding(model, parse_site(work.hook).layer, vector):
+        with adding(model, parse_site(work.hook).layer, vector, text):
             for sampling in samplings:
                 chosen = {} if sampling is None else {"temperature": sampling.temperature, "top_p": sampling.top_p}
                 new = model.generate(
@@ -127,13 +134,13 @@ def one_by_one(
 
 
 @contextmanager
-def adding(model: Any, layer: int, vector: Tensor) -> Iterator[None]:
-    """Add ``vector`` to what block ``layer`` gives for every token but the first of a text, which is BOS."""
+def adding(model: Any, layer: int, vector: Tensor, text: Tensor) -> Iterator[None]:
+    """Add ``vector`` to what block ``layer`` gives where ``text[prompts, position]`` holds, and in every step after."""
 
     def hook(_module: Any, _inputs: Any, out: Any) -> Any:
-        hidden = (out[0] if isinstance(out, tuple) else out).clone()
-        start = 1 if hidden.shape[1] > 1 else 0  # a step of generation brings one token
-        hidden[:, start:] += vector
+        hidden = out[0] if isinstance(out, tuple) else out
+        mask = text[..., None] if hidden.shape[1] == text.shape[1] else 1  # a step brings one token
+        hidden = hidden + vector * mask
         return (hidden, *out[1:]) if isinstance(out, tuple) else hidden
 
     handle = model.base_model.layers[layer].register_forward_hook(hook)

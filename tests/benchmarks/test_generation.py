@@ -19,7 +19,8 @@ def test_both_sides_write_the_same(family, way, request):
     work = GenerationWork("tiny", "blocks.1.hook_resid_post", new_tokens=5)
     tokens = torch.randint(4, 90, (4, 7), generator=torch.Generator().manual_seed(0))
     prompts = torch.cat([torch.full((4, 1), 2), tokens], dim=1)  # BOS first
+    prompts[1, 4] = 1  # the end of a text, in the middle of a prompt: special tokens are left alone
     vectors = steering_vectors(3, lm.d_model, CPU)
     found = ours(lm, work, prompts, vectors, WAYS[way])
-    assert found == one_by_one(plain, work, prompts, vectors, WAYS[way])
+    assert found == one_by_one(plain, lm.tokenizer.all_special_ids, work, prompts, vectors, WAYS[way])
     assert len({str(setting) for setting in found}) == 3, "the vectors change what is written"
