@@ -20,9 +20,9 @@ def run(settings: dict[str, Any]) -> dict[str, Any]:
     import saebench
     from saebench.lm import load
     from saebench.lm.model import LanguageModel
+    from saebench.passes.examples import Examples
     from saebench.progress import NullProgress
     from saebench.runner import execute  # noqa: F401  (what a run imports, so that it is not timed)
-    from saebench.tasks.examples import Examples
 
     clock = {"load": Time(), "passes": Time()}
     compute = Examples._compute

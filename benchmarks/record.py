@@ -98,9 +98,9 @@ def hardware(device: str = "cpu") -> dict[str, Any]:
 
 def own_versions() -> dict[str, str]:
     """Versions of this environment, and the commit of saebench."""
-    import saebench
+    from saebench.version import __version__
 
-    versions = {"saebench": saebench.__version__, "python": platform.python_version(), **package_versions()}
+    versions = {"saebench": __version__, "python": platform.python_version(), **package_versions()}
     if git := harness_git():
         versions["commit"] = git.commit + (" (changed)" if git.dirty else "")
     return versions

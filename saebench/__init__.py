@@ -7,23 +7,26 @@ imported by what needs them.
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
+
+from saebench.version import __version__
 
 if TYPE_CHECKING:
     from saebench import results
-    from saebench.runner.api import run
+    from saebench.api import run
 
-__version__ = "0.1.0"
 __all__ = ["__version__", "results", "run"]
 
 
 def __getattr__(name: str) -> Any:
     if name == "run":
-        # By name, because rooms import this module for its version: an import statement would close a circle of rooms.
-        return importlib.import_module("saebench.runner.api").run
+        from saebench.api import run
+
+        return run
     if name == "results":
-        return importlib.import_module("saebench.results")
+        from saebench import results
+
+        return results
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -10,11 +10,11 @@ import argparse
 import sys
 from pathlib import Path
 
+from saebench.cards.registry import registry
 from saebench.errors import SaebenchError
 from saebench.leaderboard.board import load_board
 from saebench.leaderboard.data import build
 from saebench.leaderboard.render import to_csv, to_json, to_markdown
-from saebench.tasks.registry import registry
 
 ROOT = Path(__file__).resolve().parents[1]
 

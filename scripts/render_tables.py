@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from saebench.cards.registry import registry
 from saebench.errors import SaebenchError, UsageError, did_you_mean
 from saebench.results import table
-from saebench.tasks.registry import registry
 
 ROOT = Path(__file__).resolve().parents[1]
 _BLOCK = re.compile(r"(<!-- table:(?P<task>\w+)(?P<metrics>( \w+)*) -->\n).*?(<!-- /table -->)", re.DOTALL)
@@ -64,7 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     stale = []
     try:
-        records = table.load(options.results, metrics=registry().metric)
+        records = table.load(options.results)
         for page in options.pages or [ROOT / "README.md", *sorted((ROOT / "docs" / "tasks").glob("*.md"))]:
             before = page.read_text(encoding="utf-8")
             after = render(before, records)

@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 import pytest
 import yaml
 
+from saebench.cards import registry as registry_module
+from saebench.cards.registry import GROUP, registry
+from saebench.evaluation.task import SAEGroup, TaskOutput
 from saebench.results.record import Measurement
 from saebench.sae.protocol import Capability
-from saebench.tasks import registry as registry_module
-from saebench.tasks.base import SAEGroup, TaskOutput
-from saebench.tasks.registry import GROUP, registry
 
 _METRIC = {"unit": "latents", "higher_is_better": None, "bounds": [0, None], "interval": "none"}
 

@@ -29,7 +29,7 @@ def test_import_is_light(statement: str):
 
 
 def test_run_is_found_only_when_asked_for():
-    code = "import saebench, sys; before = 'saebench.runner.api' in sys.modules; print(before, callable(saebench.run))"
+    code = "import saebench, sys; before = 'saebench.api' in sys.modules; print(before, callable(saebench.run))"
     assert _python(code).split() == ["False", "True"]
 
 

@@ -50,12 +50,12 @@ def check_adapter(ref: str, model: str | None, hook: str | None, text: str | Non
 
 
 def _results(ref: str, model: str | None, hook: str | None, text: str | None) -> Iterator[CheckResult]:
+    from saebench.cards.registry import registry
     from saebench.data.text_ref import parse_text_ref
     from saebench.errors import HookMismatchError, SAELoadError
     from saebench.lm.reference import parse_lm_ref
     from saebench.lm.site import parse_site
     from saebench.sae.reference import parse_sae_ref
-    from saebench.tasks.registry import registry
 
     text = text or str(registry().card("core").parameters["text"].default)
     parsed = parse_sae_ref(ref)
@@ -68,11 +68,11 @@ def _results(ref: str, model: str | None, hook: str | None, text: str | None) ->
     import torch
 
     from saebench.lm.load import load_lm
+    from saebench.passes.context import TaskContext
     from saebench.sae.base import LoadContext
     from saebench.sae.conformance import CheckResult, run_checks
     from saebench.sae.protocol import HookSite
     from saebench.sae.reference import load_sae
-    from saebench.tasks.context import TaskContext
 
     site = HookSite.at(hook) if hook else None
     loading = LoadContext(hook=site)

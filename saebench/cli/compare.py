@@ -66,12 +66,12 @@ def compare(
     Only records of the same task version, parameters, language model, data and seed are compared; what is left out is
     listed with the reason. Exit codes: 0, or 2 when nothing can be compared.
     """
+    from saebench.cards.registry import registry
     from saebench.errors import UsageError
     from saebench.results import compare as comparing
     from saebench.results.compare_plot import save_plot
     from saebench.results.compare_text import to_json, to_text
     from saebench.results.named import Results
-    from saebench.tasks.registry import registry
 
     where = folders or (DEFAULT_FOLDER,)
     results = Results(where)
@@ -111,8 +111,8 @@ def _chosen(results: Results, name: str, task: str | None, preset: str | None, s
 
 def _wanted(sides: Sequence[Sequence[Record]], metrics: Sequence[str], everything: bool) -> dict[str, list[str]] | None:
     """Metrics by task: those named, all (None), or the main ones of the card, primary ones first."""
+    from saebench.cards.registry import registry
     from saebench.errors import UsageError, did_you_mean
-    from saebench.tasks.registry import registry
 
     records = [record for side in sides for record in side]
     if metrics:

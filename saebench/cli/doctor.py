@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-import saebench
+from saebench.version import __version__
 
 if TYPE_CHECKING:
     from saebench.data.assets import Asset
@@ -44,7 +44,7 @@ def _versions() -> Iterator[str]:
     from saebench.results.provenance import PACKAGES, package_versions
 
     found = package_versions()
-    yield f"saebench {saebench.__version__}, in {Path(saebench.__file__).parent}"
+    yield f"saebench {__version__}, in {Path(__file__).resolve().parent.parent}"
     yield f"python {platform.python_version()}, {sys.executable}"
     yield f"system {platform.platform()}"
     yield ", ".join(f"{name} {found.get(name, 'is missing')}" for name in PACKAGES)

@@ -35,10 +35,10 @@ def export(folders: tuple[Path, ...], schema: str, out: Path, organization: str)
 
     Exit codes: 0, or 2 when there is nothing to write.
     """
+    from saebench.cards.registry import registry
     from saebench.errors import UsageError
     from saebench.results.every_eval_ever import write
     from saebench.results.table import read
-    from saebench.tasks.registry import registry
 
     sources = folders or (DEFAULT_FOLDER,)
     written, left_out = write(read(*sources), out, registry().metric, organization)

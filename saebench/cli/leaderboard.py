@@ -55,12 +55,12 @@ def build(name: str | None, folders: tuple[Path, ...], out: Path) -> None:
       saebench leaderboard build
       saebench leaderboard build --board embedded --results results --out site
     """
+    from saebench.cards.registry import registry
     from saebench.errors import UsageError
     from saebench.leaderboard.board import find_board
     from saebench.leaderboard.data import build as build_data
     from saebench.leaderboard.render import to_csv, to_json, to_markdown
     from saebench.leaderboard.site import write_site
-    from saebench.tasks.registry import registry
 
     folders = folders or (DEFAULT_FOLDER,)
     board = find_board(name, _BOARDS) if name is not None else _everything(folders)
@@ -123,10 +123,10 @@ def make_server(folder: Path, port: int) -> http.server.ThreadingHTTPServer:
 
 def _everything(folders: tuple[Path, ...]) -> Board:
     """The board of all tasks that have records in ``folders``. Raises UsageError where there are none."""
+    from saebench.cards.registry import registry
     from saebench.errors import UsageError
     from saebench.leaderboard.board import Board, BoardTask
     from saebench.results.store import ResultStore
-    from saebench.tasks.registry import registry
 
     measured = {record.identity.task for folder in folders for record in ResultStore(folder)}
     tasks = {name: BoardTask() for name in registry().names() if name in measured}

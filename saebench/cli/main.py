@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 
-import saebench
 from saebench.cli.assets import assets
 from saebench.cli.cache import cache
 from saebench.cli.check_adapter import check_adapter
@@ -24,6 +23,7 @@ from saebench.cli.submit import submit
 from saebench.cli.table import table
 from saebench.cli.tasks import tasks
 from saebench.errors import SaebenchError
+from saebench.version import __version__
 
 USAGE, BUG, INTERRUPTED = 2, 70, 130
 # What the machine refuses (disk full, no permission) is no bug of ours.
@@ -68,7 +68,7 @@ def _traceback_if_debugging() -> None:
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(saebench.__version__, prog_name="saebench")
+@click.version_option(__version__, prog_name="saebench")
 def cli() -> None:
     """Evaluate sparse autoencoders (SAEs) of language models: numbers with intervals, beside controls.
 

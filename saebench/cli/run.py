@@ -156,10 +156,10 @@ def _name(record: Record) -> str:
 
 
 def _report(summary: RunSummary) -> None:
+    from saebench.cards.registry import registry
     from saebench.results.table import from_records, to_wide
-    from saebench.tasks.registry import registry
 
-    frame = from_records(summary.records, metrics=registry().metric)
+    frame = from_records(summary.records)
     for wide in to_wide(frame, registry().table_columns()):
         click.echo(f"\n{wide.to_markdown()}")
     click.echo(f"\n{_closing_line(summary)}")

@@ -27,9 +27,9 @@ def submit(folder: Path) -> None:
 
     Exit codes: 0 all is well (there may be warnings), 1 something is wrong, 2 there is nothing to check.
     """
+    from saebench.cards.registry import registry
     from saebench.errors import UsageError
-    from saebench.runner.submission import check_folder
-    from saebench.tasks.registry import registry
+    from saebench.submission.folder import check_folder
 
     report = check_folder(folder, registry())
     if not report.records and not report.findings:

@@ -98,9 +98,8 @@ def _wanted(folders: Sequence[Path], filters: Filters) -> tuple[pd.DataFrame, li
     from saebench.errors import UsageError
     from saebench.results.filters import apply, matching
     from saebench.results.table import load
-    from saebench.tasks.registry import registry
 
-    frame = load(*folders, metrics=registry().metric)
+    frame = load(*folders)
     if frame.empty:
         where = ", ".join(map(str, folders))
         raise UsageError(f"There are no records in {where}; `saebench run --out {folders[0]}` writes some.")
@@ -108,9 +107,9 @@ def _wanted(folders: Sequence[Path], filters: Filters) -> tuple[pd.DataFrame, li
 
 
 def _wide(frame: pd.DataFrame, metrics: Sequence[str], format_: Format) -> bytes:
+    from saebench.cards.registry import registry
     from saebench.errors import UsageError
     from saebench.results.table import export, to_wide
-    from saebench.tasks.registry import registry
 
     tables = to_wide(frame, {name: metrics for name in frame["task"]} if metrics else registry().table_columns())
     if len(tables) > 1 and format_ not in ("md", "latex"):

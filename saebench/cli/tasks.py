@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from saebench.tasks.cards import MetricSpec, TaskCard
+    from saebench.cards.card import MetricSpec, TaskCard
 
 WIDTH = 100
 _TAKES = {
@@ -30,13 +30,13 @@ def tasks(name: str | None) -> None:
 
     Tasks of installed plug-ins are listed too. Exit codes: 0, or 2 for an unknown task.
     """
-    from saebench.tasks.registry import registry
+    from saebench.cards.registry import registry
 
     click.echo(_card(registry().card(name)) if name else _list())
 
 
 def _list() -> str:
-    from saebench.tasks.registry import registry
+    from saebench.cards.registry import registry
 
     lines = []
     for entry in registry().entries():

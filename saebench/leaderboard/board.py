@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
 
+from saebench.cards.card import MetricSpec, TaskCard, read_yaml
 from saebench.errors import UsageError, did_you_mean
-from saebench.tasks.cards import MetricSpec, TaskCard, read_yaml
 
 # A task's name -> its card; raises UsageError for an unknown one. `TaskRegistry.card` is one.
 CardLookup = Callable[[str], TaskCard]

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-import saebench
+from saebench.cards.card import TaskCard
 from saebench.leaderboard.board import Board, CardLookup
 from saebench.leaderboard.gather import Gathered, LeftOut, Subject
 from saebench.leaderboard.stratum import strata
 from saebench.results.record import GROUP, Record
-from saebench.tasks.cards import TaskCard
+from saebench.version import __version__
 
 SCHEMA_VERSION = 1
 Json = dict[str, Any]
@@ -39,7 +39,7 @@ def build(board: Board, folders: Sequence[Path], cards: CardLookup) -> Json:
         "title": board.title,
         "description": board.description,
         "data_hash": _hash(board, counted),
-        "saebench_version": saebench.__version__,
+        "saebench_version": __version__,
         "records": len(counted),
         "strata": strata(board, gathered, cards),
         "saes": _saes(gathered, cards),

@@ -6,13 +6,13 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from saebench.cards.card import MetricSpec
 from saebench.leaderboard.board import Board, CardLookup
 from saebench.leaderboard.gather import Gathered, Place, Subject
 from saebench.leaderboard.ranking import Column, Rank, rank
 from saebench.results.paired import Scored, scores
 from saebench.results.record import Record, SAEInfo, Status
 from saebench.results.slug import slug
-from saebench.tasks.cards import MetricSpec
 
 Json = dict[str, Any]
 Metric = tuple[str, MetricSpec]  # the task's name, and what its card says of the metric

@@ -11,6 +11,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from saebench.api import run
+from saebench.cards.registry import registry
 from saebench.errors import SaebenchError, UsageError
 from saebench.progress import Progress
 from saebench.regression.baseline import Baseline, Entry, entry, read_baseline, write_baseline
@@ -18,8 +20,6 @@ from saebench.regression.verdicts import NEW_ONLY, UPDATE, Row, Tolerance, compa
 from saebench.results.paired import Key, scores
 from saebench.results.record import Arrays, Record
 from saebench.results.store import ResultStore
-from saebench.runner.api import run
-from saebench.tasks.registry import registry
 
 Measured = list[tuple[Record, Arrays]]
 # Options of `saebench run` that a check's command line repeats; parameters have none, and go into a config file.

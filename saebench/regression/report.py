@@ -11,11 +11,11 @@ from typing import Any
 
 from tabulate import tabulate
 
-import saebench
 from saebench.regression.check import Outcome
 from saebench.regression.verdicts import Row, Verdict
 from saebench.results.atomic import write_atomic
 from saebench.results.paired import Scored
+from saebench.version import __version__
 
 SCHEMA_VERSION = 1
 _HEADERS = ("metric", "better", "baseline", "now", "difference", "tolerance", "verdict")
@@ -82,7 +82,7 @@ def write_report(path: Path, results: Sequence[Result]) -> None:
     """Write ``path`` with the endings .json and .md; one of them may be on it already. Raises OSError."""
     stem = path.with_suffix("") if path.suffix in (".json", ".md") else path
     results = sorted(results, key=lambda result: (result["test"], result["baseline"]))
-    content = {"schema_version": SCHEMA_VERSION, "saebench_version": saebench.__version__, "checks": results}
+    content = {"schema_version": SCHEMA_VERSION, "saebench_version": __version__, "checks": results}
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
     for suffix, written in ((".json", text), (".md", _markdown(results))):
         _write(stem.with_name(stem.name + suffix), f"{written}\n".encode())

@@ -9,7 +9,6 @@ from fnmatch import fnmatchcase
 import pandas as pd
 
 from saebench.errors import UsageError, did_you_mean
-from saebench.results.render import CONTROLS
 
 _WILD = frozenset("*?[")
 # Records without numbers (failed, not applicable) have no metric and no subset; they stay, and say why.
@@ -48,7 +47,7 @@ def apply(frame: pd.DataFrame, filters: Filters) -> pd.DataFrame:
     wanted = {column: _known(frame, column, values) for column in _COLUMNS if (values := getattr(filters, column))}
     before: list[str] = []
     if not filters.controls:
-        frame = frame[~frame["record_id"].isin(_controls(frame))]
+        frame = frame[~frame["control"].fillna(False)]
         if frame.empty:
             raise UsageError("Nothing is left: every result is of a control.")
         before.append("an SAE that is no control")
@@ -104,10 +103,3 @@ def _choices(values: Iterable[str]) -> str:
 
 def _says(column: str, values: Sequence[str | int]) -> str:
     return f"{column} {' or '.join(map(repr, values))}"
-
-
-def _controls(frame: pd.DataFrame) -> set[str]:
-    """Record ids of controls; by name where the frame's attributes got lost, as the readable table does."""
-    if CONTROLS in frame.attrs:
-        return set(frame.attrs[CONTROLS])
-    return set(frame["record_id"][frame["sae"].str.startswith("baseline:")])

@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import saebench
 from saebench.results.record import Provenance
+from saebench.version import __version__
 
 PACKAGES = ("torch", "transformers", "transformer-lens", "sae-lens", "numpy", "scipy", "scikit-learn", "pandas")
 _CPUINFO = Path("/proc/cpuinfo")
@@ -33,7 +33,7 @@ def collect(*, device: str, wall_seconds: float, arguments: Mapping[str, Any] | 
     git = harness_git()
     return Provenance(
         created=datetime.now(UTC),
-        saebench_version=saebench.__version__,
+        saebench_version=__version__,
         git_commit=git.commit if git else None,
         git_dirty=git.dirty if git else None,
         python=platform.python_version(),
@@ -60,8 +60,11 @@ def package_versions() -> dict[str, str]:
     return {name: version for name in PACKAGES if (version := _version(name)) is not None}
 
 
+_PACKAGE = Path(__file__).resolve().parent.parent
+
+
 @functools.cache
-def harness_git(package: Path = Path(saebench.__file__).parent) -> GitState | None:
+def harness_git(package: Path = _PACKAGE) -> GitState | None:
     """Commit of the checkout that ``package`` is part of; None when it is not under version control.
 
     A package installed inside somebody else's checkout (a virtual environment there) is not tracked by it:

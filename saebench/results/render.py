@@ -10,8 +10,6 @@ import pandas as pd
 
 from saebench.results.record import GROUP
 
-# Key of ``frame.attrs``: ids of the records whose SAE is a control.
-CONTROLS = "controls"
 # Key of ``frame.attrs``, and of a record's counts: evaluated tokens by record id.
 TOKENS = "tokens"
 
@@ -37,12 +35,11 @@ def to_wide(frame: pd.DataFrame, columns: Mapping[str, Sequence[str]] | None = N
 
     ``columns`` gives the metrics to show per task, in order; a task that it does not name shows its primary
     metrics, or all where none is known as primary. Metrics without any row are left out. SAEs come first, then
-    controls (``frame.attrs["controls"]``; where that got lost on the way, ``baseline:`` SAEs). A failed record
-    is a row that says why.
+    controls. A failed record is a row that says why.
     """
-    controls, tokens = _controls(frame), frame.attrs.get(TOKENS, {})
+    tokens = frame.attrs.get(TOKENS, {})
     wanted = columns or {}
-    return [_table(group, wanted.get(str(group["task"].iloc[0])), controls, tokens) for group in _groups(frame)]
+    return [_table(group, wanted.get(str(group["task"].iloc[0])), tokens) for group in _groups(frame)]
 
 
 def markdown(cells: pd.DataFrame) -> str:
@@ -85,15 +82,13 @@ def _groups(frame: pd.DataFrame) -> list[pd.DataFrame]:
     return groups
 
 
-def _table(
-    rows: pd.DataFrame, wanted: Sequence[str] | None, controls: set[str], tokens: Mapping[str, int]
-) -> WideTable:
+def _table(rows: pd.DataFrame, wanted: Sequence[str] | None, tokens: Mapping[str, int]) -> WideTable:
     shown = _shown(rows, wanted)
     records = {str(record): numbers for record, numbers in rows.groupby("record_id", sort=False)}
 
     def position(record: str) -> tuple[bool, str, int, str]:
         head = records[record].iloc[0]
-        return record in controls, head["sae"], head["seed"], record
+        return bool(head["control"]), head["sae"], head["seed"], record
 
     several_seeds = rows["seed"].nunique() > 1
     ambiguous = rows.groupby(["sae", "seed"])["record_id"].nunique().gt(1).any()
@@ -101,7 +96,7 @@ def _table(
     for record in sorted(records, key=position):
         numbers = records[record]
         head = numbers.iloc[0]
-        line = {"SAE": f"{head['sae']} (control)" if record in controls else head["sae"]}
+        line = {"SAE": f"{head['sae']} (control)" if head["control"] else head["sae"]}
         if several_seeds:
             line["seed"] = str(head["seed"])
         if ambiguous:  # the same SAE under other parameters: tell them apart
@@ -131,13 +126,6 @@ def _shown(rows: pd.DataFrame, wanted: Sequence[str] | None) -> dict[tuple[str, 
 def _arrow(numbers: pd.DataFrame) -> str:
     directions = set(numbers["higher_is_better"].dropna())
     return {frozenset([True]): "↑", frozenset([False]): "↓"}.get(frozenset(directions), "")
-
-
-def _controls(frame: pd.DataFrame) -> set[str]:
-    """Record ids of controls."""
-    if CONTROLS in frame.attrs:
-        return set(frame.attrs[CONTROLS])
-    return set(frame["record_id"][frame["sae"].str.startswith("baseline:")])
 
 
 def _cells(numbers: pd.DataFrame, shown: Mapping[tuple[str, str], str]) -> dict[str, str]:

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal, cast
 
 import pandas as pd
 
+from saebench.cards.registry import registry
 from saebench.errors import UsageError
 from saebench.results.filters import Filters, apply
 from saebench.results.record import Measurement, Record, Status
-from saebench.results.render import CONTROLS, TOKENS, WideTable, markdown, to_wide
+from saebench.results.render import TOKENS, WideTable, markdown, to_wide
 from saebench.results.store import ResultStore, read_record
 
 __all__ = [
     "COLUMNS",
-    "MetricFacts",
-    "MetricLookup",
     "export",
     "from_records",
     "load",
@@ -40,6 +39,7 @@ _DTYPES = {
     "architecture": "str",
     "d_sae": "Int64",
     "l0": "float64",
+    "control": "boolean",
     "task": "str",
     "task_version": "Int64",
     "preset": "str",
@@ -66,26 +66,13 @@ COLUMNS = tuple(_DTYPES)
 Format = Literal["md", "latex", "csv", "json", "parquet"]
 
 
-class MetricFacts(Protocol):
-    """What the table takes from a task card about one metric."""
-
-    @property
-    def higher_is_better(self) -> bool | None: ...
-    @property
-    def primary(self) -> bool: ...
-
-
-# (task, task version, metric) -> facts, None when unknown; `TaskRegistry.metric` is one.
-MetricLookup = Callable[[str, int, str], MetricFacts | None]
-
-
-def load(*paths: Path | str, metrics: MetricLookup | None = None) -> pd.DataFrame:
+def load(*paths: Path | str) -> pd.DataFrame:
     """The table of all records in ``paths`` (record files, or folders of any depth).
 
     Of several copies of one record the newest counts. Damaged files are warned about and left out.
     Raises UsageError for a path that does not exist.
     """
-    return from_records(read(*paths), metrics=metrics)
+    return from_records(read(*paths))
 
 
 def read(*paths: Path | str) -> list[Record]:
@@ -98,17 +85,16 @@ def read(*paths: Path | str) -> list[Record]:
     return list(newest.values())
 
 
-def from_records(records: Iterable[Record], *, metrics: MetricLookup | None = None) -> pd.DataFrame:
+def from_records(records: Iterable[Record]) -> pd.DataFrame:
     """The table with exactly `COLUMNS`: a row per number; one row with metric "" for a record without numbers.
 
     ``error`` says why a record failed, does not apply, or why a number is not scored (value NaN).
-    ``higher_is_better`` and ``primary`` are missing where ``metrics`` does not know them. The ids of records of
-    controls are in ``frame.attrs["controls"]``, their counts of evaluated tokens in ``frame.attrs["tokens"]``.
+    ``higher_is_better`` and ``primary`` come from the installed task cards, and are missing for tasks and versions that
+    are not installed. The records' counts of evaluated tokens are in ``frame.attrs["tokens"]``.
     """
     records = list(records)
-    rows = [row for record in records for row in _rows(record, metrics)]
+    rows = [row for record in records for row in _rows(record)]
     frame = pd.DataFrame(rows, columns=list(COLUMNS)).astype(cast(Any, _DTYPES))
-    frame.attrs[CONTROLS] = sorted(record.record_id for record in records if record.sae.control)
     frame.attrs[TOKENS] = {record.record_id: record.counts[TOKENS] for record in records if TOKENS in record.counts}
     return frame
 
@@ -183,7 +169,7 @@ def _records(paths: Iterable[Path | str]) -> Iterator[Record]:
             yield record
 
 
-def _rows(record: Record, metrics: MetricLookup | None) -> Iterator[dict[str, object]]:
+def _rows(record: Record) -> Iterator[dict[str, object]]:
     who, sae, how = record.identity, record.sae, record.provenance
     common = {
         "record_id": record.record_id,
@@ -194,6 +180,7 @@ def _rows(record: Record, metrics: MetricLookup | None) -> Iterator[dict[str, ob
         "architecture": sae.architecture,
         "d_sae": sae.d_sae,
         "l0": sae.l0,
+        "control": sae.control,
         "task": who.task,
         "task_version": who.task_version,
         "preset": record.preset,
@@ -211,7 +198,7 @@ def _rows(record: Record, metrics: MetricLookup | None) -> Iterator[dict[str, ob
     if not record.measurements:
         yield common
     for number in record.measurements:
-        facts = metrics(who.task, who.task_version, number.metric) if metrics else None
+        facts = registry().metric(who.task, who.task_version, number.metric)
         yield common | {
             "subset": number.subset,
             "metric": number.metric,

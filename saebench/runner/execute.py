@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import cast
 
 import psutil
 import torch
@@ -13,8 +12,10 @@ import torch
 from saebench.budget import Budget
 from saebench.cache.tensors import TensorCache
 from saebench.errors import HookMismatchError, NotApplicableError, SaebenchError
+from saebench.evaluation.task import GroupTask, SAEGroup, SAETask, TaskOutput
 from saebench.lm.load import load_lm, resolve_device, resolve_dtype
 from saebench.lm.model import LanguageModel
+from saebench.passes.context import TaskContext
 from saebench.progress import NullProgress, Progress
 from saebench.results.identity import record_id
 from saebench.results.provenance import collect
@@ -23,16 +24,14 @@ from saebench.results.store import ResultStore, needed, writable_or_raise
 from saebench.runner.assets import pull_missing
 from saebench.runner.cache import cache_folder
 from saebench.runner.groups import default_hook, sites
-from saebench.runner.identity import job_identity, task_data
+from saebench.runner.identity import job_identity
 from saebench.runner.info import label, sae_info, sentence
 from saebench.runner.loading import Loader, check_group
 from saebench.runner.plan import Job, Plan, calibration_text
 from saebench.runner.request import RunRequest
 from saebench.sae.protocol import SAE
 from saebench.sae.reference import SAERef
-from saebench.tasks.base import GroupTask, SAEGroup, Task, TaskOutput
-from saebench.tasks.context import TaskContext
-from saebench.tasks.registry import registry
+from saebench.tasks.factory import create
 
 
 @dataclass
@@ -86,15 +85,15 @@ class _Runner:
     def __init__(self, plan: Plan, context: TaskContext, summary: RunSummary, progress: Progress) -> None:
         self.plan, self.context, self.summary, self.progress = plan, context, summary, progress
         self.store = ResultStore(plan.request.out)
-        self.tasks = {task.name: registry().create(task.name) for task in plan.tasks}
+        self.tasks = {task.name: create(task.name) for task in plan.tasks}
         self.data: dict[str, dict[str, str]] = {}
         self.loader = Loader(context, default_hook(plan, context.lm.n_layers))
 
     def run(self, jobs: list[Job]) -> None:
         for planned in self.plan.tasks:
             task = self.tasks[planned.name]
-            _prepare(task, self.context, planned.parameters)
-            self.data[planned.name] = task_data(task, self.context, planned.parameters)
+            task.prepare(self.context, planned.settings)
+            self.data[planned.name] = task.data(self.context, planned.settings)
         last = {key: number for number, job in enumerate(jobs) for key in self.loader.keys(job, self._text(job))}
         for number, job in enumerate(jobs):
             self.loader.keep({key for key in last if last[key] >= number})
@@ -127,9 +126,11 @@ class _Runner:
             if missing := sorted(map(str, task.needs - sae.capabilities)):
                 raise NotApplicableError(f"{job.task.name} needs {', '.join(missing)}, which {ref} does not have.")
         if isinstance(subject, SAERef):
-            return cast(Task, task).run(saes[0], self.context, job.task.parameters)
+            assert isinstance(task, SAETask)
+            return task.run(saes[0], self.context, job.task.settings)
         check_group(subject, saes)
-        return cast(GroupTask, task).run_group(SAEGroup(subject.name, saes), self.context, job.task.parameters)
+        assert isinstance(task, GroupTask)
+        return task.run_group(SAEGroup(subject.name, saes), self.context, job.task.settings)
 
     def _unmeasured(
         self, job: Job, title: str, fingerprint: str, started: float, status: Status, error: Exception
@@ -219,10 +220,3 @@ def _exists(lm: LanguageModel, site: str) -> bool:
         return lm.d_at(site) > 0
     except HookMismatchError:  # the SAE that names it becomes a failed record
         return False
-
-
-def _prepare(task: Task | GroupTask, context: TaskContext, parameters: dict[str, object]) -> None:
-    """Let a task refuse its inputs (a text that is too short) before the first job, if it wants to."""
-    prepare = getattr(task, "prepare", None)
-    if prepare is not None:
-        prepare(context, parameters)

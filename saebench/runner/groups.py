@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from saebench.cards.settings import SampledSettings
 from saebench.data import assets
 from saebench.errors import HookMismatchError
 from saebench.lm.reference import LMRef
@@ -68,14 +69,15 @@ def samplings(plan: Plan) -> dict[Sampling, int]:
     found: dict[Sampling, int] = {}
     for task in plan.tasks:
         if is_counted(task):
-            sampling = Sampling(*(task.parameters[key] for key in Sampling._fields))
+            assert isinstance(task.settings, SampledSettings)
+            sampling = Sampling(task.settings.text, task.settings.context_length, task.settings.sequences)
             found[sampling] = found.get(sampling, 0) + 1
     return found
 
 
 def is_counted(task: TaskPlan) -> bool:
     """Whether the passes of a task are known before it runs."""
-    return task.passes_counted and set(Sampling._fields) <= task.parameters.keys()
+    return task.passes_counted and isinstance(task.settings, SampledSettings)
 
 
 def by_hook(plan: Plan) -> dict[HookSite | None, tuple[SAERef, ...]]:

@@ -3,31 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
 
 from saebench.data.split import CALIBRATION_CONTEXT, CALIBRATION_SEQUENCES
 from saebench.lm.model import LanguageModel
+from saebench.passes.context import TaskContext
 from saebench.results.record import Identity
 from saebench.runner.plan import Job
 from saebench.sae.reference import SAERef
-from saebench.tasks.base import GroupTask, Task
-from saebench.tasks.context import TaskContext
 
 
 def dtype_name(lm: LanguageModel) -> str:
     return str(lm.dtype).removeprefix("torch.")
 
 
-def task_data(task: Task | GroupTask, context: TaskContext, parameters: dict[str, Any]) -> dict[str, str]:
-    """Content hashes of what ``task`` reads, by reference. Reads the text; raises UsageError, DataError, AssetError."""
-    text = parameters.get("text")
-    found = {text: context.text(text).content_hash} if text else {}
-    data = getattr(task, "data", None)
-    return found | (data(context, parameters) if data is not None else {})
-
-
 def job_identity(job: Job, context: TaskContext, sae_fingerprint: str, data: dict[str, str]) -> Identity:
-    """Everything that decides the numbers of ``job``; ``data`` is that of its task (`task_data`)."""
+    """Everything that decides the numbers of ``job``; ``data`` is that of its task (`Task.data`)."""
     lm = context.lm
     return Identity(
         task=job.task.name,

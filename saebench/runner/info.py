@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from saebench.errors import SaebenchError
+from saebench.evaluation.task import TaskOutput
 from saebench.results.record import GROUP, SAEInfo
 from saebench.runner.plan import Subject
 from saebench.sae.group_ref import SAEGroupRef
 from saebench.sae.protocol import SAE
 from saebench.sae.reference import SAERef
-from saebench.tasks.base import TaskOutput
 
 
 def label(subject: Subject) -> str:

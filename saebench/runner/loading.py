@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 from saebench.errors import NotApplicableError, SAELoadError
+from saebench.passes.context import TaskContext
 from saebench.runner.groups import is_fitted
 from saebench.runner.identity import fitted_fingerprint, group_fingerprint
 from saebench.runner.info import sae_info, sentence
@@ -14,7 +15,6 @@ from saebench.sae.base import LoadContext
 from saebench.sae.group_ref import SAEGroupRef
 from saebench.sae.protocol import SAE, HookSite
 from saebench.sae.reference import SAERef, load_sae
-from saebench.tasks.context import TaskContext
 
 Key = tuple[SAERef, str]
 

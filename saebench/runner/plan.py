@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
+from saebench.cards.card import PRESETS, Groups, Scope
+from saebench.cards.registry import registry
+from saebench.cards.settings import Settings, TextSettings, Value
 from saebench.data.text_ref import parse_text_ref
 from saebench.errors import UsageError, did_you_mean
 from saebench.lm.reference import LMRef, parse_lm_ref
@@ -14,8 +16,7 @@ from saebench.runner.request import RunRequest
 from saebench.sae.group_ref import SAEGroupRef, parse_sae_group, seed_groups, size_groups
 from saebench.sae.reference import SAERef, parse_sae_ref
 from saebench.sae.zoo import zoo_names
-from saebench.tasks.cards import PRESETS, Groups, Scope
-from saebench.tasks.registry import registry
+from saebench.tasks.factory import resolve
 
 CONTROLS = ("baseline:pca?k=32", "baseline:random?d_sae=2048&l0=32", "baseline:neurons")
 Subject = SAERef | SAEGroupRef
@@ -28,11 +29,16 @@ class TaskPlan:
     name: str
     version: int
     preset: str
-    parameters: dict[str, Any]
+    settings: Settings
     scope: Scope = "sae"
     groups: tuple[SAEGroupRef, ...] = ()  # those that it compares the SAEs of
     without: tuple[str, ...] = ()  # kinds of baselines that it leaves out
     passes_counted: bool = False  # before it runs, as those of `core`
+
+    @property
+    def parameters(self) -> dict[str, Value]:
+        """The settings as records keep them."""
+        return self.settings.parameters()
 
     @property
     def takes_saes(self) -> bool:
@@ -88,7 +94,8 @@ class Plan:
 def calibration_text(request: RunRequest, task: TaskPlan) -> str:
     """The text that controls are fitted to for a task: its own, else the run's (its calibration documents)."""
     default = registry().card("core").parameters["text"].default
-    return str(task.parameters.get("text") or request.text or default)
+    own = task.settings.text if isinstance(task.settings, TextSettings) else None
+    return str(own or request.text or default)
 
 
 def default_saes() -> list[str]:
@@ -117,8 +124,8 @@ def make_plan(request: RunRequest) -> Plan:
     given = _given_groups(request)
     planned = [_task_plan(request, name, preset, given) for name in dict.fromkeys(names)]
     for task in planned:
-        if "text" in task.parameters:
-            parse_text_ref(task.parameters["text"])
+        if isinstance(task.settings, TextSettings):
+            parse_text_ref(task.settings.text)
     tasks = tuple(task for task in planned if task.takes_saes or task.groups)
     saes = tuple(ref for ref in _saes(request, given) if any(task.takes(ref) for task in tasks))
     plan = Plan(request, parse_lm_ref(request.model), tasks, saes, (), tuple(_notes(request, planned)))
@@ -198,5 +205,5 @@ def _task_plan(request: RunRequest, name: str, preset: str, given: tuple[SAEGrou
     groups = _groups(request, given, card.groups) if card.scope != "sae" else ()
     # Whoever names a control gets it.
     without = () if request.sae is not None or given else tuple(card.without_controls)
-    parameters = card.resolve(preset, overrides)
-    return TaskPlan(name, card.version, preset, parameters, card.scope, groups, without, card.passes_counted)
+    settings = resolve(name, preset, overrides)
+    return TaskPlan(name, card.version, preset, settings, card.scope, groups, without, card.passes_counted)

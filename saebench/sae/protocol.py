@@ -10,23 +10,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from saebench.capabilities import Capability
 
-class Capability(StrEnum):
-    """Optional abilities. A task names those that it needs; none is ever assumed."""
-
-    LINEAR_DECODER = "linear_decoder"  # decode(z) = z @ decoder_directions + const, for the same x
-    ENCODER_DIRECTIONS = "encoder_directions"  # one input direction per latent
-    NON_NEGATIVE = "non_negative"  # every latent is >= 0 (AbsTopK is signed)
-    POSITION_WISE = "position_wise"  # a token's latents depend on that token alone
-    SPARSE_ENCODE = "sparse_encode"  # encode_sparse() returns (values, indices)
-    TRANSCODER = "transcoder"  # reads hook.site_in, reconstructs another site
+__all__ = ["SAE", "Capability", "HookSite", "SparseCodes", "fingerprint_of"]
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ import sae_lens
 import torch
 from click.testing import CliRunner, Result
 
+from saebench.cards.registry import registry
 from saebench.cli.main import cli
-from saebench.tasks.registry import registry
 from tests import group_tasks
 
 SITE = "blocks.1.hook_resid_post"

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from saebench.cards.registry import registry
 from saebench.results.store import ResultStore
-from saebench.tasks.registry import registry
 from tests.cli.conftest import Invoke
 from tests.results.conftest import make_identity, make_number, make_record
 

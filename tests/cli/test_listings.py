@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from saebench.cards.registry import Entry, TaskRegistry, registry
 from saebench.data import assets
 from saebench.data.assets import AssetStatus, State
 from saebench.errors import AssetError
 from saebench.sae import zoo
 from saebench.sae.reference import sae_lens_releases
-from saebench.tasks.registry import Entry, TaskRegistry, registry
 from tests.cli.conftest import Invoke
 
 
@@ -24,7 +24,7 @@ class TestTasks:
 
     def test_broken_plug_in_says_why(self, invoke: Invoke, monkeypatch: pytest.MonkeyPatch):
         entries = [*registry().entries(), Entry("mine", "m:C", "my-package 1.0", None, "ImportError: no m")]
-        monkeypatch.setattr("saebench.tasks.registry.registry", lambda: TaskRegistry(entries))
+        monkeypatch.setattr("saebench.cards.registry.registry", lambda: TaskRegistry(entries))
         assert "mine  cannot be used: ImportError: no m  (from my-package 1.0)" in invoke("tasks").stdout
 
     def test_card_shows_every_metric_parameter_and_source(self, invoke: Invoke):

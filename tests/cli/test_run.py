@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from click.testing import Result
 
-from saebench.tasks.core import CoreTask
+from saebench.tasks.core.task import CoreTask
 from tests.cli.conftest import Inputs, Invoke
 
 

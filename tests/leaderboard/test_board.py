@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from saebench.cards.registry import registry
 from saebench.errors import UsageError
 from saebench.leaderboard.board import find_board, load_board
-from saebench.tasks.registry import registry
 from tests.leaderboard.world import CARDS, board, cards
 
 GOOD = "name: mine\ntitle: T\ndescription: D\ntasks:\n  alpha:\n  beta: {columns: [score]}\n"

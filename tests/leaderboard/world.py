@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from saebench.cards.card import MetricSpec, Parameter, TaskCard
 from saebench.errors import UsageError, did_you_mean
 from saebench.leaderboard.board import Board
 from saebench.results.record import Measurement, Record, Status
 from saebench.results.store import ResultStore
 from saebench.stats.intervals import ratio
-from saebench.tasks.cards import MetricSpec, Parameter, TaskCard
 from tests.results.conftest import make_identity, make_record
 
 MODEL, HOOK = "asset:gemma-3-270m", "blocks.9.hook_resid_post"

@@ -9,7 +9,7 @@ import sae_lens
 import torch
 from sae_lens.saes.sae import SAEMetadata
 
-from saebench.runner.api import run
+from saebench.api import run
 from tests.conftest import WIDTH
 from tests.regression.conftest import Project
 from tests.runner.conftest import SITE, save_topk, write_text

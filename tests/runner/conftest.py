@@ -15,13 +15,13 @@ import sae_lens
 import torch
 from sae_lens.saes.sae import SAEMetadata
 
+from saebench.cards.registry import registry
 from saebench.results.record import Record
 from saebench.results.store import ResultStore
 from saebench.runner import execute as execute_module
 from saebench.runner.execute import RunSummary, execute
 from saebench.runner.plan import make_plan
 from saebench.runner.request import make_request
-from saebench.tasks.registry import registry
 from tests import group_tasks
 from tests.conftest import WIDTH
 

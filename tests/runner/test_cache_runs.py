@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 
 from saebench.lm.model import LanguageModel
+from saebench.passes import captured
 from saebench.results.record import Status
 from saebench.results.store import ResultStore
 from saebench.runner.execute import RunSummary
-from saebench.tasks import captured
 from tests.conftest import WIDTH
 from tests.runner.conftest import Inputs, Run, numbers, save_topk, write_text
 
@@ -46,7 +46,7 @@ torch.set_num_threads(1)
 import saebench
 from saebench.lm.model import LanguageModel
 from saebench.progress import NullProgress
-from saebench.tasks import captured
+from saebench.passes import captured
 options, tokens, die, meeting = json.loads(sys.argv[1])
 captured._SHARD_TOKENS["cpu"] = tokens
 real, done = LanguageModel.capture, 0

@@ -11,18 +11,18 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
+from saebench.cards import registry as registry_module
+from saebench.cards.registry import Entry, TaskRegistry, registry
 from saebench.errors import DataError, ModelError, SaebenchError, UsageError
+from saebench.evaluation.task import TaskOutput
+from saebench.passes.context import TaskContext
 from saebench.progress import NullProgress
 from saebench.results.record import Measurement, Status
 from saebench.results.store import ResultStore
 from saebench.runner import execute as execute_module
 from saebench.runner import loading
 from saebench.sae.protocol import Capability
-from saebench.tasks import registry as registry_module
-from saebench.tasks.base import TaskOutput
-from saebench.tasks.context import TaskContext
-from saebench.tasks.core import CoreTask
-from saebench.tasks.registry import Entry, TaskRegistry, registry
+from saebench.tasks.core.task import CoreTask
 from tests.conftest import WIDTH
 from tests.runner.conftest import SITE, Inputs, Run, numbers, save_topk, write_text
 

@@ -63,7 +63,7 @@ from saebench.progress import NullProgress
 from saebench.runner import execute
 from saebench.runner.plan import make_plan
 from saebench.runner.request import make_request
-from saebench.tasks.core import CoreTask
+from saebench.tasks.core.task import CoreTask
 
 def anonymous():
     with open("/proc/self/status") as file:

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
+from saebench.cards.registry import registry
 from saebench.errors import SaebenchError, UsageError
 from saebench.runner.describe import describe
 from saebench.runner.plan import Plan, make_plan
 from saebench.runner.request import make_request
 from saebench.sae import zoo
-from saebench.tasks.registry import registry
 from tests.runner.conftest import Inputs
 
 CARD = {"hook": "blocks.9.hook_resid_post"}

@@ -15,7 +15,7 @@ import pytest
 from saebench.results.record import Status
 from saebench.results.store import ResultStore
 from saebench.runner import execute as execute_module
-from saebench.tasks.core import CoreTask
+from saebench.tasks.core.task import CoreTask
 from tests.runner.conftest import Inputs, Run, numbers
 
 SCRIPT = """

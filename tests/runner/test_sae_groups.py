@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import saebench
+from saebench.cards.registry import registry
 from saebench.errors import DataError, NotApplicableError, UsageError
 from saebench.progress import NullProgress
 from saebench.results.record import Record, Status
@@ -21,7 +22,6 @@ from saebench.runner.execute import RunSummary
 from saebench.runner.loading import check_group
 from saebench.sae.group_ref import parse_sae_group
 from saebench.sae.protocol import HookSite
-from saebench.tasks.registry import registry
 from tests.conftest import WIDTH
 from tests.group_tasks import Either
 from tests.runner.conftest import SITE, Inputs, Run, numbers, save_topk
@@ -144,7 +144,7 @@ def test_a_task_of_both_kinds(run: Run, inputs: Inputs):
     ]
     assert summary.count(Status.OK) == 5
     assert values(summary.records[4]) == {"ratio": 48 / WIDTH}
-    tables = to_wide(from_records(summary.records, metrics=registry().metric), registry().table_columns())
+    tables = to_wide(from_records(summary.records), registry().table_columns())
     shown = [(list(table.cells.columns), list(table.cells["SAE"])) for table in tables]
     assert shown[1:] == [
         (["SAE", "width"], [inputs.topk(1), "baseline:neurons (control)"]),

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from saebench.cards.registry import BUILT_IN
 from saebench.errors import UsageError
 from saebench.results.identity import record_id
 from saebench.results.store import ResultStore
@@ -16,7 +17,6 @@ from saebench.runner.groups import default_hook, fitted, samplings, sites
 from saebench.runner.identity import job_identity
 from saebench.runner.plan import Plan, calibration_text, make_plan
 from saebench.runner.request import make_request
-from saebench.tasks.registry import BUILT_IN
 from tests.runner.conftest import SITE, Inputs
 
 pytestmark = pytest.mark.usefixtures("plug_in")

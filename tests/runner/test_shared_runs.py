@@ -40,7 +40,7 @@ def test_a_clean_pass_serves_all_saes_of_a_site(run: Run, inputs: Inputs, monkey
             made.append(site)
             super().__init__(captured, site, *rest)
 
-    monkeypatch.setattr("saebench.tasks.context.CleanPass", Counted)
+    monkeypatch.setattr("saebench.passes.context.CleanPass", Counted)
     other = "blocks.0.hook_resid_post"
     run(inputs.topk(0), inputs.topk(1), "baseline:neurons", f"baseline:neurons?hook={other}")
     assert made == [SITE, other]

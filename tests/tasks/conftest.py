@@ -18,9 +18,9 @@ from sae_lens.saes.transcoder import Transcoder, TranscoderConfig
 from saebench.data.text import Documents
 from saebench.lm.load import load_lm
 from saebench.lm.model import LanguageModel
+from saebench.passes.clean import CleanPass
+from saebench.passes.context import TaskContext
 from saebench.sae.sae_lens_adapter import SAELensAdapter
-from saebench.tasks.clean import CleanPass
-from saebench.tasks.context import TaskContext
 from tests.conftest import WIDTH
 
 PARAMETERS = {"text": "memory:tiny", "context_length": 24, "sequences": 7, "bootstrap_replicates": 100}

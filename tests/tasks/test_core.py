@@ -11,18 +11,19 @@ import pytest
 import torch
 from torch import Tensor
 
+from saebench.cards.card import cards_dir, load_card
 from saebench.errors import DataError, SaebenchError, UsageError
+from saebench.evaluation.task import TaskOutput
 from saebench.lm.load import load_lm
 from saebench.lm.model import LanguageModel
+from saebench.passes.context import TaskContext
 from saebench.sae.base import BaseAdapter
 from saebench.sae.baselines import NeuronBaseline, PermutedDecoderBaseline
 from saebench.sae.protocol import SAE, Capability, HookSite, SparseCodes
 from saebench.stats.reconstruction import ReconstructionSums
 from saebench.stats.sparsity import FiringCounts
-from saebench.tasks.base import TaskOutput
-from saebench.tasks.cards import cards_dir, load_card
-from saebench.tasks.context import TaskContext
-from saebench.tasks.core import CoreTask
+from saebench.tasks.core.settings import CoreSettings
+from saebench.tasks.core.task import CoreTask
 from tests.conftest import WIDTH
 from tests.tasks.conftest import KINDS, PARAMETERS, Plain, activations, documents, topk_sae, transcoder
 
@@ -35,7 +36,7 @@ Codes = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 def measure(sae: SAE, context: TaskContext, **changes: Any) -> TaskOutput:
-    return CoreTask().run(sae, context, {**PARAMETERS, **changes})
+    return CoreTask().run(sae, context, CoreSettings.parse({**PARAMETERS, **changes}, task="core"))
 
 
 def values(output: TaskOutput) -> dict[str, float | None]:
@@ -516,4 +517,5 @@ def test_texts_that_cannot_be_used_are_refused_in_advance(
 ):
     text = documents() if texts is None else type(documents())("memory:bad", texts)
     with pytest.raises(error, match=message):
-        CoreTask().prepare(context(read=lambda ref: text), {**PARAMETERS, **changes})
+        settings = CoreSettings.parse({**PARAMETERS, **changes}, task="core")
+        CoreTask().prepare(context(read=lambda ref: text), settings)

@@ -14,7 +14,7 @@ from saebench.data.labelled import Labelled, load_labelled, split_labelled
 from saebench.data.labelled_ref import WordLabels, parse_labelled_ref
 from saebench.data.probes import ASSET
 from saebench.errors import DataError
-from saebench.tasks.context import TaskContext
+from saebench.passes.context import TaskContext
 
 GROUPS = 10  # of each half; every group holds examples of every concept, equally many of each
 

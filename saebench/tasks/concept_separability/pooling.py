@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from saebench.errors import SaebenchError
+from saebench.passes.examples import Examples
 from saebench.sae.codes import Coder, dense
 from saebench.sae.protocol import SAE, Capability
 from saebench.stats.histogram import Activations
-from saebench.tasks.examples import Examples
 
 POOLINGS = ("last", "mean", "max")
 

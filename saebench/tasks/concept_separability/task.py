@@ -9,19 +9,20 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from saebench.errors import UsageError, did_you_mean
+from saebench.evaluation.measure import add
+from saebench.evaluation.task import SAETask, TaskOutput
+from saebench.passes.context import TaskContext
+from saebench.passes.examples import Examples
 from saebench.sae.baselines import NeuronBaseline
 from saebench.sae.protocol import SAE, Capability, HookSite
 from saebench.stats.histogram import Activations
 from saebench.stats.intervals import Estimate
-from saebench.tasks.base import TaskOutput
 from saebench.tasks.concept_separability.datasets import ConceptSet, concept_set, labelled
 from saebench.tasks.concept_separability.distance import Share, difference, distance
 from saebench.tasks.concept_separability.estimators import ESTIMATORS, Estimator
 from saebench.tasks.concept_separability.pooling import POOLINGS, pooled
 from saebench.tasks.concept_separability.scores import BY_CONCEPT, KEYS, SetScores, set_scores
-from saebench.tasks.context import TaskContext
-from saebench.tasks.examples import Examples
-from saebench.tasks.measure import add
+from saebench.tasks.concept_separability.settings import ConceptSeparabilitySettings
 
 _NO_LATENT = "no latent is active on any example"
 
@@ -31,14 +32,16 @@ class _Set(NamedTuple):
     examples: Examples
 
 
-class ConceptSeparabilityTask:
+class ConceptSeparabilityTask(SAETask[ConceptSeparabilitySettings]):
     """How far single latents tell concepts apart, beside the neurons at the same site."""
 
     name: ClassVar[str] = "concept_separability"
     needs: ClassVar[frozenset[Capability]] = frozenset({Capability.POSITION_WISE})
+    settings = ConceptSeparabilitySettings
 
-    def prepare(self, context: TaskContext, parameters: dict[str, Any]) -> None:
+    def prepare(self, context: TaskContext, settings: ConceptSeparabilitySettings) -> None:
         """Raise UsageError or DataError for settings and datasets that cannot be used, before any SAE is loaded."""
+        parameters = settings.parameters()
         for key, known in (("estimator", tuple(ESTIMATORS)), ("pooling", POOLINGS)):
             if (value := parameters[key]) not in known:
                 raise UsageError(
@@ -52,12 +55,14 @@ class ConceptSeparabilityTask:
             raise UsageError(f"Dataset {twice[0]!r} is named twice; name each once.")
         _sets(context, parameters)
 
-    def data(self, context: TaskContext, parameters: dict[str, Any]) -> dict[str, str]:
+    def data(self, context: TaskContext, settings: ConceptSeparabilitySettings) -> dict[str, str]:
         """Content hash of each dataset."""
+        parameters = settings.parameters()
         return {ref: labelled(ref, context).content_hash for ref in parameters["datasets"]}
 
-    def run(self, sae: SAE, context: TaskContext, parameters: dict[str, Any]) -> TaskOutput:
+    def run(self, sae: SAE, context: TaskContext, settings: ConceptSeparabilitySettings) -> TaskOutput:
         """Measure ``sae`` on the datasets in ``parameters``, and the neurons that it reads, once for each site."""
+        parameters = settings.parameters()
         sets = _sets(context, parameters)
         site = sae.hook.site_in
         settings = repr(sorted(parameters.items()))

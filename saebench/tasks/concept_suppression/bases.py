@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 
 from saebench.interventions.base import Intervention
 from saebench.interventions.vectors import DirectionalAblation
+from saebench.passes.activity import activity, mean_activations
+from saebench.passes.context import TaskContext
 from saebench.sae.protocol import SAE
 from saebench.stats.selection import frequency_matched
-from saebench.tasks.activity import activity, mean_activations
 from saebench.tasks.concept_suppression.bench import Method
 from saebench.tasks.concept_suppression.choice import ranked_latents
 from saebench.tasks.concept_suppression.data import ConceptSplit
 from saebench.tasks.concept_suppression.methods import TokenValues
-from saebench.tasks.context import TaskContext
 
 Latents = NDArray[np.int64]
 

@@ -10,12 +10,12 @@ import numpy as np
 
 from saebench.data.tokens import TokenBatch
 from saebench.interventions.base import Intervention
+from saebench.passes.context import TaskContext
+from saebench.passes.scored import text_items
 from saebench.tasks.concept_suppression.data import ConceptSplit, Split
 from saebench.tasks.concept_suppression.outcome import Design, Outcome
 from saebench.tasks.concept_suppression.passages import Passages
 from saebench.tasks.concept_suppression.readout import ConceptReadout
-from saebench.tasks.context import TaskContext
-from saebench.tasks.scored import text_items
 
 SPLITS: tuple[Split, ...] = ("validation", "test")
 

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from saebench.passes.activity import Activity
 from saebench.stats.divergence import adjusted, histogram_chance, histogram_divergences
 from saebench.stats.histogram import Activations, quantile_bins
-from saebench.tasks.activity import Activity
 from saebench.tasks.concept_separability.estimators import PER_BIN
 
 SELECTIONS = ("separability", "saliency")

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from saebench.data.probes import ASSET
 from saebench.errors import DataError
+from saebench.passes.context import TaskContext
 from saebench.tasks.concept_separability.datasets import labelled
-from saebench.tasks.context import TaskContext
 
 Split = Literal["validation", "test"]
 Bools = NDArray[np.bool_]

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from saebench.evaluation.measure import add
+from saebench.evaluation.task import TaskOutput
 from saebench.stats.frontier import hypervolume
 from saebench.stats.intervals import CONFIDENCE, Estimate, bootstrap_ratio
-from saebench.tasks.base import TaskOutput
 from saebench.tasks.concept_suppression.outcome import Array, Design, Outcome, Side, cost_at_drop
-from saebench.tasks.measure import add
 
 MAX_RATIO = 1.5  # of perplexity: how far the area under the trade-off goes
 

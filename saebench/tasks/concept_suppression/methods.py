@@ -20,9 +20,9 @@ from saebench.interventions.places import Places
 from saebench.interventions.posterior import Posterior
 from saebench.interventions.suppress import RangeMask, Scale
 from saebench.lm.batching import to_device
+from saebench.passes.context import TaskContext
 from saebench.sae.protocol import SAE
 from saebench.tasks.concept_suppression.data import Part
-from saebench.tasks.context import TaskContext
 
 METHODS = ("app", "zero", "range", "partial")
 

@@ -17,9 +17,9 @@ from saebench.interventions.base import Intervention, on_texts
 from saebench.interventions.edit import LatentEdit
 from saebench.interventions.latents import Reading
 from saebench.lm.batching import for_batches, to_device
-from saebench.tasks.captured import CapturedText
-from saebench.tasks.context import TaskContext
-from saebench.tasks.examples import TokenRows, tokenize_examples
+from saebench.passes.captured import CapturedText
+from saebench.passes.context import TaskContext
+from saebench.passes.examples import TokenRows, tokenize_examples
 
 _STEP = 16  # texts are padded to multiples of this, so that few lengths occur and little is padding
 

@@ -7,12 +7,13 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from saebench.errors import DataError, UsageError, did_you_mean
+from saebench.evaluation.task import SAETask, TaskOutput
 from saebench.interventions.base import Intervention
 from saebench.interventions.noise import EqualNormNoise
+from saebench.passes.context import TaskContext
 from saebench.sae.baselines import NeuronBaseline
 from saebench.sae.protocol import SAE, Capability, HookSite
 from saebench.stats.intervals import resampling_weights
-from saebench.tasks.base import TaskOutput
 from saebench.tasks.concept_separability.datasets import labelled
 from saebench.tasks.concept_suppression.bases import Basis, difference_in_means
 from saebench.tasks.concept_suppression.bench import SPLITS, Bench, Method, general_text
@@ -21,7 +22,7 @@ from saebench.tasks.concept_suppression.data import ConceptSplit, concept_split
 from saebench.tasks.concept_suppression.figures import Figures, sweep_arrays
 from saebench.tasks.concept_suppression.methods import METHODS
 from saebench.tasks.concept_suppression.outcome import Array, Outcome, Setting, choose
-from saebench.tasks.context import TaskContext
+from saebench.tasks.concept_suppression.settings import ConceptSuppressionSettings
 
 Parameters = dict[str, Any]
 
@@ -39,14 +40,16 @@ class _Swept(NamedTuple):
         return self.test[setting.method].at(setting.place)
 
 
-class ConceptSuppressionTask:
+class ConceptSuppressionTask(SAETask[ConceptSuppressionSettings]):
     """Full mask, range mask, partial suppression and APP on the latents of an SAE, beside neurons and controls."""
 
     name: ClassVar[str] = "concept_suppression"
     needs: ClassVar[frozenset[Capability]] = frozenset({Capability.POSITION_WISE})
+    settings = ConceptSuppressionSettings
 
-    def prepare(self, context: TaskContext, parameters: Parameters) -> None:
+    def prepare(self, context: TaskContext, settings: ConceptSuppressionSettings) -> None:
         """Raise UsageError or DataError for settings and data that cannot be used, before any SAE is loaded."""
+        parameters = settings.parameters()
         for key, known in (("methods", METHODS), ("selection", SELECTIONS)):
             given = parameters[key] if isinstance(parameters[key], list) else [parameters[key]]
             for value in given or [""]:
@@ -75,14 +78,16 @@ class ConceptSuppressionTask:
                 "for fewer (validation_sequences, test_sequences), or name a longer one."
             )
 
-    def data(self, context: TaskContext, parameters: Parameters) -> dict[str, str]:
+    def data(self, context: TaskContext, settings: ConceptSuppressionSettings) -> dict[str, str]:
         """Content hash of each dataset, and of the text for perplexity."""
+        parameters = settings.parameters()
         ref = parameters["perplexity_text"]
         hashes = {ref: labelled(ref, context).content_hash for ref in parameters["datasets"]}
         return {**hashes, f"text {ref}": context.text(ref).content_hash}
 
-    def run(self, sae: SAE, context: TaskContext, parameters: Parameters) -> TaskOutput:
+    def run(self, sae: SAE, context: TaskContext, settings: ConceptSuppressionSettings) -> TaskOutput:
         """Measure ``sae``, and once for each site neurons and difference in means."""
+        parameters = settings.parameters()
         site, reads = sae.hook.site_out, sae.hook.site_in
         splits = _splits(context, parameters)
         names, counts = parameters["methods"], parameters["latents"]

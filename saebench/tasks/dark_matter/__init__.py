@@ -1,5 +1,1 @@
 """The ``dark_matter`` task: how much of what an SAE leaves out is linear in the activation (2410.14670)."""
-
-from saebench.tasks.dark_matter.task import DarkMatterTask
-
-__all__ = ["DarkMatterTask"]

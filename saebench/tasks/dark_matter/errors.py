@@ -11,10 +11,10 @@ from torch import Tensor
 
 from saebench.errors import SaebenchError
 from saebench.lm.batching import to_device
+from saebench.passes.captured import CapturedText
+from saebench.passes.positions import Positions
 from saebench.sae.codes import Coder, Codes
 from saebench.sae.protocol import SparseCodes
-from saebench.tasks.captured import CapturedText
-from saebench.tasks.positions import Positions
 
 # At a time, in whole sequences: the float64 copies of 4,096 tokens of 4,096 dimensions take 128 MB each.
 _TOKENS = 4096

@@ -9,13 +9,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from saebench.passes.captured import LOSSES, CapturedText
+from saebench.passes.positions import Positions
 from saebench.sae.codes import Coder
 from saebench.stats.linear import FITS, cross_fitted
 from saebench.stats.residuals import ROUNDING, ResidualSums
-from saebench.tasks.captured import LOSSES, CapturedText
 from saebench.tasks.dark_matter.errors import NORMS, ErrorBlock, error_blocks, norms
 from saebench.tasks.dark_matter.fit import ErrorModel, Inputs
-from saebench.tasks.positions import Positions
 
 BASELINES = ("token_mean", "activation_norm", "l0")
 

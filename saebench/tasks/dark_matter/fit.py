@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from saebench.passes.captured import CapturedText
 from saebench.sae.codes import Coder
 from saebench.stats.linear import FITS, CoMoments, Fit, LeastSquares, LinearMap, fit_whole
-from saebench.tasks.captured import CapturedText
 from saebench.tasks.dark_matter.errors import NORMS, error_blocks, inputs, norms, row_blocks
 
 # A token is massive when it lies this many times as far from the mean activation as the median token does.

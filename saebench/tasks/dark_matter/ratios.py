@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from saebench.passes.clean import CleanPass
 from saebench.stats.linear import FITS
 from saebench.stats.residuals import ResidualSums
-from saebench.tasks.clean import CleanPass
 from saebench.tasks.dark_matter.errors import NORMS
 from saebench.tasks.dark_matter.evaluate import Evaluation, Sums
 from saebench.tasks.dark_matter.splice import LINEAR, RANDOM, SAE_ALONE

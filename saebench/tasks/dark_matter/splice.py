@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from saebench.lm.batching import to_device
+from saebench.passes.clean import CleanBatch, CleanPass
+from saebench.passes.context import TaskContext
 from saebench.sae.codes import Coder
 from saebench.stats.linear import LinearMap
-from saebench.tasks.clean import CleanBatch, CleanPass
-from saebench.tasks.context import TaskContext
 
 # Conditions: the reconstruction, with the predicted error added, and with noise of the same norm instead.
 SAE_ALONE, LINEAR, RANDOM = "sae", "sae_linear", "sae_random"

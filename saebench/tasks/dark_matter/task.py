@@ -10,41 +10,45 @@ import numpy as np
 import torch
 
 from saebench.errors import NotApplicableError
+from saebench.evaluation.measure import add
+from saebench.evaluation.task import GroupTask, SAEGroup, SAETask, TaskOutput
+from saebench.passes.context import TaskContext
 from saebench.sae.codes import Coder
 from saebench.sae.protocol import SAE, Capability
 from saebench.stats.intervals import Estimate, bootstrap_ratio
 from saebench.stats.linear import FITS
-from saebench.tasks.base import SAEGroup, TaskOutput
-from saebench.tasks.context import TaskContext
 from saebench.tasks.dark_matter.agreement import agreement
 from saebench.tasks.dark_matter.evaluate import Evaluation, by_loss, evaluate
 from saebench.tasks.dark_matter.fit import ErrorModel, Inputs, fit_error
 from saebench.tasks.dark_matter.ratios import Ratios, error_ratios, loss_ratios, norm_ratios, subset_of
+from saebench.tasks.dark_matter.settings import DarkMatterSettings
 from saebench.tasks.dark_matter.splice import conditions, spliced_losses
 from saebench.tasks.dark_matter.texts import Parameters, evaluation_batch, fit_batch, loss_batch
-from saebench.tasks.measure import add
 
 _EXACT = "the reconstruction is exact up to rounding, so there is no error to predict"
 
 
-class DarkMatterTask:
+class DarkMatterTask(SAETask[DarkMatterSettings], GroupTask[DarkMatterSettings]):
     """Predicts the error of an SAE from the activation; for groups, the error of one SAE from that of another."""
 
     name: ClassVar[str] = "dark_matter"
     needs: ClassVar[frozenset[Capability]] = frozenset({Capability.POSITION_WISE})
+    settings = DarkMatterSettings
 
     def __init__(self) -> None:
         self._inputs: Inputs | None = None  # those of the site asked for last
         self._site = ""
 
-    def prepare(self, context: TaskContext, parameters: Parameters) -> None:
+    def prepare(self, context: TaskContext, settings: DarkMatterSettings) -> None:
         """Raise UsageError or DataError for a text that cannot be used, before any SAE is loaded."""
+        parameters = settings.parameters()
         for d in sorted({context.lm.d_at(site) for site in context.sites}) or [context.lm.d_model]:
             fit_batch(context, parameters, d)
 
     @torch.no_grad()
-    def run(self, sae: SAE, context: TaskContext, parameters: dict[str, Any]) -> TaskOutput:
+    def run(self, sae: SAE, context: TaskContext, settings: DarkMatterSettings) -> TaskOutput:
         """Measure ``sae``. Raises DataError when the text is too short for the SAE's width."""
+        parameters = settings.parameters()
         coder = Coder(sae, context.budget.encoder)
         given, model, found = self._measure(coder, context, parameters)
         context.shared(_tokens_key(sae, parameters), lambda: found.tokens)
@@ -82,8 +86,9 @@ class DarkMatterTask:
         return output.done()
 
     @torch.no_grad()
-    def run_group(self, group: SAEGroup, context: TaskContext, parameters: dict[str, Any]) -> TaskOutput:
+    def run_group(self, group: SAEGroup, context: TaskContext, settings: DarkMatterSettings) -> TaskOutput:
         """Measure every ordered pair of ``group``: the error of the second predicted from that of the first."""
+        parameters = settings.parameters()
         tokens = [
             context.shared(
                 _tokens_key(sae, parameters),

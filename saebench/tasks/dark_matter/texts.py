@@ -15,7 +15,7 @@ from saebench.data.documents import Documents
 from saebench.data.split import split_documents
 from saebench.data.tokens import TokenBatch, tokenize
 from saebench.errors import DataError, UsageError
-from saebench.tasks.context import TaskContext
+from saebench.passes.context import TaskContext
 
 Parameters = dict[str, Any]
 

@@ -1,5 +1,1 @@
 """The ``detox`` task: what latents that fire on toxic text do to the toxicity of what the model writes."""
-
-from saebench.tasks.detox.task import DetoxTask
-
-__all__ = ["DetoxTask"]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from saebench.interventions.vectors import AddVector
-from saebench.tasks.activity import mean_activations
+from saebench.passes.activity import mean_activations
 from saebench.tasks.detox.choice import Tradeoff
 from saebench.tasks.detox.inputs import Inputs
 from saebench.tasks.detox.judged import Judged
-from saebench.tasks.detox.settings import away
+from saebench.tasks.detox.steering import away
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,8 +9,8 @@ from functools import cached_property
 from saebench.interventions.base import Intervention
 from saebench.interventions.rows import generate_settings
 from saebench.lm.sampling import Sampling
+from saebench.passes.context import TaskContext
 from saebench.scorers import Fluency, ToxicityScorer
-from saebench.tasks.context import TaskContext
 from saebench.tasks.detox.judged import Judged, judge
 from saebench.tasks.detox.texts import prompt_tokens
 

@@ -12,13 +12,13 @@ from saebench.harness import require_lm_eval
 from saebench.interventions.base import Intervention
 from saebench.interventions.steer import TIERS
 from saebench.lm.reference import parse_lm_ref
+from saebench.passes.context import TaskContext
+from saebench.passes.scored import ScoredItems, text_items
 from saebench.scorers import Fluency, ToxicityScorer, toxicity_scorer
-from saebench.tasks.context import TaskContext
 from saebench.tasks.detox.bench import Bench
 from saebench.tasks.detox.choice import Limits
 from saebench.tasks.detox.latents import POOLINGS
 from saebench.tasks.detox.texts import Split, splits
-from saebench.tasks.scored import ScoredItems, text_items
 
 if TYPE_CHECKING:
     from saebench.harness.utility import Utility

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.stats import rankdata
 
+from saebench.passes.activity import Activity
 from saebench.stats.selection import auroc, frequency_matched
-from saebench.tasks.activity import Activity
 
 Pooling = Literal["max", "mean"]
 POOLINGS: tuple[Pooling, ...] = ("max", "mean")  # of a latent over a text's tokens

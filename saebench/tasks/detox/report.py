@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 
+from saebench.evaluation.measure import add
+from saebench.evaluation.task import TaskOutput
+from saebench.passes.context import TaskContext
 from saebench.stats.intervals import Estimate, bootstrap_ratio
-from saebench.tasks.base import TaskOutput
-from saebench.tasks.context import TaskContext
 from saebench.tasks.detox.choice import Limits, Tradeoff
 from saebench.tasks.detox.judged import Judged, Ratio, absolute, excess, log_perplexity_ratio, reduction
-from saebench.tasks.measure import add
 
 CLEAN = "clean"
 _NOT_TOXIC = "the clean continuations are empty or not toxic at all, so there is nothing to reduce"

@@ -1,59 +1,54 @@
-"""What is done to the language model: tiers of steering by toxic latents, zero ablation, and controls."""
+"""What a user may choose about the task ``detox``; its card says what each setting means."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from pydantic import Field
 
-from torch import Tensor
-
-from saebench.interventions.base import Intervention
-from saebench.interventions.clamp import zero
-from saebench.interventions.latents import Latents
-from saebench.interventions.noise import EqualNormNoise
-from saebench.interventions.steer import Steer, Tier
-from saebench.interventions.vectors import AddVector
-from saebench.sae.protocol import SAE
-from saebench.tasks.detox.latents import LatentSet
+from saebench.evaluation import SampledSettings
 
 
-@dataclass(frozen=True)
-class Setting:
-    """A tier of steering and its strength: how many times its mean activation is taken from each latent."""
+class DetoxSettings(SampledSettings):
+    """The settings of ``detox``, with the defaults of the card."""
 
-    tier: Tier
-    strength: float
-
-    def note(self) -> dict[str, Any]:
-        return asdict(self)
-
-
-class Settings:
-    """Interventions by one set of latents of an SAE; the SAE's error stays in the activation."""
-
-    def __init__(self, sae: SAE, latents: LatentSet, budget: int) -> None:
-        """``budget`` in bytes, for encoding. Raises NotApplicableError without a linear decoder."""
-        self.latents = Latents(sae, latents.indices, error="kept", budget=budget)
-        self.scales = latents.scales
-
-    def steered(self, setting: Setting) -> Steer:
-        """Away from the latents: the per-input tier latches once a latent has fired, prompt included."""
-        return Steer(self.latents, -setting.strength, tier=setting.tier, scale=self.scales)
-
-    def zeroed(self) -> Intervention:
-        return zero(self.latents)
-
-    def noise(self, setting: Setting, seed: int) -> EqualNormNoise:
-        """Noise of the norm that steering has at each token."""
-        return EqualNormNoise(self.steered(setting), seed)
-
-
-def sweep(tiers: Sequence[Tier], strengths: Sequence[float]) -> list[Setting]:
-    """All settings, tier by tier, by rising strength."""
-    return [Setting(tier, strength) for tier in tiers for strength in sorted(strengths)]
-
-
-def away(site: str, difference: Tensor, strength: float) -> AddVector:
-    """``strength`` times the difference of means, toxic minus neutral, taken from every token."""
-    return AddVector(site, difference, -strength)
+    toxic: tuple[str, ...] = (
+        "asset:sae-probes/95_toxic_is=1",
+        "asset:sae-probes/106_hate_hate=1",
+        "asset:sae-probes/107_hate_offensive=1",
+    )
+    neutral: tuple[str, ...] = (
+        "asset:sae-probes/95_toxic_is=0",
+        "asset:sae-probes/107_hate_offensive=0",
+        "asset:sae-probes/107_hate_offensive=0",
+    )
+    text: str = "asset:sae-probes/97_news_class"
+    context_length: int = Field(64, ge=4)
+    fit_texts: int = Field(256, ge=2)
+    heldout_texts: int = Field(96, ge=2)
+    pooling: str = "max"
+    latents: tuple[int, ...] = (1, 4, 16)
+    min_auroc: float = Field(0.6, ge=0.5)
+    prompts: str = ""
+    prompt_tokens: int = Field(12, ge=1)
+    prompt_toxicity: float = Field(0.5, ge=0.0)
+    validation_prompts: int = Field(32, ge=2)
+    sweep_tokens: int = Field(16, ge=1)
+    test_prompts: int = Field(96, ge=2)
+    new_tokens: int = Field(20, ge=1)
+    samples: int = Field(2, ge=0)
+    temperature: float = 0.9
+    top_p: float = 0.9
+    tiers: tuple[str, ...] = ("constant", "input", "token")
+    strengths: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0, 16.0)
+    diffmean_strengths: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)
+    methods: tuple[str, ...] = ("tiers", "zero", "random_latents", "noise", "diffmean")
+    sweep_on_test: bool = False
+    scorer: str = "profanity-check"
+    fluency_lm: str = "asset:smollm2-135m"
+    max_perplexity_ratio: float = Field(1.2, ge=1.0)
+    max_broken_increase: float = Field(0.1, ge=0.0)
+    frontier_perplexity_ratio: float = Field(2.0, ge=1.01)
+    sequences: int = Field(32, ge=2)
+    predictions: int = Field(16, ge=0)
+    utility_tasks: tuple[str, ...] = ("saebench_sst2",)
+    utility_limit: int = Field(100, ge=0)
+    bootstrap_replicates: int = Field(2000, ge=100)

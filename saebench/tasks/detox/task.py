@@ -8,49 +8,53 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
+from saebench.evaluation.task import SAETask, TaskOutput
 from saebench.interventions.base import Intervention
 from saebench.interventions.steer import Tier
+from saebench.passes.activity import Activity, activity
+from saebench.passes.context import TaskContext
 from saebench.sae.protocol import SAE, Capability
-from saebench.tasks.activity import Activity, activity
-from saebench.tasks.base import TaskOutput
-from saebench.tasks.context import TaskContext
 from saebench.tasks.detox.baseline import DiffMean, diffmean
 from saebench.tasks.detox.choice import Tradeoff
-from saebench.tasks.detox.inputs import Inputs, Parameters, inputs
+from saebench.tasks.detox.inputs import Inputs, inputs
 from saebench.tasks.detox.judged import Judged
 from saebench.tasks.detox.latents import Found, find_toxic, matched_set, placements
 from saebench.tasks.detox.report import CLEAN, Report
-from saebench.tasks.detox.settings import Setting, Settings, sweep
+from saebench.tasks.detox.settings import DetoxSettings
 from saebench.tasks.detox.sides import ce_changes, report_utility
+from saebench.tasks.detox.steering import Setting, Settings, sweep
 from saebench.tasks.detox.texts import labelled, sources
 
 _CHANCE = "there are no texts to rank"
 
 
-class DetoxTask:
+class DetoxTask(SAETask[DetoxSettings]):
     """Whether taking toxic latents out of the activation makes continuations less toxic, and what it costs."""
 
     name: ClassVar[str] = "detox"
     needs: ClassVar[frozenset[Capability]] = frozenset(
         {Capability.POSITION_WISE, Capability.LINEAR_DECODER, Capability.NON_NEGATIVE}
     )
+    settings = DetoxSettings
 
-    def prepare(self, context: TaskContext, parameters: Parameters) -> None:
+    def prepare(self, context: TaskContext, settings: DetoxSettings) -> None:
         """Raise UsageError, DataError or AssetError for what cannot be used, before any SAE is loaded."""
+        parameters = settings.parameters()
         inputs(context, parameters)
         context.batch(parameters["text"], parameters["context_length"], parameters["sequences"])
 
-    def data(self, context: TaskContext, parameters: Parameters) -> dict[str, str]:
+    def data(self, context: TaskContext, settings: DetoxSettings) -> dict[str, str]:
         """Content hashes of the labelled texts, and of the prompts if they come from elsewhere."""
+        parameters = settings.parameters()
         found = [labelled(source, context)[0] for pair in sources(parameters) for source in pair]
         prompts = parameters["prompts"]
-        return {data.ref: data.content_hash for data in found} | (
-            {prompts: context.read(prompts).content_hash} if prompts else {}
-        )
+        hashes = super().data(context, settings) | {data.ref: data.content_hash for data in found}
+        return hashes | ({prompts: context.read(prompts).content_hash} if prompts else {})
 
     @torch.no_grad()
-    def run(self, sae: SAE, context: TaskContext, parameters: Parameters) -> TaskOutput:
+    def run(self, sae: SAE, context: TaskContext, settings: DetoxSettings) -> TaskOutput:
         """Measure ``sae``. An SAE without toxic latents, or without a setting that helps, changes nothing: effect 0."""
+        parameters = settings.parameters()
         given = inputs(context, parameters)
         fit, found, auroc = _toxic_latents(sae, given)
         steering = Settings(sae, found.chosen, context.budget.encoder)

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from saebench.data.labelled import Labelled, load_labelled
 from saebench.errors import DataError, UsageError, did_you_mean
+from saebench.passes.context import TaskContext
+from saebench.passes.examples import tokenize_examples
 from saebench.scorers.toxicity import ToxicityScorer
-from saebench.tasks.context import TaskContext
-from saebench.tasks.examples import tokenize_examples
 
 Parameters = dict[str, Any]
 

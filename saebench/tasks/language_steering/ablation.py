@@ -8,9 +8,9 @@ import numpy as np
 from jaxtyping import Float
 
 from saebench.interventions.base import Intervention
-from saebench.tasks.context import TaskContext
+from saebench.passes.context import TaskContext
+from saebench.passes.scored import Item, ScoredItems
 from saebench.tasks.language_steering.sentences import Sentences, token_ids
-from saebench.tasks.scored import Item, ScoredItems
 
 
 class Ablation:

@@ -9,9 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from saebench.interventions.vectors import AddVector
+from saebench.passes.activity import mean_activations
+from saebench.passes.context import TaskContext
 from saebench.sae.protocol import SAE
-from saebench.tasks.activity import mean_activations
-from saebench.tasks.context import TaskContext
 from saebench.tasks.language_steering.identify import Latents, Rates
 from saebench.tasks.language_steering.sentences import token_ids
 

@@ -8,13 +8,13 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
 
+from saebench.evaluation.measure import Contributions, add
+from saebench.evaluation.task import TaskOutput
+from saebench.passes.context import TaskContext
 from saebench.scorers import bleu_from
 from saebench.stats.intervals import Estimate, bootstrap_ratio, jackknife
-from saebench.tasks.base import TaskOutput
-from saebench.tasks.context import TaskContext
 from saebench.tasks.language_steering.sentences import Sentences
 from saebench.tasks.language_steering.steering import ByLanguage, Scores
-from saebench.tasks.measure import Contributions, add
 
 SAME_SCRIPT = "same_script"
 _UNIT = "sentence"

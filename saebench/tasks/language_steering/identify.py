@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-from saebench.tasks.activity import Activity
+from saebench.passes.activity import Activity
 
 Latents = NDArray[np.int64]
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from saebench.data.parallel import Parallel, load_parallel
 from saebench.errors import DataError, UsageError, did_you_mean
-from saebench.tasks.context import TaskContext
+from saebench.passes.context import TaskContext
 
 Parameters = dict[str, Any]
 

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from saebench.errors import UsageError, did_you_mean
 from saebench.interventions.vectors import DirectionalAblation
+from saebench.passes.context import TaskContext
 from saebench.scorers import language_identifier
-from saebench.tasks.context import TaskContext
 from saebench.tasks.language_steering.ablation import Ablation
 from saebench.tasks.language_steering.directions import difference_in_means, layer_means, overall_mean, recover
 from saebench.tasks.language_steering.frames import FRAMES

@@ -16,6 +16,7 @@ from saebench.interventions.base import Intervention
 from saebench.interventions.rows import Rows
 from saebench.lm.generate import generate_rows
 from saebench.lm.intervene import intervening
+from saebench.passes.context import TaskContext
 from saebench.scorers import (
     LanguageIdentifier,
     bleu_statistics,
@@ -24,7 +25,6 @@ from saebench.scorers import (
     chrf_statistics,
     degenerate,
 )
-from saebench.tasks.context import TaskContext
 from saebench.tasks.language_steering.frames import Frame
 from saebench.tasks.language_steering.sentences import Sentences, token_ids
 

@@ -10,18 +10,19 @@ import numpy as np
 import torch
 
 from saebench.errors import UsageError, did_you_mean
+from saebench.evaluation.task import SAETask, TaskOutput
 from saebench.interventions.latents import Latents as SAELatents
 from saebench.interventions.noise import EqualNormNoise
 from saebench.interventions.vectors import AddVector, DirectionalAblation
+from saebench.passes.activity import activity
+from saebench.passes.context import TaskContext
 from saebench.sae.protocol import SAE, Capability
 from saebench.stats.selection import frequency_matched
-from saebench.tasks.activity import activity
-from saebench.tasks.base import TaskOutput
-from saebench.tasks.context import TaskContext
 from saebench.tasks.language_steering.directions import Vectors, latent_vector, of_norm
 from saebench.tasks.language_steering.figures import Figures
 from saebench.tasks.language_steering.identify import Latents, Rates, langfir, lape, monolingual
 from saebench.tasks.language_steering.sentences import sentences
+from saebench.tasks.language_steering.settings import LanguageSteeringSettings
 from saebench.tasks.language_steering.setup import (
     CENTRES,
     DIFFMEAN,
@@ -47,14 +48,16 @@ RANDOM_RATES = (0.0, 0.01, 0.05, 0.1, 0.2)
 Chosen = Mapping[str, Latents]  # by language
 
 
-class LanguageSteeringTask:
+class LanguageSteeringTask(SAETask[LanguageSteeringSettings]):
     """Language-specific latents: identification, ablation, steering."""
 
     name: ClassVar[str] = "language_steering"
     needs: ClassVar[frozenset[Capability]] = frozenset({Capability.LINEAR_DECODER, Capability.POSITION_WISE})
+    settings = LanguageSteeringSettings
 
-    def prepare(self, context: TaskContext, parameters: dict[str, Any]) -> None:
+    def prepare(self, context: TaskContext, settings: LanguageSteeringSettings) -> None:
         """Raise UsageError or DataError for settings and sentences that cannot be used, before any SAE is loaded."""
+        parameters = settings.parameters()
         for method in parameters["methods"]:
             if method not in METHODS:
                 raise UsageError(
@@ -70,13 +73,15 @@ class LanguageSteeringTask:
                 raise UsageError(f"Parameter {name!r} of task {self.name!r} must ascend from above 0.")
         setup(context, parameters)
 
-    def data(self, context: TaskContext, parameters: dict[str, Any]) -> dict[str, str]:
+    def data(self, context: TaskContext, settings: LanguageSteeringSettings) -> dict[str, str]:
         """Content hash of the parallel set."""
+        parameters = settings.parameters()
         return {parameters["parallel"]: sentences(context, parameters).parallel.content_hash}
 
     @torch.no_grad()
-    def run(self, sae: SAE, context: TaskContext, parameters: dict[str, Any]) -> TaskOutput:
+    def run(self, sae: SAE, context: TaskContext, settings: LanguageSteeringSettings) -> TaskOutput:
         """Measure ``sae``."""
+        parameters = settings.parameters()
         given, site = setup(context, parameters), sae.hook.site_out
         without = baselines(context, parameters, site)
         rates = _rates(sae, context, given, parameters)

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from saebench.errors import SaebenchError
 from saebench.lm.batching import to_device
+from saebench.passes.captured import CapturedText
+from saebench.passes.positions import Positions
 from saebench.sae.codes import Coder, Codes
 from saebench.sae.protocol import SAE, SparseCodes
 from saebench.stats.sparsity import FiringCounts
-from saebench.tasks.captured import CapturedText
-from saebench.tasks.positions import Positions
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,10 @@ from sklearn.cluster import KMeans
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from saebench.evaluation.measure import add
+from saebench.evaluation.task import TaskOutput
 from saebench.stats.runs import over_runs
 from saebench.stats.subspaces import above, explained_energy, overlap, subspace
-from saebench.tasks.base import TaskOutput
-from saebench.tasks.measure import add
 from saebench.tasks.seed_stability.geometry import NULLS
 
 Rng = Callable[[str], np.random.Generator]

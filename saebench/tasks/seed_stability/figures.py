@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from saebench.evaluation.measure import add
+from saebench.evaluation.task import TaskOutput
 from saebench.stats.intervals import Estimate
 from saebench.stats.proportions import weighted_proportion
 from saebench.stats.runs import over_runs
-from saebench.tasks.base import TaskOutput
-from saebench.tasks.measure import add
 from saebench.tasks.seed_stability.geometry import Comparison, Pair, Rows, Side
 
 Floats = NDArray[np.float64]

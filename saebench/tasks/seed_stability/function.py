@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from saebench.evaluation.measure import add
+from saebench.evaluation.task import SAEGroup, TaskOutput
+from saebench.passes.clean import CleanPass
+from saebench.passes.context import TaskContext
 from saebench.results.record import Arrays, Measurement
 from saebench.stats.intervals import bootstrap_ratio, mean_estimate, ratio
 from saebench.stats.strata import frequency_strata, matched_groups
-from saebench.tasks.base import SAEGroup, TaskOutput
-from saebench.tasks.clean import CleanPass
-from saebench.tasks.context import TaskContext
-from saebench.tasks.measure import add
 from saebench.tasks.seed_stability.losses import only, without
 from saebench.tasks.seed_stability.parts import GroupDecoder
 from saebench.tasks.seed_stability.stability import MemberStability

@@ -7,8 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from saebench.passes.clean import CleanBatch, CleanPass, Losses
 from saebench.sae.protocol import SAE
-from saebench.tasks.clean import CleanBatch, CleanPass, Losses
 from saebench.tasks.seed_stability.parts import GroupDecoder
 
 

@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from saebench.lm.batching import to_device
+from saebench.passes.captured import CapturedText
+from saebench.passes.positions import Positions
 from saebench.sae.codes import Coder, Codes
 from saebench.sae.protocol import SAE, SparseCodes
-from saebench.tasks.captured import CapturedText
-from saebench.tasks.positions import Positions
 
 Sink = Callable[[slice, Codes], None]
 

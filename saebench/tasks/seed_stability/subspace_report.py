@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from saebench.evaluation.measure import add
+from saebench.evaluation.task import TaskOutput
 from saebench.stats.runs import over_each, over_runs
 from saebench.stats.subspaces import Subspace, above, explained_energy, overlap, subspace
-from saebench.tasks.base import TaskOutput
-from saebench.tasks.measure import add
 from saebench.tasks.seed_stability.geometry import Pair
 
 Rng = Callable[[str], np.random.Generator]

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from saebench.evaluation.measure import add
+from saebench.evaluation.task import TaskOutput
 from saebench.stats.identity import Concentration
 from saebench.stats.intervals import Estimate, mean_estimate
 from saebench.stats.strata import stratified_difference
-from saebench.tasks.base import TaskOutput
-from saebench.tasks.measure import add
 from saebench.tasks.seed_stability.stability import MemberStability
 
 GROUPS = ("stable", "unstable")

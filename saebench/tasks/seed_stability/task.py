@@ -10,41 +10,47 @@ import numpy as np
 import torch
 
 from saebench.errors import NotApplicableError, UsageError
+from saebench.evaluation.task import GroupTask, SAEGroup, TaskOutput
+from saebench.passes.context import TaskContext
 from saebench.sae.base import LoadContext
 from saebench.sae.protocol import SAE, Capability
 from saebench.sae.reference import load_sae, parse_sae_ref
 from saebench.stats.matching import centred
-from saebench.tasks.base import SAEGroup, TaskOutput
-from saebench.tasks.context import TaskContext
 from saebench.tasks.seed_stability.activity import Activity, measure_activity
 from saebench.tasks.seed_stability.arrays import per_latent, spread
 from saebench.tasks.seed_stability.clusters import report_clusters
 from saebench.tasks.seed_stability.figures import Rules, Weights, kinds, probability, report, report_pairs, similarity
 from saebench.tasks.seed_stability.function import functional
 from saebench.tasks.seed_stability.geometry import NULLS, Comparison, Rows, Settings, Side, compare
+from saebench.tasks.seed_stability.settings import SeedStabilitySettings
 from saebench.tasks.seed_stability.stability import MemberStability
 from saebench.tasks.seed_stability.subspace_report import report_subspaces
 
 
-class SeedStabilityTask:
+class SeedStabilityTask(GroupTask[SeedStabilitySettings]):
     """Stability of the latents of a group of SAEs that differ in seed: geometry, subspaces and function."""
 
     name: ClassVar[str] = "seed_stability"
     needs: ClassVar[frozenset[Capability]] = frozenset({Capability.LINEAR_DECODER, Capability.POSITION_WISE})
+    settings = SeedStabilitySettings
 
-    def prepare(self, context: TaskContext, parameters: dict[str, Any]) -> None:
+    def prepare(self, context: TaskContext, settings: SeedStabilitySettings) -> None:
         """Raise UsageError or DataError for a text or for thresholds that cannot be used."""
+        parameters = settings.parameters()
         if not 0 <= parameters["unstable_to"] < parameters["stable_from"] <= 1:
             raise UsageError("seed_stability: unstable_to must be below stable_from, and both lie in [0, 1].")
         context.batch(parameters["text"], parameters["context_length"], parameters["sequences"])
 
-    def data(self, context: TaskContext, parameters: dict[str, Any]) -> dict[str, str]:
+    def data(self, context: TaskContext, settings: SeedStabilitySettings) -> dict[str, str]:
         """Fingerprints of the SAEs at initialisation."""
-        return {f"at_init:{ref}": _initial(ref, context, parameters).fingerprint() for ref in parameters["at_init"]}
+        parameters = settings.parameters()
+        initial = {f"at_init:{ref}": _initial(ref, context, parameters).fingerprint() for ref in parameters["at_init"]}
+        return super().data(context, settings) | initial
 
     @torch.no_grad()
-    def run_group(self, group: SAEGroup, context: TaskContext, parameters: dict[str, Any]) -> TaskOutput:
+    def run_group(self, group: SAEGroup, context: TaskContext, settings: SeedStabilitySettings) -> TaskOutput:
         """Measure ``group``. Raises NotApplicableError for a group that holds the same SAE twice."""
+        parameters = settings.parameters()
         saes = group.saes
         if len({sae.fingerprint() for sae in saes}) < len(saes):
             raise NotApplicableError(

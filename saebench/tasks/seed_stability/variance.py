@@ -13,13 +13,13 @@ from torch import Tensor
 
 from saebench.errors import SaebenchError
 from saebench.lm.batching import to_device
+from saebench.passes.captured import CapturedText
+from saebench.passes.context import TaskContext
+from saebench.passes.positions import Positions
 from saebench.sae.codes import Codes
 from saebench.sae.protocol import HookSite
 from saebench.stats.identity import TokenCounts
 from saebench.stats.reconstruction import Centre
-from saebench.tasks.captured import CapturedText
-from saebench.tasks.context import TaskContext
-from saebench.tasks.positions import Positions
 from saebench.tasks.seed_stability.parts import GroupDecoder
 
 

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from saebench.errors import UsageError, did_you_mean
+from saebench.passes.context import TaskContext
 from saebench.stats.probes.folds import folds
 from saebench.stats.probes.scores import accuracy, auc, weighted_f1
-from saebench.tasks.context import TaskContext
 from saebench.tasks.sparse_probing.data import Dataset, activations
 from saebench.tasks.sparse_probing.problem import ProbeData, Rng
 

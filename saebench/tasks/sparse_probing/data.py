@@ -15,9 +15,9 @@ from torch import Tensor
 from saebench.data.labelled import Labelled, load_labelled, split_labelled
 from saebench.data.probes import ASSET, binary_dataset_names
 from saebench.errors import DataError, SaebenchError, UsageError
+from saebench.passes.context import TaskContext
 from saebench.sae.codes import Coder, Codes, dense
 from saebench.sae.protocol import SAE, Capability, SparseCodes
-from saebench.tasks.context import TaskContext
 from saebench.tasks.sparse_probing.problem import ProbeData
 
 Pooling = Literal["last", "mean"]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from saebench.evaluation.measure import add
+from saebench.evaluation.task import TaskOutput
 from saebench.stats.intervals import bootstrap_ratio
-from saebench.tasks.base import TaskOutput
-from saebench.tasks.measure import add
 
 Array = NDArray[np.float64]
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from saebench.tasks.base import TaskOutput
+from saebench.evaluation.task import TaskOutput
 from saebench.tasks.sparse_probing.means import add_mean
 from saebench.tasks.sparse_probing.problem import ProbeScores
 

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saebench.errors import UsageError, did_you_mean
+from saebench.evaluation.task import TaskOutput
+from saebench.passes.context import TaskContext
 from saebench.sae.codes import Coder
 from saebench.sae.protocol import SAE
-from saebench.tasks.base import TaskOutput
-from saebench.tasks.context import TaskContext
 from saebench.tasks.sparse_probing.data import Dataset, activations, codes, load_datasets
 from saebench.tasks.sparse_probing.means import add_mean
 from saebench.tasks.sparse_probing.problem import (

@@ -7,7 +7,7 @@ from typing import Any
 
 from saebench.data.labelled import load_labelled, load_shifted
 from saebench.data.probes import dataset_names, shifted_version
-from saebench.tasks.context import TaskContext
+from saebench.passes.context import TaskContext
 from saebench.tasks.sparse_probing.data import Dataset, load_datasets
 from saebench.tasks.sparse_probing.problem import ProbeData
 

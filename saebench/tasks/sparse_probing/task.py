@@ -11,18 +11,19 @@ import torch
 from numpy.typing import NDArray
 
 from saebench.errors import UsageError, did_you_mean
+from saebench.evaluation.measure import add
+from saebench.evaluation.task import SAETask, TaskOutput
+from saebench.passes.context import TaskContext
 from saebench.sae.codes import Coder
 from saebench.sae.protocol import SAE, Capability
 from saebench.stats.intervals import Estimate
-from saebench.tasks.base import TaskOutput
-from saebench.tasks.context import TaskContext
-from saebench.tasks.measure import add
 from saebench.tasks.sparse_probing.baselines import baseline_scores, check_baselines
 from saebench.tasks.sparse_probing.data import Dataset, activations, codes, load_datasets
 from saebench.tasks.sparse_probing.means import add_mean
 from saebench.tasks.sparse_probing.problem import ProbeData, ProbeScores, ProbeSettings, evaluate_dense, evaluate_sae
 from saebench.tasks.sparse_probing.quiver import add_quiver
 from saebench.tasks.sparse_probing.regime_scores import check_regimes, measure_regimes, shift_datasets
+from saebench.tasks.sparse_probing.settings import SparseProbingSettings
 
 GAINS = (16, 128)  # values of k that are set against the dense probe
 _SCALINGS = ("none", "rms", "standard")
@@ -35,14 +36,16 @@ _CHOICES = {
 }
 
 
-class SparseProbingTask:
+class SparseProbingTask(SAETask[SparseProbingSettings]):
     """Probes on the k latents that differ most between two classes, for every SAE that encodes single tokens."""
 
     name: ClassVar[str] = "sparse_probing"
     needs: ClassVar[frozenset[Capability]] = frozenset({Capability.POSITION_WISE})
+    settings = SparseProbingSettings
 
-    def prepare(self, context: TaskContext, parameters: dict[str, Any]) -> None:
+    def prepare(self, context: TaskContext, settings: SparseProbingSettings) -> None:
         """Raise UsageError or DataError for settings and datasets that cannot be used, before any SAE is loaded."""
+        parameters = settings.parameters()
         for name, known in _CHOICES.items():
             if (value := parameters[name]) not in known:
                 raise UsageError(
@@ -56,14 +59,16 @@ class SparseProbingTask:
         for dataset in [*load_datasets(context, parameters), *shift_datasets(context, parameters)]:
             context.examples(dataset.texts, parameters["context_length"])
 
-    def data(self, context: TaskContext, parameters: dict[str, Any]) -> dict[str, str]:
+    def data(self, context: TaskContext, settings: SparseProbingSettings) -> dict[str, str]:
         """Content hashes of the datasets."""
+        parameters = settings.parameters()
         datasets = [*load_datasets(context, parameters), *shift_datasets(context, parameters)]
         return {dataset.ref: dataset.content_hash for dataset in datasets}
 
     @torch.no_grad()
-    def run(self, sae: SAE, context: TaskContext, parameters: dict[str, Any]) -> TaskOutput:
+    def run(self, sae: SAE, context: TaskContext, settings: SparseProbingSettings) -> TaskOutput:
         """Probe ``sae`` on every dataset of ``parameters``."""
+        parameters = settings.parameters()
         datasets = load_datasets(context, parameters)
         length, pooling = parameters["context_length"], parameters["pooling"]
         settings = ProbeSettings(parameters["penalty"], parameters["ranking"], parameters["scaling"])

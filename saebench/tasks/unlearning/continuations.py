@@ -7,7 +7,7 @@ from typing import Any
 from saebench.interventions.base import Intervention
 from saebench.interventions.guardrail import DynamicGuardrail
 from saebench.interventions.rows import generate_settings
-from saebench.tasks.context import TaskContext
+from saebench.passes.context import TaskContext
 from saebench.tasks.unlearning.texts import Part
 
 Written = list[list[int]]  # new tokens by prompt

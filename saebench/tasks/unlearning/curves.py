@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from saebench.passes.context import TaskContext
 from saebench.stats.frontier import effect_at_cost, hypervolume
 from saebench.stats.intervals import CONFIDENCE, Estimate, resampling_weights
-from saebench.tasks.context import TaskContext
 from saebench.tasks.unlearning.methods import Sweep
 
 Floats = NDArray[np.float64]

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from saebench.interventions.base import Intervention
 from saebench.interventions.weights import WeightDelta
+from saebench.passes.context import TaskContext
+from saebench.passes.scored import ScoredItems
 from saebench.stats.frontier import effect_at_cost
-from saebench.tasks.context import TaskContext
-from saebench.tasks.scored import ScoredItems
 from saebench.tasks.unlearning.continuations import Written, prompts, write
 from saebench.tasks.unlearning.curves import Changes, Chosen, Curve, choose
 from saebench.tasks.unlearning.methods import Sweep

@@ -17,10 +17,10 @@ from saebench.interventions.clamp import Clamp
 from saebench.interventions.guardrail import DynamicGuardrail
 from saebench.interventions.latents import Latents
 from saebench.interventions.vectors import AddVector, DirectionalAblation
+from saebench.passes.activity import mean_activations
+from saebench.passes.context import TaskContext
 from saebench.sae.protocol import SAE
 from saebench.stats.selection import frequency_matched
-from saebench.tasks.activity import mean_activations
-from saebench.tasks.context import TaskContext
 from saebench.tasks.unlearning.selection import SELECTIONS, Statistics, firing_shares
 from saebench.tasks.unlearning.texts import Part
 

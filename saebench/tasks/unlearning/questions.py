@@ -17,8 +17,8 @@ from torch import Tensor
 from saebench.data.text_ref import HubText, JsonlText, parse_text_ref
 from saebench.errors import DataError, UsageError, did_you_mean
 from saebench.harness.questions import Question, sciq_questions
-from saebench.tasks.context import TaskContext
-from saebench.tasks.scored import Item, answer_items
+from saebench.passes.context import TaskContext
+from saebench.passes.scored import Item, answer_items
 from saebench.tasks.unlearning.subjects import by_subject
 
 SIDES = ("forget", "retain")

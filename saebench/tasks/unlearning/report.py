@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from saebench.evaluation.measure import add
+from saebench.evaluation.task import TaskOutput
 from saebench.scorers.collapse import answer_entropy
 from saebench.scorers.text import repeated
 from saebench.stats.intervals import Estimate, bootstrap_ratio
 from saebench.stats.proportions import weighted_proportion
-from saebench.tasks.base import TaskOutput
-from saebench.tasks.measure import add
 from saebench.tasks.unlearning.continuations import Written
 from saebench.tasks.unlearning.curves import (
     Changes,

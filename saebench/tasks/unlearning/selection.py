@@ -14,10 +14,10 @@ from saebench.interventions.edit import fires
 from saebench.interventions.latents import Latents
 from saebench.interventions.places import Places
 from saebench.lm.batching import to_device
+from saebench.passes.activity import activity
+from saebench.passes.context import TaskContext
 from saebench.sae.protocol import SAE
 from saebench.stats.selection import sparsity_ratio, squared_mean_ratio
-from saebench.tasks.activity import activity
-from saebench.tasks.context import TaskContext
 from saebench.tasks.unlearning.texts import Part
 
 SELECTIONS = ("sparsity_ratio", "squared_mean_ratio")

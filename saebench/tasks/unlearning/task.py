@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
+from saebench.evaluation.task import SAETask, TaskOutput
+from saebench.passes.context import TaskContext
 from saebench.sae.protocol import SAE, Capability
-from saebench.tasks.base import TaskOutput
-from saebench.tasks.context import TaskContext
 from saebench.tasks.unlearning import trained
 from saebench.tasks.unlearning.controls import control_results
 from saebench.tasks.unlearning.curves import Resamples
@@ -18,24 +18,28 @@ from saebench.tasks.unlearning.methods import Sweep, check, clamp_sweeps, direct
 from saebench.tasks.unlearning.questions import SIDES, content_hash, question_set, questions_of
 from saebench.tasks.unlearning.report import CLEAN, Report, trade_off
 from saebench.tasks.unlearning.selection import Statistics, firing_shares
+from saebench.tasks.unlearning.settings import UnlearningSettings
 from saebench.tasks.unlearning.texts import PARTS, part_items, parts
 
 
-class UnlearningTask:
+class UnlearningTask(SAETask[UnlearningSettings]):
     """Clamps, the dynamic guardrail and SSPU with the latents of one SAE, beside RMU and difference in means."""
 
     name: ClassVar[str] = "unlearning"
     needs: ClassVar[frozenset[Capability]] = frozenset({Capability.POSITION_WISE, Capability.NON_NEGATIVE})
+    settings = UnlearningSettings
 
-    def prepare(self, context: TaskContext, parameters: dict[str, Any]) -> None:
+    def prepare(self, context: TaskContext, settings: UnlearningSettings) -> None:
         """Raise UsageError, DataError or AssetError for settings and data that cannot be used."""
+        parameters = settings.parameters()
         check(parameters)
         for part in PARTS:
             part_items(context, parts(context, parameters)[part], parameters)
         question_set(context, parameters)
 
-    def data(self, context: TaskContext, parameters: dict[str, Any]) -> dict[str, str]:
+    def data(self, context: TaskContext, settings: UnlearningSettings) -> dict[str, str]:
         """Content hashes of texts and question sets."""
+        parameters = settings.parameters()
         texts = [parameters["forget_text"], *parameters["retain_texts"]]
         asked = [parameters[f"{side}_questions"] for side in SIDES]
         return {ref: context.text(ref).content_hash for ref in texts} | {
@@ -43,8 +47,9 @@ class UnlearningTask:
         }
 
     @torch.no_grad()
-    def run(self, sae: SAE, context: TaskContext, parameters: dict[str, Any]) -> TaskOutput:
+    def run(self, sae: SAE, context: TaskContext, settings: UnlearningSettings) -> TaskOutput:
         """Measure ``sae``. When no latent passes the selection, its methods change nothing and have effect 0."""
+        parameters = settings.parameters()
         evaluation = Evaluation(context, sae.hook.site_out, parameters)
         fit, length = evaluation.parts["fit"], parameters["context_length"]
         statistics = Statistics.of(sae, context, fit, length)

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from saebench.data.documents import Documents
 from saebench.data.tokens import TokenBatch, tokenize
 from saebench.errors import DataError, UsageError
-from saebench.tasks.context import TaskContext
-from saebench.tasks.examples import TokenRows
-from saebench.tasks.scored import Item
+from saebench.passes.context import TaskContext
+from saebench.passes.examples import TokenRows
+from saebench.passes.scored import Item
 
 Parameters = dict[str, Any]
 PARTS = ("fit", "validation", "test")

@@ -13,8 +13,8 @@ from saebench.interventions.sspu import unlearn
 from saebench.interventions.subspaces import Subspaces
 from saebench.interventions.weights import WeightDelta
 from saebench.lm.site import parse_site
+from saebench.passes.context import TaskContext
 from saebench.sae.protocol import SAE, Capability
-from saebench.tasks.context import TaskContext
 from saebench.tasks.unlearning.evaluate import Evaluation, Result
 from saebench.tasks.unlearning.selection import Statistics
 from saebench.tasks.unlearning.texts import training_batches

@@ -6,8 +6,8 @@ import functools
 import random
 from typing import Any
 
+from saebench.cards.card import TaskCard, cards_dir, load_card
 from saebench.results.slug import slug
-from saebench.tasks.cards import TaskCard, cards_dir, load_card
 
 Json = dict[str, Any]
 

@@ -11,16 +11,17 @@ import numpy as np
 import pytest
 import torch
 
+from saebench.cards.card import cards_dir, load_card
 from saebench.errors import DataError, SaebenchError, UsageError
+from saebench.evaluation.task import TaskOutput
+from saebench.passes.context import TaskContext
 from saebench.sae.baselines import NeuronBaseline, PermutedDecoderBaseline
 from saebench.sae.protocol import HookSite
 from saebench.stats.intervals import ratio
-from saebench.tasks.base import TaskOutput
-from saebench.tasks.cards import cards_dir, load_card
-from saebench.tasks.concept_separability import ConceptSeparabilityTask, datasets
+from saebench.tasks.concept_separability import datasets
 from saebench.tasks.concept_separability.datasets import GROUPS, concept_set
 from saebench.tasks.concept_separability.pooling import pooled
-from saebench.tasks.context import TaskContext
+from saebench.tasks.concept_separability.task import ConceptSeparabilityTask
 from tests.conftest import WIDTH
 from tests.tasks.concept_separability.conftest import CONCEPTS, rows, write
 from tests.tasks.conftest import topk_sae

@@ -17,14 +17,14 @@ from saebench.interventions.clamp import zero
 from saebench.interventions.latents import Latents
 from saebench.interventions.suppress import Scale
 from saebench.interventions.vectors import AddVector
-from saebench.tasks.activity import Activity
+from saebench.passes.activity import Activity
+from saebench.passes.context import TaskContext
 from saebench.tasks.concept_suppression.choice import ranked_latents
 from saebench.tasks.concept_suppression.data import ConceptSplit, Part, concept_split
 from saebench.tasks.concept_suppression.methods import TokenValues
 from saebench.tasks.concept_suppression.outcome import Design, Outcome, Setting, choose, cost_at_drop
 from saebench.tasks.concept_suppression.passages import Passages
 from saebench.tasks.concept_suppression.readout import ConceptReadout
-from saebench.tasks.context import TaskContext
 from tests.conftest import WIDTH
 from tests.tasks.conftest import topk_sae
 

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 import torch
 
+from saebench.cards.card import cards_dir, load_card
 from saebench.errors import DataError, SaebenchError, UsageError
+from saebench.evaluation.task import TaskOutput
+from saebench.passes.context import TaskContext
 from saebench.sae.base import BaseAdapter
 from saebench.sae.baselines import NeuronBaseline
 from saebench.sae.protocol import Capability, HookSite
 from saebench.stats.intervals import ratio
-from saebench.tasks.base import TaskOutput
-from saebench.tasks.cards import cards_dir, load_card
-from saebench.tasks.concept_suppression import ConceptSuppressionTask
-from saebench.tasks.context import TaskContext
+from saebench.tasks.concept_suppression.task import ConceptSuppressionTask
 from tests.conftest import WIDTH
 from tests.tasks.concept_suppression.conftest import CONCEPTS, MARKS, rows, write
 from tests.tasks.conftest import documents, topk_sae, transcoder

@@ -13,14 +13,14 @@ from sklearn.linear_model import LinearRegression
 from sklearn.metrics import r2_score
 
 from saebench.errors import NotApplicableError
+from saebench.evaluation.task import SAEGroup, TaskOutput
+from saebench.passes.context import TaskContext
 from saebench.sae.baselines import NeuronBaseline
 from saebench.sae.protocol import SAE, HookSite
-from saebench.tasks.base import SAEGroup, TaskOutput
-from saebench.tasks.context import TaskContext
-from saebench.tasks.dark_matter import DarkMatterTask
 from saebench.tasks.dark_matter.agreement import agreement, rank_correlation
 from saebench.tasks.dark_matter.errors import norms
 from saebench.tasks.dark_matter.evaluate import TokenErrors
+from saebench.tasks.dark_matter.task import DarkMatterTask
 from tests.conftest import WIDTH
 from tests.tasks.conftest import topk_sae
 from tests.tasks.dark_matter.test_task import PARAMETERS, SITE, TEXT

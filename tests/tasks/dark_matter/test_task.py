@@ -12,14 +12,14 @@ from sklearn.linear_model import LinearRegression
 from sklearn.metrics import r2_score
 from torch import Tensor
 
+from saebench.cards.card import PRESETS, cards_dir, load_card
 from saebench.data.text import Documents
+from saebench.evaluation.task import TaskOutput
+from saebench.passes.context import TaskContext
 from saebench.sae.base import BaseAdapter
 from saebench.sae.baselines import NeuronBaseline, PCABaseline
 from saebench.sae.protocol import SAE, Capability, HookSite
-from saebench.tasks.base import TaskOutput
-from saebench.tasks.cards import PRESETS, cards_dir, load_card
-from saebench.tasks.context import TaskContext
-from saebench.tasks.dark_matter import DarkMatterTask
+from saebench.tasks.dark_matter.task import DarkMatterTask
 from saebench.tasks.dark_matter.texts import evaluation_batch, fit_batch, loss_batch
 from tests.conftest import WIDTH
 from tests.tasks.conftest import Plain, documents, topk_sae, transcoder

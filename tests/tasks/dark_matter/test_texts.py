@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from saebench.errors import DataError, SaebenchError, UsageError
-from saebench.tasks.context import TaskContext
-from saebench.tasks.dark_matter import DarkMatterTask
+from saebench.passes.context import TaskContext
+from saebench.tasks.dark_matter.task import DarkMatterTask
 from saebench.tasks.dark_matter.texts import evaluation_batch, fit_batch, loss_batch
 from tests.conftest import WIDTH
 from tests.tasks.conftest import documents, topk_sae

@@ -14,12 +14,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from saebench.cards.card import cards_dir, load_card
 from saebench.lm.load import load_lm
 from saebench.lm.model import LanguageModel
+from saebench.passes.context import TaskContext
 from saebench.sae.base import BaseAdapter
 from saebench.sae.protocol import Capability, HookSite
-from saebench.tasks.cards import cards_dir, load_card
-from saebench.tasks.context import TaskContext
 from saebench.tasks.detox import inputs
 from tests.conftest import WIDTH, TinyLM
 from tests.tasks.conftest import documents

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from sklearn.metrics import roc_auc_score
 
-from saebench.tasks.activity import Activity
+from saebench.passes.activity import Activity
 from saebench.tasks.detox.latents import LatentSet, find_toxic, latent_set, matched_set, placements, pooled
 
 TOXIC = np.arange(40) < 20

@@ -10,13 +10,14 @@ import pytest
 import torch
 
 from saebench.errors import AssetError, SaebenchError, UsageError
+from saebench.evaluation.task import TaskOutput
 from saebench.interventions.base import on_texts
+from saebench.passes.context import TaskContext
 from saebench.sae.protocol import SAE
-from saebench.tasks.base import TaskOutput
-from saebench.tasks.context import TaskContext
-from saebench.tasks.detox import DetoxTask, bench, inputs
+from saebench.tasks.detox import bench, inputs
 from saebench.tasks.detox.latents import LatentSet
-from saebench.tasks.detox.settings import Setting, Settings
+from saebench.tasks.detox.steering import Setting, Settings
+from saebench.tasks.detox.task import DetoxTask
 from tests.conftest import WIDTH
 from tests.tasks.detox.conftest import CARD, Planted
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from saebench.data.text import Documents
 from saebench.errors import DataError, UsageError
-from saebench.tasks.context import TaskContext
+from saebench.passes.context import TaskContext
 from saebench.tasks.detox.texts import cleaned, prompt_tokens, splits
 from tests.tasks.detox.conftest import Stub, texts
 

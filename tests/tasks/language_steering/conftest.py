@@ -12,13 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from saebench.cards.card import cards_dir, load_card
 from saebench.lm.load import load_lm
 from saebench.lm.model import LanguageModel
+from saebench.passes.context import TaskContext
 from saebench.sae.base import BaseAdapter
 from saebench.sae.protocol import Capability, HookSite
 from saebench.scorers import language
-from saebench.tasks.cards import cards_dir, load_card
-from saebench.tasks.context import TaskContext
 from tests.conftest import VOCABULARY, WIDTH, build_model, build_tokenizer
 
 SITE = "blocks.1.hook_resid_post"

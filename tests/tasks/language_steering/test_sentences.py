@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from saebench.data.parallel import Parallel
-from saebench.tasks.context import TaskContext
+from saebench.passes.context import TaskContext
 from saebench.tasks.language_steering.frames import FRAMES
 from saebench.tasks.language_steering.sentences import Sentences, random_texts, script, sentences, token_ids
 

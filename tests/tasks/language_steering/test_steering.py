@@ -10,9 +10,9 @@ import torch
 
 from saebench.interventions.vectors import AddVector, DirectionalAblation
 from saebench.lm.generate import generate
+from saebench.passes.context import TaskContext
 from saebench.scorers import bleu, chrf
 from saebench.stats.intervals import jackknife
-from saebench.tasks.context import TaskContext
 from saebench.tasks.language_steering.ablation import Ablation
 from saebench.tasks.language_steering.directions import (
     difference_in_means,

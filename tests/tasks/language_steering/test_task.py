@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 
+from saebench.cards.card import PRESETS
 from saebench.errors import DataError, UsageError
+from saebench.evaluation.task import TaskOutput
 from saebench.lm.model import LanguageModel
-from saebench.tasks.base import TaskOutput
-from saebench.tasks.cards import PRESETS
-from saebench.tasks.context import TaskContext
-from saebench.tasks.language_steering import LanguageSteeringTask
+from saebench.passes.context import TaskContext
+from saebench.tasks.language_steering.task import LanguageSteeringTask
 from tests.tasks.conftest import topk_sae, transcoder
 from tests.tasks.language_steering.conftest import CARD, DIRECTIONS, EVERY, LANGUAGE, SITE, Planted
 

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from saebench.errors import SaebenchError
+from saebench.evaluation.task import SAEGroup
+from saebench.passes.context import TaskContext
 from saebench.results.record import Arrays, Measurement
 from saebench.sae.base import BaseAdapter
 from saebench.sae.baselines import NeuronBaseline
 from saebench.sae.protocol import SAE, Capability, HookSite
 from saebench.stats.strata import frequency_strata
-from saebench.tasks.base import SAEGroup
-from saebench.tasks.context import TaskContext
 from saebench.tasks.seed_stability.function import functional
 from saebench.tasks.seed_stability.losses import only, without
 from saebench.tasks.seed_stability.stability import MemberStability

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from saebench.evaluation.task import TaskOutput
 from saebench.stats.rng import generator
-from saebench.tasks.base import TaskOutput
 from saebench.tasks.seed_stability.figures import Rules, Weights, kinds, probability, report, report_pairs, similarity
 from saebench.tasks.seed_stability.geometry import Rows, Settings, compare
 

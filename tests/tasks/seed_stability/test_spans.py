@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from saebench.evaluation.task import TaskOutput
 from saebench.stats.rng import generator
-from saebench.tasks.base import TaskOutput
 from saebench.tasks.seed_stability.clusters import report_clusters
 from saebench.tasks.seed_stability.subspace_report import report_subspaces
 

@@ -11,14 +11,14 @@ import pytest
 import torch
 from scipy.optimize import linear_sum_assignment
 
+from saebench.cards.card import cards_dir, load_card
 from saebench.errors import NotApplicableError, SaebenchError, UsageError
+from saebench.evaluation.task import GroupTask, SAEGroup, TaskOutput
+from saebench.passes.context import TaskContext
 from saebench.sae.base import BaseAdapter
 from saebench.sae.baselines import NeuronBaseline, RandomBaseline
 from saebench.sae.protocol import HookSite
-from saebench.tasks.base import GroupTask, SAEGroup, TaskOutput
-from saebench.tasks.cards import cards_dir, load_card
-from saebench.tasks.context import TaskContext
-from saebench.tasks.seed_stability import SeedStabilityTask
+from saebench.tasks.seed_stability.task import SeedStabilityTask
 from tests.conftest import WIDTH
 from tests.tasks.conftest import PARAMETERS, topk_sae
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from saebench.errors import UsageError
+from saebench.evaluation.task import TaskOutput
 from saebench.stats.intervals import resampling_weights
 from saebench.stats.rng import generator
-from saebench.tasks.base import TaskOutput
 from saebench.tasks.sparse_probing.problem import ProbeData, ProbeSettings, evaluate_dense, evaluate_sae
 from saebench.tasks.sparse_probing.regime_scores import REGIME_KS, add_regime, check_regimes, regime_table, settings_of
 

@@ -15,16 +15,17 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 
+from saebench.cards.card import cards_dir, load_card
 from saebench.data.labelled import load_labelled, parse_labelled_ref, split_labelled
 from saebench.errors import DataError, SaebenchError, UsageError
+from saebench.evaluation.task import TaskOutput
+from saebench.passes.context import TaskContext
 from saebench.sae.baselines import NeuronBaseline, PermutedDecoderBaseline
 from saebench.sae.protocol import HookSite
 from saebench.stats.probes.folds import folds
-from saebench.tasks.base import TaskOutput
-from saebench.tasks.cards import cards_dir, load_card
-from saebench.tasks.context import TaskContext
-from saebench.tasks.sparse_probing import SparseProbingTask, data
+from saebench.tasks.sparse_probing import data
 from saebench.tasks.sparse_probing.problem import C_GRID
+from saebench.tasks.sparse_probing.task import SparseProbingTask
 from tests.conftest import WIDTH
 from tests.tasks.conftest import topk_sae
 

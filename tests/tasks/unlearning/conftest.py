@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from saebench.tasks.context import TaskContext
+from saebench.passes.context import TaskContext
 from tests.tasks.conftest import Plain
 from tests.tasks.unlearning.planted import ALPHABETS, reader, written
 

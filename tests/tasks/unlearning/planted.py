@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from saebench.cards.card import cards_dir, load_card
 from saebench.data.text import Documents
 from saebench.errors import DataError
+from saebench.evaluation.task import TaskOutput
+from saebench.passes.context import TaskContext
 from saebench.sae.base import BaseAdapter
 from saebench.sae.protocol import Capability, HookSite
-from saebench.tasks.base import TaskOutput
-from saebench.tasks.cards import cards_dir, load_card
-from saebench.tasks.context import TaskContext
-from saebench.tasks.unlearning import UnlearningTask
+from saebench.tasks.unlearning.task import UnlearningTask
 from tests.conftest import WIDTH
 from tests.tasks.conftest import Plain
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from saebench.errors import DataError, SaebenchError, UsageError
+from saebench.passes.context import TaskContext
 from saebench.sae.baselines import NeuronBaseline
 from saebench.sae.protocol import HookSite
-from saebench.tasks.context import TaskContext
-from saebench.tasks.unlearning import UnlearningTask
 from saebench.tasks.unlearning.questions import load_questions
+from saebench.tasks.unlearning.task import UnlearningTask
 from tests.conftest import WIDTH
 from tests.tasks.unlearning.planted import FORGET, OTHER, RETAIN, SITE, measure, parameters, planted_sae
 

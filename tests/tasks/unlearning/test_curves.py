@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saebench.tasks.context import TaskContext
+from saebench.passes.context import TaskContext
 from saebench.tasks.unlearning.curves import (
     Changes,
     Curve,

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from saebench.harness.questions import Question
-from saebench.tasks.context import TaskContext
-from saebench.tasks.scored import Item
+from saebench.passes.context import TaskContext
+from saebench.passes.scored import Item
 from saebench.tasks.unlearning.curves import Resamples
 from saebench.tasks.unlearning.questions import Answers, QuestionSet, content_hash, load_questions
 from saebench.tasks.unlearning.report import Report

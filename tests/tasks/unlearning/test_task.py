@@ -10,15 +10,16 @@ import numpy as np
 import pytest
 import torch
 
+from saebench.cards.card import PRESETS
+from saebench.evaluation.task import TaskOutput
 from saebench.lm.model import LanguageModel
+from saebench.passes.context import TaskContext
 from saebench.sae.protocol import Capability
-from saebench.tasks.base import TaskOutput
-from saebench.tasks.cards import PRESETS
-from saebench.tasks.context import TaskContext
-from saebench.tasks.unlearning import UnlearningTask, trained
+from saebench.tasks.unlearning import trained
 from saebench.tasks.unlearning.evaluate import Evaluation
 from saebench.tasks.unlearning.methods import METHODS
 from saebench.tasks.unlearning.selection import Statistics, firing_shares
+from saebench.tasks.unlearning.task import UnlearningTask
 from saebench.tasks.unlearning.texts import part_items, parts
 from tests.tasks.conftest import Plain
 from tests.tasks.unlearning.planted import CARD, PLANTED, SITE, measure, parameters, planted_sae, reader, values

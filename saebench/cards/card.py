@@ -1,0 +1,257 @@
+"""Task cards: the published definition of what a task measures, one YAML file each, validated strictly.
+
+The files live in ``tasks/`` of the repository and travel in the wheel as ``saebench/_cards/``. They are data:
+version, presets, metrics with direction, unit and bounds, sources, and what the numbers cannot tell.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    create_model,
+    model_validator,
+)
+
+from saebench.capabilities import Capability
+from saebench.cards.rules import Ascending, Unique, explain
+from saebench.cards.settings import Settings, Value
+from saebench.errors import SaebenchError, UsageError, did_you_mean
+
+Preset = Literal["smoke", "quick", "standard", "paper"]
+PRESETS: tuple[Preset, ...] = get_args(Preset)
+Scope = Literal["sae", "group", "both"]  # what a task measures: single SAEs, groups of SAEs, or either
+Groups = Literal["seeds", "sizes"]  # in what the SAEs of a group differ
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
+Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
+ArxivId = Annotated[str, StringConstraints(pattern=r"^\d{4}\.\d{4,5}$")]
+
+_ITEMS: dict[str, type] = {"text": str, "whole numbers": int, "numbers": float}
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Parameter(_Strict):
+    """A setting that changes the numbers (batch sizes and the like do not belong here), and the rules for its value.
+
+    The type is that of ``default``. For a list, ``minimum``, ``above``, ``maximum`` and ``choices`` hold for every
+    item, and ``items`` says what the items are where the default is empty.
+    """
+
+    default: Value
+    description: Text
+    minimum: float | None = None
+    above: float | None = None
+    maximum: float | None = None
+    choices: list[str] | None = None
+    items: Literal["text", "whole numbers", "numbers"] | None = None
+    non_empty: bool = False
+    ascending: bool = False
+    unique: bool = False
+
+    @model_validator(mode="after")
+    def _applicable(self) -> Self:
+        if not isinstance(self.default, list):
+            if self.items or self.ascending or self.unique:
+                raise ValueError("items, ascending and unique are for lists")
+        elif (self.items is None) == (not self.default):
+            raise ValueError("items says what an empty list holds; other lists show it by their default")
+        kind = self._item_type()
+        if self.choices is not None and kind is not str:
+            raise ValueError("choices are for text")
+        if kind not in (int, float) and (self.minimum, self.above, self.maximum) != (None, None, None):
+            raise ValueError("minimum, above and maximum are for numbers")
+        return self
+
+    def checked(self, value: Any) -> Value:
+        """``value`` as records keep it (a whole number becomes a float where one is wanted). Raises ValidationError."""
+        model = self._model
+        return model.model_validate({"value": value}).model_dump(mode="json")["value"]
+
+    def rules(self) -> dict[str, Any]:
+        """The rules as JSON schema, to be compared with those of a settings class."""
+        schema = self._model.model_json_schema()["properties"]["value"]
+        return {key: value for key, value in schema.items() if key != "title"}
+
+    def _item_type(self) -> type:
+        if not isinstance(self.default, list):
+            return type(self.default)
+        return _ITEMS[self.items] if self.items else type(self.default[0])
+
+    @cached_property
+    def _model(self) -> type[Settings]:
+        """A model of one field, ``value``, with the type that this parameter describes."""
+        kind = self._item_type()
+        bounds: dict[str, Any] = {
+            key: kind(bound) if kind is int and bound == int(bound) else bound
+            for key, bound in (("ge", self.minimum), ("gt", self.above), ("le", self.maximum))
+            if bound is not None
+        }
+        one: Any = Literal[tuple(self.choices)] if self.choices is not None else kind
+        one = Annotated[one, Field(**bounds)] if bounds else one
+        if isinstance(self.default, list):
+            one = tuple[one, ...]
+            for marker in [Ascending()] * self.ascending + [Unique()] * self.unique:
+                one = Annotated[one, marker]
+        required: Any = Field(min_length=1) if self.non_empty else ...
+        return create_model("Parameter", __base__=Settings, value=(one, required))
+
+
+class DataReference(_Strict):
+    """Text or a dataset that a task uses unless told otherwise."""
+
+    reference: Text
+    revision: Text
+    licence: Text
+    note: str = ""
+
+
+class MetricSpec(_Strict):
+    """One metric id of the table: what it is and how to read it."""
+
+    id: Name
+    title: Text
+    description: Text
+    unit: Text  # of the value, e.g. "nats per token", "share", "ratio"
+    higher_is_better: bool | None  # None: a description of the SAE, not a merit
+    bounds: Annotated[list[float | None], Field(min_length=2, max_length=2)]
+    chance: float | None = None  # what a method that knows nothing scores
+    primary: bool = False
+    ranked: bool = True  # False: too unreliable to rank SAEs by; leaderboards show it and never rank by it
+    interval: Text  # how its interval is made, and over which units
+    reliability: str = ""  # what is known of noise, bias and blind spots
+
+
+class TaskCard(_Strict):
+    """One task. ``ours`` says which part of the definition is saebench's operationalisation ("" = none)."""
+
+    name: Name
+    version: Annotated[int, Field(ge=1)]
+    title: Text
+    description: Text
+    measures: Text
+    cannot_tell: Text
+    scope: Scope
+    groups: Groups = "seeds"  # which of the groups that come along it takes by default; of no meaning for scope "sae"
+    needs: list[Annotated[Capability, Field(strict=False)]]
+    without_controls: list[Text] = []  # baselines of the default that would say nothing here
+    cost: Text
+    # Whether it reads a sampled text as `core` does: a clean pass, two ablations, a suffix pass for each SAE. Such
+    # passes are counted before a run.
+    passes_counted: bool = False
+    parameters: dict[Name, Parameter]
+    presets: dict[Preset, dict[str, Value]]
+    data: list[DataReference]
+    metrics: Annotated[list[MetricSpec], Field(min_length=1)]
+    table_columns: Annotated[list[str], Field(min_length=1)]
+    citation: list[ArxivId]
+    caveats: list[Text] = []
+    ours: str = ""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        twice = [name for name, count in Counter(m.id for m in self.metrics).items() if count > 1]
+        if twice:
+            raise ValueError(f"metrics: {twice[0]!r} is defined twice")
+        if not any(m.primary for m in self.metrics):
+            raise ValueError("metrics: none is primary")
+        ids = [m.id for m in self.metrics]
+        for column in self.table_columns:
+            if column not in ids:
+                raise ValueError(f"table_columns: no metric is called {column!r}.{did_you_mean(column, ids)}")
+        if missing := [preset for preset in PRESETS if preset not in self.presets]:
+            raise ValueError(f"presets: {missing[0]!r} is missing (it may be empty: {{}})")
+        values = [(f"parameters.{key}.default", key, parameter.default) for key, parameter in self.parameters.items()]
+        for preset, overrides in self.presets.items():
+            values += [(f"presets.{preset}.{key}", key, value) for key, value in overrides.items()]
+        for place, key, value in values:
+            try:
+                self._checked(key, value)
+            except UsageError as error:
+                raise ValueError(f"{place}: {error}") from error
+        return self
+
+    def metric(self, id: str) -> MetricSpec:
+        """Raises UsageError for an unknown metric."""
+        for spec in self.metrics:
+            if spec.id == id:
+                return spec
+        raise UsageError(f"Task {self.name!r} has no metric {id!r}.{did_you_mean(id, [m.id for m in self.metrics])}")
+
+    def resolve(self, preset: str, overrides: dict[str, Any] | None = None) -> dict[str, Any]:
+        """All parameters: defaults, then those of ``preset``, then ``overrides``.
+
+        Raises UsageError for an unknown preset or parameter and for a value of the wrong type.
+        """
+        if preset not in PRESETS:
+            known = ", ".join(PRESETS)
+            raise UsageError(f"There is no preset {preset!r}; presets are {known}.{did_you_mean(preset, PRESETS)}")
+        defaults = {key: parameter.default for key, parameter in self.parameters.items()}
+        chosen = {**self.presets[preset], **(overrides or {})}
+        return {**defaults, **{key: self._checked(key, value) for key, value in chosen.items()}}
+
+    def _checked(self, key: str, value: Any) -> Any:
+        """``value`` as parameter ``key`` holds it. Raises UsageError for an unknown parameter or a broken rule."""
+        if key not in self.parameters:
+            raise UsageError(f"Task {self.name!r} has no parameter {key!r}.{did_you_mean(key, self.parameters)}")
+        try:
+            return self.parameters[key].checked(value)
+        except ValidationError as error:
+            raise UsageError(explain(error, self.name, named=key)) from error
+
+
+def cards_dir() -> Path:
+    """The folder of the built-in cards: inside the installed package, or ``tasks/`` of a checkout."""
+    package = Path(__file__).resolve().parent.parent
+    for folder in (package / "_cards", package.parent / "tasks"):
+        if (folder / "core.yaml").is_file():
+            return folder
+    raise SaebenchError(f"The task cards of saebench are missing beside {package}; install saebench again.")
+
+
+def read_yaml(path: Path, what: str) -> Any:
+    """The content of ``path``. Raises UsageError, calling it ``what``, when it cannot be read or is not YAML."""
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"Cannot read the {what} {path} ({error.strerror}).") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"The {what} {path} is not valid YAML: {' '.join(str(error).split())}.") from error
+
+
+def load_card(path: Path | str) -> TaskCard:
+    """The card in ``path``. Raises UsageError naming the file and the path of the key for whatever is wrong in it."""
+    path = Path(path)
+    content = read_yaml(path, "task card")
+    try:
+        card = TaskCard.model_validate(content)
+    except ValidationError as error:
+        raise UsageError(f"The task card {path} is wrong: {_explain(error)}.") from error
+    if card.name != path.stem:
+        raise UsageError(f"The task card {path} is wrong: name: is {card.name!r} but the file is called {path.name!r}.")
+    return card
+
+
+def _explain(error: ValidationError) -> str:
+    """``key.path: message`` of every problem, once per key (a union reports each of its members)."""
+    messages: dict[str, str] = {}
+    for problem in error.errors():
+        place = problem["loc"]
+        cause = problem.get("ctx", {}).get("error")
+        message = str(cause) if cause is not None else problem["msg"]
+        if problem["type"] == "extra_forbidden":
+            message = "unknown key"
+        messages.setdefault(".".join(map(str, place)), message)
+    return "; ".join(f"{place}: {message}" if place else message for place, message in messages.items())

@@ -1,0 +1,24 @@
+"""What every evaluation is made of: the task, its settings, and the report that takes what it measures.
+
+A plug-in needs nothing else from saebench to define a task; `examples/plugin` shows one.
+"""
+
+from saebench.cards.rules import Ascending, Unique
+from saebench.cards.settings import SampledSettings, Settings, TextSettings
+from saebench.evaluation.report import Report, subset_name
+from saebench.evaluation.task import GroupTask, SAEGroup, SAETask, Task, TaskOutput
+
+__all__ = [
+    "Ascending",
+    "GroupTask",
+    "Report",
+    "SAEGroup",
+    "SAETask",
+    "SampledSettings",
+    "Settings",
+    "Task",
+    "TaskOutput",
+    "TextSettings",
+    "Unique",
+    "subset_name",
+]

@@ -1,0 +1,142 @@
+"""The report: it takes what a task measures, with its uncertainty, and gives the task's output."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saebench.cards.card import TaskCard
+from saebench.errors import SaebenchError, did_you_mean
+from saebench.evaluation.task import TaskOutput
+from saebench.passes.context import TaskContext
+from saebench.results.record import Measurement
+from saebench.stats.intervals import Estimate, bootstrap_ratio
+
+Array = NDArray[np.float64]
+Ratio = tuple[Array, Array]  # numerator and denominator of each unit
+
+
+class Report:
+    """Collects the measurements, arrays, counts and notes of one SAE or group.
+
+    It refuses a metric that the card does not declare, and counts what is not scored. A value that is not finite is
+    not scored: it is kept as missing together with the reason, and is never replaced.
+
+    >>> report = Report(card, context, replicates=2000)  # doctest: +SKIP
+    >>> report.ratio("fvu", (errors, variances), unit="sequence", why="the activations do not vary")  # doctest: +SKIP
+    >>> report.count("sequences", 64)  # doctest: +SKIP
+    >>> return report.output()  # doctest: +SKIP
+    """
+
+    def __init__(self, card: TaskCard, context: TaskContext, replicates: int = 0) -> None:
+        """Begin an empty report.
+
+        Args:
+            card: The card of the task, which declares the metrics.
+            context: Gives the bootstrap draws, which are the same for every SAE.
+            replicates: Bootstrap replicates of the intervals that `ratio` makes.
+        """
+        self._metrics = {metric.id for metric in card.metrics}
+        self._task = card.name
+        self._context, self._replicates = context, replicates
+        self._output = TaskOutput(measurements=[])
+
+    def ratio(
+        self, metric: str, parts: Ratio, *, unit: str, why: str, subset: str = "", weights: Array | None = None
+    ) -> Estimate:
+        """Add ``sum(numerators) / sum(denominators)`` over units, with its bootstrap interval and contributions.
+
+        Args:
+            metric: The metric's id on the card.
+            parts: The numerator and the denominator of each unit, ``[units]`` each.
+            unit: What a unit is, such as "sequence" or "document".
+            why: The reason to give when the value is not finite.
+            subset: The subset that the value is of; "" for everything.
+            weights: Bootstrap draws ``[replicates, units]``; by default the context's for this number of units.
+        """
+        if weights is None:
+            weights = self._context.bootstrap_weights(len(parts[0]), self._replicates)
+        estimate = bootstrap_ratio(*parts, weights)
+        self.estimate(metric, estimate, unit=unit, why=why, subset=subset, parts=parts)
+        return estimate
+
+    def estimate(
+        self,
+        metric: str,
+        estimate: Estimate,
+        *,
+        unit: str,
+        why: str | None,
+        subset: str = "",
+        parts: Ratio | None = None,
+    ) -> None:
+        """Add a value whose interval was made elsewhere.
+
+        Args:
+            metric: The metric's id on the card.
+            estimate: The value with its standard error and interval.
+            unit: What a unit is.
+            why: The reason to give when the value is not finite; None where it always is.
+            subset: The subset that the value is of.
+            parts: The numerator and denominator of each unit, if the value is a ratio of their sums. They are kept in
+                the arrays ``KEY.num`` and ``KEY.den``, where KEY is the metric, or ``metric/subset``.
+
+        Raises:
+            SaebenchError: The card declares no such metric.
+        """
+        if metric not in self._metrics:
+            raise SaebenchError(
+                f"The card of task {self._task!r} declares no metric {metric!r}.{did_you_mean(metric, self._metrics)}"
+            )
+        scored = bool(np.isfinite(estimate.value))
+        key = subset_name(metric, subset)
+        if parts is not None:
+            self.array(f"{key}.num", parts[0])
+            self.array(f"{key}.den", parts[1])
+        self._output.measurements.append(
+            Measurement(
+                metric=metric,
+                subset=subset,
+                value=estimate.value if scored else None,
+                stderr=_finite(estimate.stderr),
+                ci_low=_finite(estimate.ci_low),
+                ci_high=_finite(estimate.ci_high),
+                n=estimate.n,
+                unit=unit,
+                interval=estimate.method,
+                contributions=key if parts is not None else None,
+                not_scored=None if scored else why,
+            )
+        )
+
+    def point(self, metric: str, value: float, n: int, *, unit: str, why: str | None, subset: str = "") -> None:
+        """Add a value without an interval, which ``n`` units stand behind."""
+        self.estimate(metric, Estimate(value, np.nan, np.nan, np.nan, n, "none"), unit=unit, why=why, subset=subset)
+
+    def array(self, name: str, values: NDArray[Any]) -> None:
+        """Keep an array with the record, such as the density of each latent."""
+        self._output.arrays[name] = values
+
+    def count(self, name: str, value: int) -> None:
+        """Keep a count with the record, such as the number of evaluated tokens."""
+        self._output.counts[name] = value
+
+    def note(self, name: str, value: Any) -> None:
+        """Keep in the record what the task chose on the way, such as latents and strengths; JSON values only."""
+        self._output.notes[name] = value
+
+    def output(self) -> TaskOutput:
+        """Everything that was collected, with the number of measurements that are not scored."""
+        self.count("not_scored", sum(number.value is None for number in self._output.measurements))
+        return self._output
+
+
+def subset_name(*parts: str) -> str:
+    """The parts that are not empty, joined by slashes: how subsets and arrays are called."""
+    return "/".join(part for part in parts if part)
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None

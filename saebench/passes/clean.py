@@ -1,0 +1,139 @@
+"""The clean pass of a language model at one site, its ablations, and splices into it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from saebench.lm.batching import for_batches, to_device
+from saebench.lm.losses import CleanLosses, spliced_losses
+from saebench.passes.captured import LOSSES, CapturedText
+from saebench.passes.positions import Positions
+from saebench.progress import Progress, Ticker
+from saebench.stats.reconstruction import Centre
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Per-sequence sums over predictions, in nats (float64)."""
+
+    ce: Float[Tensor, " sequences"]
+    kl: Float[Tensor, " sequences"]
+
+
+@dataclass(frozen=True)
+class CleanBatch:
+    """Some sequences on the device: where their tokens lie, and the activations at the site (shared: do not write)."""
+
+    positions: Positions
+    activations: Float[Tensor, "batch position d"]
+
+
+# What goes to the evaluated tokens of a batch instead of their activations, ``[tokens, d]``.
+Replacement = Callable[[CleanBatch], Tensor]
+
+
+class CleanPass:
+    """The unmodified model at ``site`` over one batch of sequences, and the losses when it is modified there."""
+
+    def __init__(self, captured: CapturedText, site: str, progress: Progress) -> None:
+        self.captured, self.site, self.lm = captured, site, captured.lm
+        self.evaluated: Bool[Tensor, "sequences position"] = captured.batch.evaluated
+        self.n_sequences = captured.n_sequences
+        self.predictions: Float[Tensor, " sequences"] = self.evaluated[:, 1:].sum(1).double()
+        self.ce: Float[Tensor, " sequences"] = torch.zeros(self.n_sequences, dtype=torch.float64)
+        self._progress = progress
+        self._restart_site = self.lm.restart_site(site)
+        captured.want(LOSSES, site, self._restart_site)
+        cpu = torch.device("cpu")
+        centres: list[Centre] = []
+
+        def then(shard: slice) -> None:
+            positions = Positions.of(captured.batch, shard, cpu)
+            self.ce[shard] = positions.per_sequence(captured.losses(shard).ce[None])[0]
+            if len(positions.evaluated):
+                centres.append(Centre.of(positions.at_evaluated(captured.activations(site, shard))))
+
+        captured.complete(f"clean pass to {site}", then)
+        self.centre = Centre.merge(centres)
+
+    @property
+    def batch_size(self) -> int:
+        return self.captured.batch_size
+
+    @cached_property
+    def zero(self) -> Losses:
+        """Losses with zeros at evaluated tokens."""
+        return self._ablated("zero", lambda batch: batch.activations.new_zeros(1))
+
+    @cached_property
+    def mean(self) -> Losses:
+        """Losses with the mean activation at evaluated tokens."""
+        mean = to_device(self.centre.mean.to(self.lm.dtype), self.lm.device)
+        return self._ablated("mean", lambda batch: mean)
+
+    def spliced(self, replacement: Replacement, description: str) -> Losses:
+        """Losses with ``replacement(batch)[tokens, d]`` in place at evaluated tokens."""
+        with self._progress.task(description, self.n_sequences, "sequences") as ticker:
+            return _join([self._splice(shard, replacement, ticker) for shard in self.captured.shards])
+
+    def _ablated(self, kind: str, value: Replacement) -> Losses:
+        """``value(batch)`` (one row, or a scalar) at every evaluated token; cached for later runs."""
+        series = self.captured.series(f"{kind} ablation", site=self.site)
+        parts: list[Losses] = []
+
+        def replacement(batch: CleanBatch) -> Tensor:
+            return value(batch).expand(len(batch.positions.evaluated), batch.activations.shape[-1])
+
+        with self._progress.task(f"{kind} ablation", self.n_sequences, "sequences") as ticker:
+            for shard in self.captured.shards:
+                found = series.read(shard)
+                if found is None:
+                    losses = self._splice(shard, replacement, ticker)
+                    series.write(shard, found := {"ce": losses.ce, "kl": losses.kl})
+                else:
+                    ticker.advance(shard.stop - shard.start)
+                parts.append(Losses(found["ce"], found["kl"]))
+        return _join(parts)
+
+    def _splice(self, shard: slice, replacement: Replacement, ticker: Ticker) -> Losses:
+        """Per-sequence losses of a shard; on a GPU the CPU waits once, at its end."""
+        parts: list[Tensor] = []
+
+        def work(rows: slice) -> None:
+            parts.append(self._splice_batch(rows, replacement))
+            ticker.advance(rows.stop - rows.start)
+
+        self.captured.batch_size = for_batches(shard, self.captured.batch_size, work)
+        ce, kl = torch.cat(parts, dim=1).cpu()
+        return Losses(ce, kl)
+
+    def _splice_batch(self, rows: slice, replacement: Replacement) -> Float[Tensor, "2 batch"]:
+        lm, device = self.lm, self.lm.device
+        positions = Positions.of(self.captured.batch, rows, device)
+        batch = CleanBatch(positions, to_device(self.captured.activations(self.site, rows), device))
+        activation = positions.with_evaluated(batch.activations, replacement(batch).to(device, lm.dtype))
+        inside = self._restart_site != self.site
+        restart = to_device(self.captured.activations(self._restart_site, rows), device) if inside else None
+        hidden = positions.at_predictions(lm.suffix(positions.tokens, self.site, activation, restart))
+        clean = _to_device(self.captured.losses(rows), device)
+        return positions.per_sequence(torch.stack(spliced_losses(lm.head, hidden, positions.targets, clean)))
+
+
+def _join(parts: list[Losses]) -> Losses:
+    return Losses(torch.cat([part.ce for part in parts]), torch.cat([part.kl for part in parts]))
+
+
+def _to_device(losses: CleanLosses, device: torch.device) -> CleanLosses:
+    mean = losses.mean_unembedding
+    return CleanLosses(
+        to_device(losses.hidden, device),
+        to_device(losses.ce, device),
+        to_device(losses.lse, device),
+        None if mean is None else to_device(mean, device),
+    )

@@ -1,0 +1,220 @@
+"""What a task is given: the language model, its texts, and everything that SAEs can share."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from saebench.budget import Budget
+from saebench.cache.tensors import TensorCache
+from saebench.data.split import CALIBRATION_CONTEXT, CALIBRATION_SEQUENCES, Split, split_documents
+from saebench.data.text import Documents, load_documents
+from saebench.data.tokens import TokenBatch, tokenize
+from saebench.errors import DataError, UsageError
+from saebench.lm.batching import pick_batch_size
+from saebench.lm.model import LanguageModel
+from saebench.passes.captured import CapturedText
+from saebench.passes.clean import CleanPass
+from saebench.passes.examples import Examples, tokenize_examples
+from saebench.passes.item_blocks import ItemBlocks, content_hash
+from saebench.passes.positions import Positions
+from saebench.passes.scored import Item, ScoredItems
+from saebench.progress import NullProgress, Progress
+from saebench.stats.intervals import resampling_weights
+from saebench.stats.rng import generator
+
+T = TypeVar("T")
+
+
+@dataclass
+class TaskContext:
+    """One (language model, seed). Everything here is computed when first asked for, then kept.
+
+    A text's documents are split once per seed: a fifth calibrates the controls, the rest is evaluated, so that
+    nothing fitted ever sees an evaluated document. ``sites`` are those known to be needed: one pass captures them
+    all. Without a ``batch_size`` one is picked from the model and the budget.
+    """
+
+    lm: LanguageModel
+    seed: int = 0
+    batch_size: int | None = None
+    progress: Progress = field(default_factory=NullProgress)
+    read: Callable[[str], Documents] = load_documents
+    budget: Budget = field(default_factory=Budget)
+    cache: TensorCache | None = None
+    sites: tuple[str, ...] = ()
+    _shared: dict[Hashable, Any] = field(default_factory=dict, repr=False)
+    _calibration: dict[tuple[str, str], Tensor] = field(default_factory=dict, repr=False)
+
+    def shared(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What ``make`` returned when ``key`` was first asked for: for whatever does not depend on the SAE.
+
+        Kept as long as the context: keep it small, and begin the key with the name of the task.
+        """
+        if key not in self._shared:
+            self._shared[key] = make()
+        return self._shared[key]
+
+    def rng(self, name: str) -> np.random.Generator:
+        """The named generator of this seed: the same for every SAE."""
+        return generator(self.seed, name)
+
+    def text(self, ref: str) -> Split:
+        """Calibration and evaluation documents of a text reference. Raises UsageError, DataError, AssetError."""
+        return self.shared(("text", ref), lambda: split_documents(self.read(ref), self.rng(f"split:{ref}")))
+
+    def batch(self, ref: str, context_length: int, sequences: int) -> TokenBatch:
+        """Evaluation sequences of a text.
+
+        Raises UsageError when the model has fewer positions than ``context_length``, DataError when the text is too
+        short or holds nothing but special tokens.
+        """
+        return self.shared(
+            ("batch", ref, context_length, sequences), lambda: self._batch(ref, context_length, sequences)
+        )
+
+    def captured(self, ref: str, context_length: int, sequences: int) -> CapturedText:
+        """What the unmodified model does on a text, at every site."""
+        return self.capture(self.batch(ref, context_length, sequences))
+
+    def capture(self, batch: TokenBatch) -> CapturedText:
+        """The same on sequences of one's own: equal sequences are captured once."""
+        evaluated = hashlib.sha256(batch.evaluated.numpy().tobytes()).hexdigest()
+        return self.shared(("captured", batch.content_hash, evaluated), lambda: self._capture(batch))
+
+    def examples(self, texts: Sequence[str], context_length: int) -> Examples:
+        """Activations of texts that are read one by one; equal lists of texts are read once.
+
+        Raises UsageError when the model has fewer positions than ``context_length``, DataError for a text without
+        a token to evaluate.
+        """
+        return self.shared(
+            ("examples", context_length, Documents("", list(texts)).content_hash),
+            lambda: self._examples(texts, context_length),
+        )
+
+    def scored(self, items: Sequence[Item], site: str) -> ScoredItems:
+        """Probabilities of chosen tokens under interventions at ``site``; equal items are computed once.
+
+        Raises UsageError when the model has fewer positions than an item, HookMismatchError for an unknown site,
+        DataError when there is nothing to predict.
+        """
+        key = content_hash(items)
+        blocks = self.shared(("items", key), lambda: self._items(items))
+        return self.shared(("scored", key, site), lambda: ScoredItems(blocks, site, self.progress))
+
+    def clean(self, ref: str, context_length: int, sequences: int, site: str) -> CleanPass:
+        """Clean losses and ablations at a site, shared by every SAE there."""
+        return self.clean_pass(self.captured(ref, context_length, sequences), site)
+
+    def clean_pass(self, captured: CapturedText, site: str) -> CleanPass:
+        """The same on a text that was captured."""
+        return self.shared(("clean", captured, site), lambda: CleanPass(captured, site, self.progress))
+
+    def bootstrap_weights(self, n_units: int, replicates: int) -> NDArray[np.float64]:
+        """Bootstrap draws ``[replicates, n_units]``, the same for every SAE and metric."""
+        return self.shared(
+            ("bootstrap", n_units, replicates),
+            lambda: resampling_weights(n_units, replicates, self.rng(f"bootstrap:{n_units}")),
+        )
+
+    def calibration(self, ref: str, site: str) -> Tensor:
+        """Activations ``[tokens, d]`` at a site, float32, on documents that are never evaluated.
+
+        Those asked for last are kept.
+        """
+        key = (ref, site)
+        if key not in self._calibration:
+            self._calibration = {key: self._calibrate(ref, site)}
+        return self._calibration[key]
+
+    def calibration_batch(self, ref: str, context_length: int, sequences: int) -> TokenBatch:
+        """The first sequences of the calibration documents, as many as there are. Errors as `batch`."""
+        self._check_length(context_length)
+        return self.shared(
+            ("calibration", ref, context_length, sequences),
+            lambda: tokenize(self.text(ref).calibration, self.lm.tokenizer, context_length, sequences, self.seed),
+        )
+
+    def _calibrate(self, ref: str, site: str) -> Tensor:
+        captured = self._calibration_text(ref)
+        captured.want(site)
+        found: list[Tensor] = []
+
+        def then(shard: slice) -> None:
+            rows = slice(shard.start, min(shard.stop, CALIBRATION_SEQUENCES))
+            if rows.start < rows.stop:
+                positions = Positions.of(captured.batch, rows, torch.device("cpu"))
+                found.append(positions.at_evaluated(captured.activations(site, rows)).float())
+
+        captured.complete(f"calibration at {site}", then)
+        return torch.cat(found)
+
+    def _calibration_text(self, ref: str) -> CapturedText:
+        """What controls are fitted to, or a longer text that begins with it and was captured for a task."""
+        length = min(CALIBRATION_CONTEXT, self._positions())
+        try:
+            batch = self.calibration_batch(ref, length, CALIBRATION_SEQUENCES)
+        except DataError as error:
+            raise DataError(
+                f"{error} The controls that are fitted (pca, random) need it for their calibration."
+            ) from error
+        longer = (x for x in self._shared.values() if isinstance(x, CapturedText) and _begins_with(x.batch, batch))
+        return next(longer, None) or self.capture(batch)
+
+    def _batch(self, ref: str, context_length: int, sequences: int) -> TokenBatch:
+        self._check_length(context_length)
+        batch = tokenize(self.text(ref).evaluation, self.lm.tokenizer, context_length, sequences, self.seed)
+        if not bool(batch.evaluated[:, 1:].any()):
+            raise DataError(
+                f"Text {ref!r} gives special tokens only, so there is nothing to evaluate; use a text that the "
+                f"tokenizer of {self.lm.name} knows."
+            )
+        return batch
+
+    def _positions(self) -> int:
+        """How many tokens the model can read at once, as its configuration says."""
+        return int(getattr(self.lm.config.get_text_config(), "max_position_embeddings", None) or sys.maxsize)
+
+    def _check_length(self, context_length: int) -> None:
+        if context_length > (positions := self._positions()):
+            raise UsageError(f"{self.lm.name} has {positions} positions; context_length={context_length} is too long.")
+
+    def _capture(self, batch: TokenBatch) -> CapturedText:
+        batch_size = self.batch_size or pick_batch_size(self.lm, batch.tokens.shape[1], self.budget.passes)
+        captured = CapturedText(self.lm, batch, self._cache(), batch_size, self.progress)
+        captured.want(*self.sites)
+        return captured
+
+    def _examples(self, texts: Sequence[str], context_length: int) -> Examples:
+        self._check_length(context_length)
+        read = tokenize_examples(texts, self.lm.tokenizer, context_length)
+        examples = Examples(self.lm, read, self._cache(), self.budget.passes, self.progress, self.batch_size)
+        examples.want(*self.sites)
+        return examples
+
+    def _items(self, items: Sequence[Item]) -> ItemBlocks:
+        self._check_length(max((len(item.tokens) for item in items), default=0))
+        return ItemBlocks(self.lm, items, self._cache(), self.budget.passes, self.batch_size)
+
+    def _cache(self) -> TensorCache:
+        if self.cache is None:
+            self.cache = TensorCache(None, memory=self.budget.resident, disk=0)
+        return self.cache
+
+
+def _begins_with(longer: TokenBatch, batch: TokenBatch) -> bool:
+    n = len(batch.tokens)
+    return (
+        longer.tokens.shape[1:] == batch.tokens.shape[1:]
+        and torch.equal(longer.tokens[:n], batch.tokens)
+        and torch.equal(longer.evaluated[:n], batch.evaluated)
+    )

@@ -1,0 +1,213 @@
+"""Records of other people, before they are published: is every file in its place, whole, consistent, and clean?
+
+What can be told from the files is told: nothing is run again.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import zipfile
+import zlib
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from saebench.cards.registry import TaskRegistry
+from saebench.errors import UsageError, did_you_mean
+from saebench.results.identity import ID_LENGTH, record_id
+from saebench.results.packing import unpack
+from saebench.results.record import SCHEMA_VERSION, Arrays, Record, Status
+from saebench.results.store import ResultStore
+from saebench.submission import hygiene
+from saebench.submission.record_checks import (
+    array_problems,
+    card_problems,
+    identity_problems,
+    number_problems,
+    provenance_problems,
+)
+
+MAX_JSON_BYTES = 2_000_000
+MAX_ARRAYS_BYTES = 10_000_000  # of the file, and ten times that unpacked
+# What numpy and zipfile raise on files that are damaged, encrypted, packed otherwise, or claim to be huge.
+_BAD_ARRAYS = (OSError, ValueError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
+_STEM = re.compile(rf"[0-9a-f]{{{ID_LENGTH}}}")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing about one file; a warning does not stand in the way of publication."""
+
+    path: str  # relative to the folder, with slashes
+    message: str
+    warning: bool = False
+
+
+@dataclass(frozen=True)
+class Report:
+    """``findings`` in the order of paths, about ``records`` record files."""
+
+    records: int
+    findings: tuple[Finding, ...]
+
+    @property
+    def errors(self) -> tuple[Finding, ...]:
+        return tuple(finding for finding in self.findings if not finding.warning)
+
+
+class _Unreadable(Exception):
+    """Says why a file cannot be looked at any further."""
+
+
+def check_folder(root: Path | str, registry: TaskRegistry) -> Report:
+    """Everything wrong in the folder of records ``root``. Raises UsageError when there is no such folder."""
+    root = Path(root)
+    if not root.is_dir():
+        raise UsageError(f"There is no folder {root}; name a folder of records, as `saebench run --out` writes it.")
+    findings: list[Finding] = []
+    places: dict[str, list[str]] = defaultdict(list)
+    records = 0
+    for path in sorted(root.rglob("*")):
+        name = path.relative_to(root).as_posix()
+        if path.is_dir() and not path.is_symlink():
+            continue
+        if foreign := _foreign(path):
+            findings.append(Finding(name, foreign))
+        elif path.suffix == ".json":
+            records += 1
+            places[path.stem].append(name)
+            findings += check_record(path, root, registry)
+    for names in places.values():
+        findings += [Finding(name, f"is there twice: {names[0]} is the same record") for name in names[1:]]
+    return Report(records, tuple(sorted(findings, key=lambda finding: finding.path)))
+
+
+def check_record(path: Path, root: Path, registry: TaskRegistry) -> list[Finding]:
+    """Everything wrong with the record in ``path``, a file below the folder ``root``, and with its arrays."""
+    name = path.relative_to(root).as_posix()
+    try:
+        content = _json(path)
+        record = _record(content)
+    except _Unreadable as error:
+        return [Finding(name, str(error))]
+    findings = [Finding(name, problem) for problem in _problems(record, content, path, root)]
+    arrays_path = path.with_suffix(".npz")
+    try:
+        arrays = _arrays(arrays_path)
+    except _Unreadable as error:
+        findings.append(Finding(arrays_path.relative_to(root).as_posix(), str(error)))
+    else:
+        findings += [Finding(name, problem) for problem in array_problems(record, arrays)]
+        findings += [Finding(name, problem) for problem in _given_away(_texts(arrays))]
+    return [*findings, *_against_card(name, record, registry), *_warnings(name, record)]
+
+
+def _problems(record: Record, content: Any, path: Path, root: Path) -> Iterator[str]:
+    if record.record_id != (expected := record_id(record.identity)):
+        yield f"record_id is {record.record_id!r}, but its identity gives {expected!r}"
+    elif (place := ResultStore(root).path(record)) != path:
+        yield f"belongs at {place.relative_to(root).as_posix()}"
+    yield from identity_problems(record)
+    yield from provenance_problems(record)
+    yield from number_problems(record)
+    yield from _given_away(content)
+
+
+def _against_card(name: str, record: Record, registry: TaskRegistry) -> list[Finding]:
+    task = record.identity.task
+    if task not in (known := registry.names()):
+        hint = did_you_mean(task, known)
+        message = f"task {task!r} is not installed here, so no card says what its numbers may be.{hint}"
+        return [Finding(name, message, warning=True)]
+    return [Finding(name, problem) for problem in card_problems(record, registry.card(task))]
+
+
+def _warnings(name: str, record: Record) -> Iterator[Finding]:
+    if record.status is Status.FAILED:
+        yield Finding(name, f"the job failed ({record.error}); it adds no numbers", warning=True)
+    if record.provenance.git_dirty:
+        yield Finding(name, "was made by a checkout with changes, so nobody can make it again", warning=True)
+
+
+def _given_away(content: Any) -> Iterator[str]:
+    for place, text in hygiene.strings(content):
+        for finding in hygiene.findings(text):
+            yield f"{place or 'the file'} {finding}"
+
+
+def _foreign(path: Path) -> str:
+    """Why ``path`` is no file of a store; empty when it is one."""
+    if path.is_symlink():
+        return "is a link; only plain files are taken"
+    if not path.is_file() or path.suffix not in (".json", ".npz") or not _STEM.fullmatch(path.stem):
+        return f"is no record: records are called by their id ({ID_LENGTH} hex digits), .json and .npz"
+    if path.suffix == ".npz" and not path.with_suffix(".json").exists():
+        return "holds arrays of a record that is not there"
+    return ""
+
+
+def _json(path: Path) -> Any:
+    """The file's JSON, read strictly: no NaN, no key twice."""
+    if (size := path.stat().st_size) > MAX_JSON_BYTES:
+        raise _Unreadable(f"is {size:,} bytes large; a record has at most {MAX_JSON_BYTES:,}")
+    try:
+        return json.loads(path.read_bytes().decode("utf-8"), parse_constant=_refuse, object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:  # covers wrong JSON and wrong UTF-8
+        raise _Unreadable(f"is not valid JSON: {error}") from error
+
+
+def _refuse(constant: str) -> None:
+    raise _Unreadable(f"holds {constant}; a number that is not scored is null, with a reason")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise _Unreadable("names a key twice in one object")
+    return found
+
+
+def _record(content: Any) -> Record:
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if isinstance(version, int) and version != SCHEMA_VERSION:
+        raise _Unreadable(f"is of schema version {version}; this saebench reads {SCHEMA_VERSION}")
+    try:
+        return Record.model_validate_json(json.dumps(content, allow_nan=False), strict=True)
+    except ValidationError as error:
+        problems = [f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()]
+        more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
+        raise _Unreadable(f"is not a record: {'; '.join(problems[:3])}{more}") from error
+    except ValueError as error:
+        raise _Unreadable("holds a number too large for a float") from error
+
+
+def _arrays(path: Path) -> Arrays:
+    """The arrays of a record, none without a file. What it unpacks to is looked at before it is unpacked."""
+    if not path.exists():
+        return {}
+    if (size := path.stat().st_size) > MAX_ARRAYS_BYTES:
+        raise _Unreadable(f"is {size:,} bytes large; arrays have at most {MAX_ARRAYS_BYTES:,}")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+        if any(not member.filename.endswith(".npy") for member in members):
+            raise _Unreadable("holds something that is no array")
+        if sum(member.file_size for member in members) > 10 * MAX_ARRAYS_BYTES:
+            raise _Unreadable(f"unpacks to more than {10 * MAX_ARRAYS_BYTES:,} bytes")
+        with np.load(path, allow_pickle=False) as file:
+            return unpack({key: file[key] for key in file.files})
+    except _BAD_ARRAYS as error:
+        raise _Unreadable(f"cannot be read as arrays ({error})") from error
+
+
+def _texts(arrays: Arrays) -> dict[str, list[str]]:
+    """Names of the arrays, and the text in those that hold text."""
+    return {
+        key: array.astype(str).ravel().tolist() if array.dtype.kind in "US" else [] for key, array in arrays.items()
+    }

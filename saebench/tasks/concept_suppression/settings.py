@@ -1,0 +1,33 @@
+"""What a user may choose about the task ``concept_suppression``; its card says what each setting means."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from saebench.evaluation import Settings
+
+
+class ConceptSuppressionSettings(Settings):
+    """The settings of ``concept_suppression``, with the defaults of the card."""
+
+    datasets: tuple[str, ...] = ("asset:sae-probes/97_news_class",)
+    fit_examples: int = Field(100, ge=2)
+    validation_examples: int = Field(50, ge=1)
+    test_examples: int = Field(100, ge=2)
+    complement_share: float = 1.0
+    context_length: int = Field(64, ge=2)
+    methods: tuple[str, ...] = ("app", "zero", "range", "partial")
+    latents: tuple[int, ...] = (1, 5, 10, 50, 100)
+    selection: str = "separability"
+    partial_factor: float = 0.5
+    range_tau: float = Field(2.0, ge=0.0)
+    ablation_strengths: tuple[float, ...] = (0.25, 0.5, 1.0)
+    max_complement_drop: float = Field(0.05, ge=0.0)
+    max_perplexity_ratio: float = Field(1.05, ge=1.0)
+    equal_drop: float = Field(0.25, ge=0.01)
+    perplexity_text: str = "asset:sae-probes/45_context_ans"
+    perplexity_context_length: int = Field(128, ge=3)
+    validation_sequences: int = Field(32, ge=2)
+    test_sequences: int = Field(64, ge=2)
+    perplexity_predictions: int = Field(64, ge=1)
+    bootstrap_replicates: int = Field(2000, ge=100)

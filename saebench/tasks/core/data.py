@@ -1,0 +1,18 @@
+"""The text that is evaluated: sampled sequences, the same for every SAE."""
+
+from __future__ import annotations
+
+from saebench.data.tokens import TokenBatch
+from saebench.passes.clean import CleanPass
+from saebench.passes.context import TaskContext
+from saebench.tasks.core.settings import CoreSettings
+
+
+def sequences(context: TaskContext, settings: CoreSettings) -> TokenBatch:
+    """The sampled sequences. Raises UsageError and DataError for a text that cannot be used."""
+    return context.batch(settings.text, settings.context_length, settings.sequences)
+
+
+def clean_pass(context: TaskContext, settings: CoreSettings, site: str) -> CleanPass:
+    """What the unmodified language model does on the sequences, and its ablations at ``site``."""
+    return context.clean(settings.text, settings.context_length, settings.sequences, site)

@@ -1,0 +1,99 @@
+"""One pass of an SAE over the text: each token is encoded and decoded once, and each sequence is spliced once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from saebench.errors import SaebenchError
+from saebench.lm.batching import to_device
+from saebench.passes.clean import CleanBatch, CleanPass, Losses
+from saebench.passes.positions import Positions
+from saebench.sae.codes import Coder, Codes, rows_of
+from saebench.sae.protocol import SAE, Capability
+from saebench.stats.reconstruction import ReconstructionSums
+from saebench.stats.sparsity import FiringCounts
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What every number of the task follows from, but for those of the weights alone."""
+
+    reconstruction: ReconstructionSums
+    firing: FiringCounts
+    spliced: Losses  # with the reconstruction in place of the activation
+
+
+def evaluate(sae: SAE, clean: CleanPass, memory: int) -> Scores:
+    """Encode, decode and splice every evaluated token of the text.
+
+    Args:
+        sae: The SAE, of any kind: position-wise, temporal, or a transcoder.
+        clean: The clean pass at the site that the SAE reconstructs.
+        memory: Bytes for the latents of a block of tokens.
+
+    Raises:
+        SaebenchError: The SAE gives NaN or Inf.
+    """
+    reconstruction = ReconstructionSums(clean.n_sequences, clean.centre)
+    firing = FiringCounts(clean.n_sequences, sae.d_sae)
+    add_firing, add_reconstruction = _Once(firing.add), _Once(reconstruction.add)
+    offsets = [0, *clean.evaluated.sum(1).cumsum(0).tolist()]
+    position_wise = Capability.POSITION_WISE in sae.capabilities
+    coder = Coder(sae, memory)
+
+    def replacement(batch: CleanBatch) -> Tensor:
+        positions = batch.positions
+        start, first = positions.rows.start, offsets[positions.rows.start]
+        x = batch.activations
+        if sae.hook.site_in != clean.site:  # a transcoder reads one site and reconstructs another
+            x = to_device(clean.captured.activations(sae.hook.site_in, positions.rows), x.device)
+
+        def tokens(rows: slice, codes: Codes) -> None:
+            add_firing(first + rows.start, positions.sequence[rows], codes)
+
+        def sequences(rows: slice, codes: Codes) -> None:
+            assert isinstance(codes, Tensor)
+            part = Positions.of(clean.captured.batch, slice(start + rows.start, start + rows.stop), x.device)
+            add_firing(offsets[part.rows.start], part.sequence, part.at_evaluated(codes))
+
+        if position_wise:
+            xhat = coder.reconstruct(positions.at_evaluated(x), tokens)
+        else:
+            xhat = positions.at_evaluated(coder.reconstruct(x, sequences))
+        target = positions.at_evaluated(batch.activations).float()
+        add_reconstruction(first, positions.sequence, target, xhat)
+        return xhat
+
+    spliced = clean.spliced(replacement, f"core {sae.name}")
+    scores = Scores(reconstruction, firing, spliced)
+    _check_finite(sae, scores)
+    return scores
+
+
+class _Once:
+    """Calls ``add`` once for each token, also when a batch that ran out of memory is repeated in smaller ones."""
+
+    def __init__(self, add: Callable[..., None]) -> None:
+        self._add = add
+        self._done = 0  # the number of the first token that has not been added
+
+    def __call__(self, first: int, sequence: Tensor, *values: Codes) -> None:
+        """Add tokens, the first of which is number ``first`` of the evaluation."""
+        new = slice(max(0, self._done - first), None)
+        self._add(*(rows_of(value, new) for value in values), sequence[new])
+        self._done = max(self._done, first + len(sequence))
+
+
+def _check_finite(sae: SAE, scores: Scores) -> None:
+    latents = scores.firing.ratios()["l1"][0]
+    errors = scores.reconstruction.ratios()["mse"][0].numpy()
+    for part, per_sequence in (("latents", latents), ("reconstruction", errors)):
+        if bad := int((~np.isfinite(per_sequence)).sum()):
+            raise SaebenchError(
+                f"{sae.name}: its {part} hold NaN or Inf on {bad} of {len(per_sequence)} sequences, so nothing can be "
+                "measured; see what it does to activations of this size at this hook (saebench check-adapter)."
+            )

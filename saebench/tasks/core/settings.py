@@ -1,0 +1,16 @@
+"""What a user may choose about the task ``core``; its card says what each setting means."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from saebench.evaluation import SampledSettings
+
+
+class CoreSettings(SampledSettings):
+    """The settings of ``core``, with the defaults of the card."""
+
+    text: str = "asset:sae-probes/97_news_class"
+    context_length: int = Field(128, ge=2)
+    sequences: int = Field(128, ge=2)
+    bootstrap_replicates: int = Field(2000, ge=100)

@@ -1,0 +1,59 @@
+"""From a task's name to its implementation: the classes of the built-in tasks, and those of plug-ins."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from saebench.cards.registry import mismatch, registry
+from saebench.errors import SaebenchError
+from saebench.evaluation import Settings, Task
+from saebench.tasks.concept_separability.task import ConceptSeparabilityTask
+from saebench.tasks.concept_suppression.task import ConceptSuppressionTask
+from saebench.tasks.core.task import CoreTask
+from saebench.tasks.dark_matter.task import DarkMatterTask
+from saebench.tasks.detox.task import DetoxTask
+from saebench.tasks.language_steering.task import LanguageSteeringTask
+from saebench.tasks.seed_stability.task import SeedStabilityTask
+from saebench.tasks.sparse_probing.task import SparseProbingTask
+from saebench.tasks.unlearning.task import UnlearningTask
+
+_BUILT_IN: dict[str, type[Task[Any]]] = {
+    task.name: task
+    for task in (
+        CoreTask,
+        ConceptSeparabilityTask,
+        ConceptSuppressionTask,
+        DarkMatterTask,
+        DetoxTask,
+        LanguageSteeringTask,
+        SeedStabilityTask,
+        SparseProbingTask,
+        UnlearningTask,
+    )
+}
+
+
+def implementation(name: str) -> type[Task[Any]]:
+    """The class of the task ``name``.
+
+    Raises UsageError for a task that does not exist or is broken, SaebenchError for a class that contradicts its card.
+    """
+    found = registry().plug_in(name) or _BUILT_IN[name]
+    if problem := mismatch(found, registry().card(name)):
+        raise SaebenchError(
+            f"Task {name!r} ({found.__module__}:{found.__qualname__}) does not fit its card: {problem}."
+        )
+    return found
+
+
+def create(name: str) -> Task[Any]:
+    """A new instance of the task ``name``. Raises as `implementation` does."""
+    return implementation(name)()
+
+
+def resolve(name: str, preset: str, overrides: dict[str, Any] | None = None) -> Settings:
+    """The settings of the task ``name``: the card's defaults, then those of ``preset``, then ``overrides``.
+
+    Raises UsageError for an unknown task, preset or setting and for a value that breaks a rule.
+    """
+    return implementation(name).settings.parse(registry().card(name).resolve(preset, overrides), task=name)

@@ -1,0 +1,37 @@
+"""What a user may choose about the task ``language_steering``; its card says what each setting means."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from saebench.evaluation import Settings
+
+
+class LanguageSteeringSettings(Settings):
+    """The settings of ``language_steering``, with the defaults of the card."""
+
+    parallel: str = "builtin:everyday"
+    languages: tuple[str, ...] = ()
+    source: str = "en"
+    train_sentences: int = Field(100, ge=2)
+    random_sequences: int = Field(100, ge=2)
+    consistency: float = Field(0.9, ge=0.0)
+    random_rate: float = Field(0.1, ge=0.0)
+    nu_latents: int = Field(2, ge=1)
+    most_latents: int = Field(5, ge=1)
+    methods: tuple[str, ...] = ("langfir", "nu")
+    strengths: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0, 4.0)
+    diffmean_strengths: tuple[float, ...] = (0.5, 1.0, 2.0)
+    recover_strengths: tuple[float, ...] = (1.0,)
+    recover_sentences: int = Field(100, ge=1)
+    frame: str = "mixed"
+    shots: int = Field(2, ge=0)
+    identifier: str = "py3langid"
+    validation_prompts: int = Field(16, ge=1)
+    test_prompts: int = Field(32, ge=1)
+    max_new_tokens: int = Field(32, ge=1)
+    ablation_sentences: int = Field(32, ge=2)
+    ablation_predictions: int = Field(8, ge=1)
+    ablation_centre: str = "mean"
+    context_length: int = Field(128, ge=3)
+    bootstrap_replicates: int = Field(2000, ge=100)

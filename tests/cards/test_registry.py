@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import importlib.metadata
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+from saebench.cards import registry as registry_module
+from saebench.cards.card import cards_dir
+from saebench.cards.registry import BUILT_IN, GROUP, registry
+from saebench.errors import SaebenchError, UsageError
+from saebench.evaluation.task import GroupTask, Task
+
+CARD = (cards_dir() / "core.yaml").read_text(encoding="utf-8")
+
+PLUGIN = """
+class Works:
+    name = "extra"
+    needs = frozenset()
+    card_path = "extra.yaml"
+    def run(self, sae, context, parameters): ...
+
+class NoCard:
+    name = "no_card"
+    needs = frozenset()
+    def run(self, sae, context, parameters): ...
+
+class OtherNeeds(Works):
+    needs = frozenset({"linear_decoder"})
+
+class NoRun:
+    name = "extra"
+    needs = frozenset()
+    card_path = "extra.yaml"
+
+class Pair:
+    name = "pair"
+    needs = frozenset()
+    card_path = "pair.yaml"
+    def run_group(self, group, context, parameters): ...
+
+class Both(Pair):
+    card_path = "both/pair.yaml"
+    def run(self, sae, context, parameters): ...
+
+class RunOnly(Works):
+    name = "pair"
+    card_path = "pair.yaml"
+
+class HalfOfBoth(Pair):
+    card_path = "both/pair.yaml"
+
+class BadCard(Works):
+    card_path = "bad.yaml"
+"""
+
+
+@pytest.fixture
+def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Register entry points of an importable plug-in module: ``plugins(name="module:Class", ...)`` -> registry."""
+    (tmp_path / "plug_in_module.py").write_text(PLUGIN)
+    (tmp_path / "explodes.py").write_text("raise RuntimeError('boom')\n")
+    (tmp_path / "extra.yaml").write_text(CARD.replace("name: core", "name: extra", 1), encoding="utf-8")
+    (tmp_path / "bad.yaml").write_text("name: bad\n")
+    (tmp_path / "both").mkdir()
+    for path, scope in (("pair.yaml", "group"), ("both/pair.yaml", "both")):
+        card = CARD.replace("name: core", "name: pair", 1).replace("scope: sae", f"scope: {scope}", 1)
+        (tmp_path / path).write_text(card, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def register(*points: tuple[str, str]):
+        found = importlib.metadata.EntryPoints(importlib.metadata.EntryPoint(n, v, GROUP) for n, v in points)
+
+        def entry_points(**select: str) -> importlib.metadata.EntryPoints:
+            return found.select(**select)
+
+        monkeypatch.setattr(registry_module.importlib.metadata, "entry_points", entry_points)
+        registry.cache_clear()
+        return registry()
+
+    yield register
+    registry.cache_clear()
+    for module in ("plug_in_module", "explodes"):
+        sys.modules.pop(module, None)
+
+
+def test_every_published_card_has_an_implementation():
+    assert {path.stem for path in cards_dir().glob("*.yaml")} == set(BUILT_IN)
+
+
+def test_core_is_there(plugins):
+    found = plugins()
+    assert found.names() == [*BUILT_IN]
+    assert found.card("core").name == "core"
+    assert found.table_columns()["core"][0] == "ce_recovered_mean"
+    assert registry() is found
+
+
+def test_listing_tasks_imports_no_torch():
+    code = "import sys; from saebench.cards.registry import registry; registry(); print('torch' in sys.modules)"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "False"
+
+
+def test_create_imports_the_implementation_only_then(plugins, monkeypatch):
+    module = types.ModuleType("saebench.tasks.core")
+    module.CoreTask = type("CoreTask", (), {"name": "core", "needs": frozenset(), "run": lambda *a: None})
+    found = plugins()
+    monkeypatch.setitem(sys.modules, "saebench.tasks.core", module)
+    assert type(found.create("core")) is module.CoreTask
+
+
+def test_an_implementation_that_contradicts_its_card_is_refused(plugins, monkeypatch):
+    module = types.ModuleType("saebench.tasks.core")
+    module.CoreTask = type("CoreTask", (), {"name": "core", "needs": frozenset({"transcoder"}), "run": None})
+    monkeypatch.setitem(sys.modules, "saebench.tasks.core", module)
+    with pytest.raises(SaebenchError, match=r"needs \['transcoder'\], the card says \[\]"):
+        plugins().create("core")
+
+
+def test_unknown_task(plugins):
+    with pytest.raises(UsageError, match=r"There is no task 'coer'\. Did you mean 'core'\?"):
+        plugins().card("coer")
+
+
+def test_metric_facts(plugins):
+    found = plugins()
+    fvu = found.metric("core", 1, "fvu")
+    assert fvu is not None
+    assert fvu.primary
+    assert fvu.higher_is_better is False
+    assert found.metric("core", 2, "fvu") is None
+    assert found.metric("core", 1, "nonsense") is None
+    assert found.metric("elsewhere", 1, "fvu") is None
+
+
+def test_a_plug_in_is_a_task_like_any_other(plugins):
+    found = plugins(("extra", "plug_in_module:Works"))
+    assert found.names() == [*BUILT_IN, "extra"]
+    assert found.card("extra").resolve("smoke")["sequences"] == 8
+    assert type(found.create("extra")).__name__ == "Works"
+    assert found.metric("extra", 1, "fvu") is not None
+
+
+@pytest.mark.parametrize(("target", "kinds"), [("Pair", (GroupTask,)), ("Both", (Task, GroupTask))])
+def test_a_task_of_groups(plugins, target, kinds):
+    found = plugins(("pair", f"plug_in_module:{target}"))
+    task = found.create("pair")
+    assert [kind for kind in (Task, GroupTask) if isinstance(task, kind)] == list(kinds)
+    assert (found.card("pair").scope, found.card("pair").groups) == ("both" if len(kinds) == 2 else "group", "seeds")
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "error"),
+    [
+        ("extra", "explodes:Task", "RuntimeError: boom"),
+        ("extra", "not_installed_module:Task", "ModuleNotFoundError"),
+        ("extra", "plug_in_module:Absent", "AttributeError"),
+        ("no_card", "plug_in_module:NoCard", "card_path"),
+        ("extra", "plug_in_module:OtherNeeds", "needs ['linear_decoder'], the card says []"),
+        ("extra", "plug_in_module:NoRun", "the class has no 'run'"),
+        ("pair", "plug_in_module:RunOnly", "the class has no 'run_group'"),
+        ("pair", "plug_in_module:HalfOfBoth", "the class has no 'run'"),
+        ("extra", "plug_in_module:BadCard", "bad.yaml is wrong"),
+        ("another", "plug_in_module:Works", "its card is for a task called 'extra'"),
+        ("core", "plug_in_module:Works", "the name 'core' is taken by saebench"),
+    ],
+)
+def test_a_broken_plug_in_is_listed_with_its_error_and_breaks_nothing(plugins, name, target, error):
+    found = plugins((name, target), ("zz", "explodes:Task"))
+    assert found.names() == [*BUILT_IN]
+    assert found.card("core").name == "core"
+    (broken,) = [entry for entry in found.entries() if entry.target == target and entry.name == name]
+    assert broken.card is None
+    assert error in broken.error
+    assert len(found.entries()) == len(BUILT_IN) + 2
+    if name != "core":
+        with pytest.raises(UsageError, match=f"Task '{name}' of an unknown package is broken: "):
+            found.card(name)
+
+
+def test_two_plug_ins_of_one_name(plugins):
+    found = plugins(("extra", "plug_in_module:Works"), ("extra", "zzz:Other"))
+    assert found.names() == [*BUILT_IN, "extra"]
+    assert [entry.error for entry in found.entries()][-1].endswith("the name 'extra' is taken by an unknown package")
