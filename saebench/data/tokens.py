@@ -66,7 +66,8 @@ def tokenize(
         raise UsageError(f"The context length must be at least 2 tokens, not {context_length}.")
     if limit is not None and limit < 2:
         raise UsageError(f"The limit must be at least 2 sequences, not {limit}: intervals are made from sequences.")
-    first, last = _boundary_tokens(tokenizer)
+    first = first_token(tokenizer)
+    last = first if tokenizer.eos_token_id is None else int(tokenizer.eos_token_id)  # after each document
     body = context_length - 1
     wanted = None if limit is None else limit * body
     order = generator(seed, "documents").permutation(len(documents.texts))
@@ -97,12 +98,18 @@ def tokenize(
     )
 
 
-def _boundary_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[int, int]:
-    """(first token of a sequence, token after each document)."""
+def first_token(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The token that every sequence begins with: BOS, or EOS for a tokenizer without BOS.
+
+    Raises DataError for a tokenizer that has neither.
+    """
     bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
     if bos is None and eos is None:
-        raise DataError("The tokenizer has neither a BOS nor an EOS token, so documents cannot be joined.")
-    return (eos if bos is None else bos), (bos if eos is None else eos)
+        raise DataError(
+            "The tokenizer has neither a BOS nor an EOS token, so no sequence can begin; use a model whose tokenizer "
+            "defines one."
+        )
+    return int(eos if bos is None else bos)
 
 
 def _encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> Iterator[list[int]]:

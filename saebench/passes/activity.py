@@ -24,36 +24,50 @@ Entries = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
 
 @dataclass(frozen=True, eq=False)
 class Activity:
-    """Of each latent on each text, special tokens left out: scipy CSR ``[texts, d_sae]`` in float32."""
+    """What each latent does on each text, special tokens left out.
 
-    maximum: csr_matrix  # max |f| over tokens
-    total: csr_matrix  # sum of f over tokens
-    firing: csr_matrix  # number of tokens where f != 0
-    tokens: NDArray[np.int64]  # [texts]
+    The tables are sparse matrices ``[texts, d_sae]`` in float32.
+    """
+
+    maximum: csr_matrix  # the largest absolute activation over the text's tokens
+    total: csr_matrix  # the sum of the activations over the text's tokens
+    firing: csr_matrix  # the number of tokens at which the latent is not zero
+    tokens: NDArray[np.int64]  # the number of tokens of each text, [texts]
 
     def token_rate(self) -> NDArray[np.float64]:
-        """Share of all tokens at which a latent fires, ``[d_sae]``."""
+        """The share of all tokens at which each latent fires, ``[d_sae]``."""
         return _sum(self.firing) / self.tokens.sum()
 
     def text_rate(self) -> NDArray[np.float64]:
-        """Share of texts in which a latent fires at all, ``[d_sae]``."""
+        """The share of texts in which each latent fires at all, ``[d_sae]``."""
         return self.firing.getnnz(axis=0) / len(self.tokens)
 
     def mean(self) -> NDArray[np.float64]:
-        """Mean of f over all tokens, ``[d_sae]``."""
+        """The mean activation of each latent over all tokens, ``[d_sae]``."""
         return _sum(self.total) / self.tokens.sum()
 
     def mean_when_firing(self) -> NDArray[np.float64]:
-        """Mean of f over the tokens at which it fires, ``[d_sae]``; 0 for a latent that never does."""
+        """The mean activation of each latent over the tokens at which it fires, ``[d_sae]``.
+
+        It is 0 for a latent that never fires.
+        """
         return _sum(self.total) / np.maximum(_sum(self.firing), 1)
 
 
 @torch.no_grad()
 def activity(sae: SAE, context: TaskContext, texts: Sequence[str], context_length: int) -> Activity:
-    """Encode the tokens of ``texts`` once, in blocks that fit the budget.
+    """Encode the tokens of ``texts`` once, in blocks that fit the memory budget.
 
-    Raises NotApplicableError for an SAE that does not encode every token by itself, SaebenchError when it gives NaN or
-    Inf, and what `TaskContext.examples` raises.
+    Args:
+        sae: A position-wise SAE.
+        context: Gives the activations.
+        texts: The texts, which are read one by one.
+        context_length: Tokens of a text at most, BOS included; longer texts lose their beginning.
+
+    Raises:
+        NotApplicableError: The SAE does not encode every token by itself.
+        SaebenchError: The SAE gives NaN or Inf.
+        UsageError, DataError: The texts cannot be read (`TaskContext.examples`).
     """
     coder = Coder(sae, context.budget.encoder)
     parts: list[tuple[NDArray[Any], ...]] = []
@@ -62,7 +76,7 @@ def activity(sae: SAE, context: TaskContext, texts: Sequence[str], context_lengt
         tokens += np.bincount(example.numpy(), minlength=len(texts))
         entries = _entries(sae, coder, to_device(x, context.lm.device))
         parts.append(_by_text(entries, example.numpy(), sae.d_sae))
-    row, column, maximum, total, firing = (np.concatenate(each) for each in zip(*parts, strict=True))
+    row, column, maximum, total, firing = (np.concatenate(column) for column in zip(*parts, strict=True))
     if not np.isfinite(total).all():
         raise SaebenchError(
             f"{sae.name}: its latents hold NaN or Inf on {len(texts)} texts, so none can be selected; see what it does "
@@ -79,7 +93,7 @@ def activity(sae: SAE, context: TaskContext, texts: Sequence[str], context_lengt
 def mean_activations(
     context: TaskContext, texts: Sequence[str], context_length: int, site: str
 ) -> Float[Tensor, "texts d"]:
-    """Mean activation of each text's tokens at ``site``, special tokens left out; float32, on the CPU.
+    """The mean activation over each text's tokens at ``site``, special tokens left out; float32, on the CPU.
 
     Raises what `TaskContext.examples` raises.
     """
@@ -93,10 +107,10 @@ def mean_activations(
 
 
 def _entries(sae: SAE, coder: Coder, x: Tensor) -> Iterator[Entries]:
-    """(token, latent, value) of the latents of ``x[tokens, d]`` that are not zero, in blocks."""
+    """Yield the token, the latent and the value of every latent of ``x[tokens, d]`` that fires, in blocks."""
     for start in range(0, len(x), coder.tokens_per_block):
         block = x[start : start + coder.tokens_per_block]
-        # An SAE that reads whole texts is refused by the coder.
+        # The coder refuses an SAE that reads whole texts.
         if Capability.SPARSE_ENCODE in sae.capabilities or Capability.POSITION_WISE not in sae.capabilities:
             codes = coder.codes(block)
             token, slot = codes.values.nonzero(as_tuple=True)
@@ -109,7 +123,10 @@ def _entries(sae: SAE, coder: Coder, x: Tensor) -> Iterator[Entries]:
 
 
 def _by_text(blocks: Iterator[Entries], example: NDArray[np.int64], d_sae: int) -> tuple[NDArray[Any], ...]:
-    """Text, latent, max |f|, sum of f and number of tokens, of every pair that occurs; texts come whole."""
+    """The text, latent, largest absolute activation, sum and number of tokens of every pair that occurs.
+
+    No text is divided between two calls.
+    """
     token, latent, value = (np.concatenate(part) for part in zip(*blocks, strict=True))
     key = example[token] * d_sae + latent
     order = np.argsort(key, kind="stable")

@@ -1,14 +1,13 @@
 """What the unmodified language model does on a text, computed once and shared by every SAE, task and run.
 
-A text is cut into shards of sequences. A shard's activations at all sites that are wanted, and what is needed of
-its losses, come from one pass, and go into the cache under keys made of what decides their values.
+A text is cut into shards of sequences. One pass over a shard gives its activations at every site that is wanted, and
+what is kept of its losses. Both go into the cache under keys that say everything their values depend on.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from importlib.metadata import version
+from collections.abc import Callable, Iterator
 from itertools import accumulate
 
 import torch
@@ -16,19 +15,18 @@ from torch import Tensor
 
 from saebench.cache.tensors import Series, TensorCache
 from saebench.data.tokens import TokenBatch
-from saebench.lm.batching import for_batches, host_buffer
+from saebench.lm.batching import for_batches, host_buffer, to_device
 from saebench.lm.head import accumulation_dtype
 from saebench.lm.losses import CleanLosses, clean_losses
 from saebench.lm.model import LanguageModel
+from saebench.passes.keys import cache_key
 from saebench.passes.positions import Positions
 from saebench.progress import Progress
 
 LOSSES = "losses"
-# As many as a batch at most holds (`saebench.lm.batching`): larger shards would take memory for nothing.
+# A batch holds no more tokens than this (`saebench.lm.batching`), so larger shards would only take more memory.
 _SHARD_TOKENS = {"cpu": 2048, "cuda": 16384}
-# What a value depends on beside the model and the text. Raise the number when the passes compute something else.
-_FORMAT = 1
-_LIBRARIES = ("torch", "transformers", "transformer_lens")
+_FORMAT = 1  # raise it when the passes compute something else
 
 Shard = dict[str, Tensor]
 Advance = Callable[[int], None]
@@ -55,21 +53,12 @@ class CapturedText:
 
     def series(self, kind: str, **more: str) -> Series:
         """The cached quantity ``kind`` of this model and text, one entry per sequence."""
-        key: dict[str, str | int | float] = {
-            "kind": kind,
-            **more,
-            "model": self.lm.fingerprint,
-            "dtype": str(self.lm.dtype).removeprefix("torch."),
-            "device": self.lm.device.type,
-            "tokens": self.batch.content_hash,
-            "evaluated": hashlib.sha256(self.batch.evaluated.numpy().tobytes()).hexdigest(),
-            "format": _FORMAT,
-            **{library: version(library) for library in _LIBRARIES},
-        }
+        evaluated = hashlib.sha256(self.batch.evaluated.numpy().tobytes()).hexdigest()
+        key = cache_key(self.lm, kind, _FORMAT, tokens=self.batch.content_hash, evaluated=evaluated, **more)
         return self._cache.series(key, self.n_sequences, self._rows_per_shard)
 
     def want(self, *names: str) -> None:
-        """Sites (or ``LOSSES``) that shall be captured by whatever pass comes first. Raises HookMismatchError."""
+        """Have the next pass capture these sites (or ``LOSSES``) as well. Raises HookMismatchError."""
         for name in names:
             if name not in self._wanted:
                 if name != LOSSES:
@@ -77,7 +66,7 @@ class CapturedText:
                 self._wanted[name] = self.series("losses") if name == LOSSES else self.series("activations", site=name)
 
     def complete(self, description: str, then: Callable[[slice], None]) -> None:
-        """Compute what is missing of everything wanted; ``then(shard)`` is called while a shard is at hand."""
+        """Compute what the cache lacks of everything wanted, and call ``then(shard)`` while a shard is in memory."""
         with self._progress.task(description, self.n_sequences, "sequences") as ticker:
             for shard in self.shards:
                 missing = self._load(shard, list(self._wanted))
@@ -92,14 +81,26 @@ class CapturedText:
         shard = self._shard_of(rows)
         return self._get(site, shard)["activations"][rows.start - shard.start : rows.stop - shard.start]
 
+    def tokens(self, *sites: str) -> Iterator[tuple[Tensor, list[Tensor]]]:
+        """Yield the evaluated tokens of the text, shard by shard: the sequence of each, and activations at ``sites``.
+
+        The first tensor, ``[tokens]`` on the CPU, holds the number of each token's sequence. The others are
+        ``[tokens, d]``, one for each site, in float32 on the model's device. Raises HookMismatchError.
+        """
+        self.want(*sites)
+        for shard in self.shards:
+            positions = Positions.of(self.batch, shard, self.lm.device)
+            activations = (to_device(self.activations(site, shard), self.lm.device) for site in sites)
+            yield positions.sequence, [positions.at_evaluated(x).float() for x in activations]
+
     def losses(self, rows: slice) -> CleanLosses:
-        """What is kept of the clean pass, for the predictions of ``rows``, which lie within one shard."""
+        """What is kept of the clean losses of the predictions of ``rows``, which lie within one shard."""
         shard = self._shard_of(rows)
-        found = self._get(LOSSES, shard)
+        kept = self._get(LOSSES, shard)
         counts = self.batch.evaluated[shard.start : rows.stop, 1:].sum(1)
         start = int(counts[: rows.start - shard.start].sum())
         part = slice(start, start + int(counts[rows.start - shard.start :].sum()))
-        return CleanLosses(found["hidden"], found["ce"], found["lse"], found.get("mean_unembedding"))[part]
+        return CleanLosses(kept["hidden"], kept["ce"], kept["lse"], kept.get("mean_unembedding"))[part]
 
     # ------------------------------------------------------------------ inside
 
@@ -113,26 +114,26 @@ class CapturedText:
         return self._here[name]
 
     def _load(self, shard: slice, names: list[str]) -> list[str]:
-        """Bring cached tensors of a shard here; returns the names of those that have to be computed."""
+        """Read a shard's tensors from the cache, and return the names of those that it lacks."""
         if self._at != shard:
             self._at, self._here = shard, {}
         for name in names:
-            if name not in self._here and (found := self._wanted[name].read(shard)) is not None:
-                self._here[name] = found
+            if name not in self._here and (stored := self._wanted[name].read(shard)) is not None:
+                self._here[name] = stored
         return [name for name in names if name not in self._here]
 
     def _compute(self, shard: slice, names: list[str], advance: Advance) -> None:
-        """One pass over the sequences of a shard for ``names``; it ends at the last site unless losses are asked."""
+        """Compute ``names`` in one pass over a shard, which ends at the last site unless losses are among them."""
         lm = self.lm
         sites = [name for name in names if name != LOSSES]
         rows = shard.stop - shard.start
-        found: dict[str, Shard] = {
+        computed: dict[str, Shard] = {
             site: {"activations": host_buffer((rows, self.context_length, lm.d_at(site)), lm.dtype, lm.device)}
             for site in sites
         }
         offsets = [0, *accumulate(self.batch.evaluated[shard, 1:].sum(1).tolist())]
         if LOSSES in names:
-            found[LOSSES] = _empty_losses(offsets[-1], lm)
+            computed[LOSSES] = _empty_losses(offsets[-1], lm)
 
         def work(batch: slice) -> None:
             positions = Positions.of(self.batch, batch, lm.device)
@@ -140,17 +141,17 @@ class CapturedText:
             if LOSSES in names:
                 hidden, read = lm.capture(positions.tokens, sites)
                 losses = clean_losses(lm.head, positions.at_predictions(hidden), positions.targets)
-                _keep(found[LOSSES], slice(offsets[local.start], offsets[local.stop]), losses)
+                _keep(computed[LOSSES], slice(offsets[local.start], offsets[local.stop]), losses)
             else:
                 read = lm.prefix(positions.tokens, sites)
             for site in sites:
-                found[site]["activations"][local].copy_(read[site], non_blocking=True)
+                computed[site]["activations"][local].copy_(read[site], non_blocking=True)
             advance(batch.stop - batch.start)
 
         self.batch_size = for_batches(shard, self.batch_size, work)
         if lm.device.type == "cuda":
             torch.cuda.synchronize(lm.device)
-        for name, tensors in found.items():
+        for name, tensors in computed.items():
             self._wanted[name].write(shard, tensors)
             self._here[name] = tensors
 

@@ -28,18 +28,21 @@ class Losses:
 
 @dataclass(frozen=True)
 class CleanBatch:
-    """Some sequences on the device: where their tokens lie, and the activations at the site (shared: do not write)."""
+    """Some sequences on the device: where their tokens lie, and their activations at the site.
+
+    The activations are shared: never write into them.
+    """
 
     positions: Positions
     activations: Float[Tensor, "batch position d"]
 
 
-# What goes to the evaluated tokens of a batch instead of their activations, ``[tokens, d]``.
+# Gives the activations that replace those of a batch at its evaluated tokens, ``[tokens, d]``.
 Replacement = Callable[[CleanBatch], Tensor]
 
 
 class CleanPass:
-    """The unmodified model at ``site`` over one batch of sequences, and the losses when it is modified there."""
+    """The losses of the unmodified model on some sequences, and its losses when it is changed at ``site``."""
 
     def __init__(self, captured: CapturedText, site: str, progress: Progress) -> None:
         self.captured, self.site, self.lm = captured, site, captured.lm
@@ -68,22 +71,22 @@ class CleanPass:
 
     @cached_property
     def zero(self) -> Losses:
-        """Losses with zeros at evaluated tokens."""
+        """The losses when the activation at every evaluated token is zero."""
         return self._ablated("zero", lambda batch: batch.activations.new_zeros(1))
 
     @cached_property
     def mean(self) -> Losses:
-        """Losses with the mean activation at evaluated tokens."""
+        """The losses when every evaluated token has the mean activation."""
         mean = to_device(self.centre.mean.to(self.lm.dtype), self.lm.device)
         return self._ablated("mean", lambda batch: mean)
 
     def spliced(self, replacement: Replacement, description: str) -> Losses:
-        """Losses with ``replacement(batch)[tokens, d]`` in place at evaluated tokens."""
+        """The losses when ``replacement(batch)[tokens, d]`` replaces the activations at evaluated tokens."""
         with self._progress.task(description, self.n_sequences, "sequences") as ticker:
             return _join([self._splice(shard, replacement, ticker) for shard in self.captured.shards])
 
     def _ablated(self, kind: str, value: Replacement) -> Losses:
-        """``value(batch)`` (one row, or a scalar) at every evaluated token; cached for later runs."""
+        """The losses when every evaluated token has ``value(batch)``, one row or a scalar; cached for later runs."""
         series = self.captured.series(f"{kind} ablation", site=self.site)
         parts: list[Losses] = []
 
@@ -92,17 +95,17 @@ class CleanPass:
 
         with self._progress.task(f"{kind} ablation", self.n_sequences, "sequences") as ticker:
             for shard in self.captured.shards:
-                found = series.read(shard)
-                if found is None:
+                stored = series.read(shard)
+                if stored is None:
                     losses = self._splice(shard, replacement, ticker)
-                    series.write(shard, found := {"ce": losses.ce, "kl": losses.kl})
+                    series.write(shard, stored := {"ce": losses.ce, "kl": losses.kl})
                 else:
                     ticker.advance(shard.stop - shard.start)
-                parts.append(Losses(found["ce"], found["kl"]))
+                parts.append(Losses(stored["ce"], stored["kl"]))
         return _join(parts)
 
     def _splice(self, shard: slice, replacement: Replacement, ticker: Ticker) -> Losses:
-        """Per-sequence losses of a shard; on a GPU the CPU waits once, at its end."""
+        """The losses of each sequence of a shard; on a GPU the CPU waits only once, at the end of the shard."""
         parts: list[Tensor] = []
 
         def work(rows: slice) -> None:

@@ -1,4 +1,4 @@
-"""What a task is given: the language model, its texts, and everything that SAEs can share."""
+"""What a task is handed: the language model, its texts, and everything that SAEs can share."""
 
 from __future__ import annotations
 
@@ -36,11 +36,28 @@ T = TypeVar("T")
 
 @dataclass
 class TaskContext:
-    """One (language model, seed). Everything here is computed when first asked for, then kept.
+    """The language model and one seed. Everything here is computed when a task first asks for it, and then kept.
 
-    A text's documents are split once per seed: a fifth calibrates the controls, the rest is evaluated, so that
-    nothing fitted ever sees an evaluated document. ``sites`` are those known to be needed: one pass captures them
-    all. Without a ``batch_size`` one is picked from the model and the budget.
+    The documents of a text are split once per seed: a fifth calibrates the controls and the rest is evaluated, so that
+    nothing that is fitted ever sees an evaluated document.
+
+    Which method to use when:
+
+    * `text`, `batch`: documents and sampled sequences of a text; `captured` and `clean` what the model does on them;
+    * `examples`: activations of texts that are read one by one, such as labelled examples;
+    * `scored`: the probability of chosen tokens under interventions;
+    * `rng`: a named random generator; `bootstrap_weights`: the draws that intervals are made from;
+    * `shared`: anything else that does not depend on the SAE.
+
+    Attributes:
+        lm: The language model.
+        seed: The seed of every draw.
+        batch_size: Sequences per batch; None derives it from the model and the budget.
+        progress: Where long work is shown.
+        read: How documents are read from a reference.
+        budget: The memory that work may take.
+        cache: What computed activations and losses are kept in.
+        sites: The sites that the run is known to need; one pass captures all of them.
     """
 
     lm: LanguageModel
@@ -52,49 +69,55 @@ class TaskContext:
     cache: TensorCache | None = None
     sites: tuple[str, ...] = ()
     _shared: dict[Hashable, Any] = field(default_factory=dict, repr=False)
+    _captures: dict[tuple[str, str], CapturedText] = field(default_factory=dict, repr=False)
     _calibration: dict[tuple[str, str], Tensor] = field(default_factory=dict, repr=False)
 
     def shared(self, key: Hashable, make: Callable[[], T]) -> T:
-        """What ``make`` returned when ``key`` was first asked for: for whatever does not depend on the SAE.
+        """The value that ``make`` returned when ``key`` was first asked for.
 
-        Kept as long as the context: keep it small, and begin the key with the name of the task.
+        Use it for whatever does not depend on the SAE. The value is kept as long as the context, so it should be small.
+        Begin the key with the task's name; a settings object may be part of it.
         """
         if key not in self._shared:
             self._shared[key] = make()
         return self._shared[key]
 
     def rng(self, name: str) -> np.random.Generator:
-        """The named generator of this seed: the same for every SAE."""
+        """A new generator for the choice ``name`` under this seed; it gives every SAE the same draws."""
         return generator(self.seed, name)
 
     def text(self, ref: str) -> Split:
-        """Calibration and evaluation documents of a text reference. Raises UsageError, DataError, AssetError."""
+        """The calibration and the evaluation documents of a text. Raises UsageError, DataError, AssetError."""
         return self.shared(("text", ref), lambda: split_documents(self.read(ref), self.rng(f"split:{ref}")))
 
     def batch(self, ref: str, context_length: int, sequences: int) -> TokenBatch:
-        """Evaluation sequences of a text.
+        """Sequences of ``context_length`` tokens, sampled from the evaluation documents of a text.
 
-        Raises UsageError when the model has fewer positions than ``context_length``, DataError when the text is too
-        short or holds nothing but special tokens.
+        Raises:
+            UsageError: The model has fewer positions than ``context_length``.
+            DataError: The text is too short, or holds only special tokens.
         """
         return self.shared(
             ("batch", ref, context_length, sequences), lambda: self._batch(ref, context_length, sequences)
         )
 
     def captured(self, ref: str, context_length: int, sequences: int) -> CapturedText:
-        """What the unmodified model does on a text, at every site."""
+        """What the unmodified model does on the sequences of a text, at every site."""
         return self.capture(self.batch(ref, context_length, sequences))
 
     def capture(self, batch: TokenBatch) -> CapturedText:
-        """The same on sequences of one's own: equal sequences are captured once."""
-        evaluated = hashlib.sha256(batch.evaluated.numpy().tobytes()).hexdigest()
-        return self.shared(("captured", batch.content_hash, evaluated), lambda: self._capture(batch))
+        """What the unmodified model does on sequences that the task made itself; equal ones are captured once."""
+        key = (batch.content_hash, hashlib.sha256(batch.evaluated.numpy().tobytes()).hexdigest())
+        if key not in self._captures:
+            self._captures[key] = self._capture(batch)
+        return self._captures[key]
 
     def examples(self, texts: Sequence[str], context_length: int) -> Examples:
         """Activations of texts that are read one by one; equal lists of texts are read once.
 
-        Raises UsageError when the model has fewer positions than ``context_length``, DataError for a text without
-        a token to evaluate.
+        Raises:
+            UsageError: The model has fewer positions than ``context_length``.
+            DataError: A text has no token to evaluate.
         """
         return self.shared(
             ("examples", context_length, Documents("", list(texts)).content_hash),
@@ -102,21 +125,23 @@ class TaskContext:
         )
 
     def scored(self, items: Sequence[Item], site: str) -> ScoredItems:
-        """Probabilities of chosen tokens under interventions at ``site``; equal items are computed once.
+        """The probability of chosen tokens under interventions at ``site``; equal items are computed once.
 
-        Raises UsageError when the model has fewer positions than an item, HookMismatchError for an unknown site,
-        DataError when there is nothing to predict.
+        Raises:
+            UsageError: The model has fewer positions than an item has tokens.
+            HookMismatchError: The model has no such site.
+            DataError: No item has a token to predict.
         """
         key = content_hash(items)
         blocks = self.shared(("items", key), lambda: self._items(items))
         return self.shared(("scored", key, site), lambda: ScoredItems(blocks, site, self.progress))
 
     def clean(self, ref: str, context_length: int, sequences: int, site: str) -> CleanPass:
-        """Clean losses and ablations at a site, shared by every SAE there."""
+        """The clean losses of a text's sequences, and ablations at ``site``, shared by every SAE there."""
         return self.clean_pass(self.captured(ref, context_length, sequences), site)
 
     def clean_pass(self, captured: CapturedText, site: str) -> CleanPass:
-        """The same on a text that was captured."""
+        """The clean losses of a captured text, and ablations at ``site``."""
         return self.shared(("clean", captured, site), lambda: CleanPass(captured, site, self.progress))
 
     def bootstrap_weights(self, n_units: int, replicates: int) -> NDArray[np.float64]:
@@ -127,9 +152,9 @@ class TaskContext:
         )
 
     def calibration(self, ref: str, site: str) -> Tensor:
-        """Activations ``[tokens, d]`` at a site, float32, on documents that are never evaluated.
+        """Activations ``[tokens, d]`` at a site in float32, on documents that are never evaluated.
 
-        Those asked for last are kept.
+        Only the activations that were asked for last are kept.
         """
         key = (ref, site)
         if key not in self._calibration:
@@ -137,7 +162,7 @@ class TaskContext:
         return self._calibration[key]
 
     def calibration_batch(self, ref: str, context_length: int, sequences: int) -> TokenBatch:
-        """The first sequences of the calibration documents, as many as there are. Errors as `batch`."""
+        """Up to ``sequences`` sequences of the calibration documents. Raises what `batch` raises."""
         self._check_length(context_length)
         return self.shared(
             ("calibration", ref, context_length, sequences),
@@ -147,19 +172,19 @@ class TaskContext:
     def _calibrate(self, ref: str, site: str) -> Tensor:
         captured = self._calibration_text(ref)
         captured.want(site)
-        found: list[Tensor] = []
+        parts: list[Tensor] = []
 
         def then(shard: slice) -> None:
             rows = slice(shard.start, min(shard.stop, CALIBRATION_SEQUENCES))
             if rows.start < rows.stop:
                 positions = Positions.of(captured.batch, rows, torch.device("cpu"))
-                found.append(positions.at_evaluated(captured.activations(site, rows)).float())
+                parts.append(positions.at_evaluated(captured.activations(site, rows)).float())
 
         captured.complete(f"calibration at {site}", then)
-        return torch.cat(found)
+        return torch.cat(parts)
 
     def _calibration_text(self, ref: str) -> CapturedText:
-        """What controls are fitted to, or a longer text that begins with it and was captured for a task."""
+        """The sequences that controls are fitted to, or longer ones that begin with them and are captured already."""
         length = min(CALIBRATION_CONTEXT, self._positions())
         try:
             batch = self.calibration_batch(ref, length, CALIBRATION_SEQUENCES)
@@ -167,7 +192,7 @@ class TaskContext:
             raise DataError(
                 f"{error} The controls that are fitted (pca, random) need it for their calibration."
             ) from error
-        longer = (x for x in self._shared.values() if isinstance(x, CapturedText) and _begins_with(x.batch, batch))
+        longer = (captured for captured in self._captures.values() if _begins_with(captured.batch, batch))
         return next(longer, None) or self.capture(batch)
 
     def _batch(self, ref: str, context_length: int, sequences: int) -> TokenBatch:
@@ -181,7 +206,7 @@ class TaskContext:
         return batch
 
     def _positions(self) -> int:
-        """How many tokens the model can read at once, as its configuration says."""
+        """The number of tokens that the model can read at once, as its configuration says."""
         return int(getattr(self.lm.config.get_text_config(), "max_position_embeddings", None) or sys.maxsize)
 
     def _check_length(self, context_length: int) -> None:

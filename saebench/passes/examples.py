@@ -1,7 +1,7 @@
 """Activations of texts that are read one by one, shared by every SAE, task and run.
 
-Texts are sorted by length and cut into blocks of about equal cost, padded on the right: the model is causal, so
-padding changes nothing before it. A block is one batch of a pass, and the unit of caching.
+The texts are sorted by length and cut into blocks of about equal cost. They are padded on the right, which changes
+nothing, because the model is causal. A block is one batch of a pass, and the unit of caching.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,25 +18,26 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from saebench.cache.tensors import Series, TensorCache
+from saebench.data.tokens import first_token
 from saebench.errors import DataError, UsageError
 from saebench.lm.batching import for_batches, host_buffer, pick_batch_size, to_device
 from saebench.lm.model import LanguageModel
+from saebench.passes.keys import cache_key
 from saebench.progress import Progress
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# Padding included. On a CPU larger batches make nothing faster, and pad short texts more; a GPU wants few launches.
+# Tokens of a block, padding included. Larger blocks pad short texts more and are no faster on a CPU; on a GPU they
+# save launches.
 _BLOCK_TOKENS = {"cpu": 512, "cuda": 16384}
 _CHUNK = 256  # texts per call of the tokenizer
-# What a value depends on beside the model and the texts. Raise the number when the passes compute something else.
-_FORMAT = 1
-_LIBRARIES = ("torch", "transformers", "transformer_lens")
+_FORMAT = 1  # raise it when the passes compute something else
 
 
 @dataclass(frozen=True, eq=False)  # arrays do not compare to one truth
 class TokenRows:
-    """Tokens of texts, each beginning with BOS, one after the other; ``evaluated`` is False at special tokens."""
+    """The tokens of several texts in one row, each text after a BOS; ``evaluated`` is False at special tokens."""
 
     tokens: NDArray[np.int32]  # [all tokens]
     evaluated: NDArray[np.bool_]  # [all tokens]
@@ -55,18 +55,17 @@ class TokenRows:
 
 
 def tokenize_examples(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, context_length: int) -> TokenRows:
-    """BOS and the last ``context_length - 1`` tokens of each text (2502.16681: truncated on the left).
+    """BOS and the last ``context_length - 1`` tokens of each text: long texts lose their beginning (2502.16681).
 
-    A tokenizer without BOS has its EOS put first. Raises UsageError for a context length below 2, DataError for no
-    text at all, a tokenizer without both, and a text without a token that is not special.
+    Raises:
+        UsageError: The context length is below 2.
+        DataError: There is no text, a text has only special tokens, or the tokenizer has neither BOS nor EOS.
     """
     if context_length < 2:
         raise UsageError(f"The context length must be at least 2 tokens, not {context_length}.")
     if not texts:
         raise DataError("There is no text to read; give at least one example.")
-    first = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
-    if first is None:
-        raise DataError("The tokenizer has neither a BOS nor an EOS token to begin an example with.")
+    first = first_token(tokenizer)
     rows: list[NDArray[np.int32]] = []
     for start in range(0, len(texts), _CHUNK):
         chunk = list(texts[start : start + _CHUNK])
@@ -85,10 +84,10 @@ def tokenize_examples(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, 
 
 
 class Examples:
-    """Clean activations of one model over texts read one by one.
+    """The activations of the unmodified model on texts that are read one by one.
 
-    Tensors that come out lie on the CPU in float32; they are the model's own values, which the cache keeps in its
-    dtype. What was computed once comes back bit for bit.
+    Tensors are returned on the CPU in float32. The cache keeps the model's own values in its dtype, so that later runs
+    get the same numbers bit for bit.
     """
 
     def __init__(
@@ -100,18 +99,18 @@ class Examples:
         progress: Progress,
         batch_size: int | None = None,
     ) -> None:
-        """``memory`` is for the passes, in bytes; ``batch_size`` overrides what would be picked from it."""
+        """``memory`` is what the passes may take, in bytes; ``batch_size`` replaces the one derived from it."""
         self.lm, self.rows = lm, rows
         self.n = len(rows.lengths)
         self._cache, self._memory, self._progress, self._batch_size = cache, memory, progress, batch_size
         self._block_tokens = _BLOCK_TOKENS.get(lm.device.type, _BLOCK_TOKENS["cpu"])
         self._blocks = blocks_of_lengths(rows.lengths, self._block_tokens)
-        self._most = self._block_tokens  # at a time; less once memory has run out
+        self._most = self._block_tokens  # tokens of one batch; fewer once memory has run out
         self._sites: list[str] = []
         self._series: dict[tuple[str, str], Series] = {}  # by kind ("last", "tokens") and site
 
     def want(self, *sites: str) -> None:
-        """Sites that whatever pass comes first shall capture. Raises HookMismatchError."""
+        """Have the next pass capture these sites as well. Raises HookMismatchError."""
         kinds = {"last"} | {kind for kind, _ in self._series}
         for site in sites:
             if site not in self._sites:
@@ -120,25 +119,25 @@ class Examples:
         self._keep(*kinds)
 
     def last(self, site: str) -> Tensor:
-        """``[n, d]``: the activation at each text's last token that is not special."""
-        found = torch.empty(self.n, self.lm.d_at(site))
-        for block, values in self._each("last", site):
-            found[torch.from_numpy(block)] = values.float()
-        return found
+        """The activation at the last token of each text that is not special, ``[texts, d]``."""
+        last = torch.empty(self.n, self.lm.d_at(site))
+        for block, values in self._each_block("last", site):
+            last[torch.from_numpy(block)] = values.float()
+        return last
 
     def tokens(self, site: str) -> Iterator[tuple[Tensor, Tensor]]:
-        """Blocks of (``[tokens, d]`` activations at all tokens that are not special, ``[tokens]`` the example of each).
+        """Yield blocks of activations ``[tokens, d]`` at all tokens that are not special, and each token's text.
 
-        Examples come whole, the shortest first; a block has some hundred or thousand tokens, or is one
-        example.
+        The second tensor, ``[tokens]``, holds the number of the text that a token belongs to. Blocks hold whole texts,
+        the shortest first, and some hundred or thousand tokens, unless a single text is longer.
         """
-        for block, values in self._each("tokens", site):
+        for block, values in self._each_block("tokens", site):
             counts = [int(self._evaluated(row).sum()) for row in block]
             yield values.float(), torch.from_numpy(np.repeat(block, counts))
 
     # ------------------------------------------------------------------ inside
 
-    def _each(self, kind: str, site: str) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
+    def _each_block(self, kind: str, site: str) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
         self.want(site)
         self._keep("last", kind)
         description = f"activations of {self.n} examples at {site}"
@@ -156,28 +155,19 @@ class Examples:
                     self._series[kind, site] = self._cached(kind, site)
 
     def _cached(self, kind: str, site: str) -> Series:
-        key: dict[str, str | int | float] = {
-            "kind": f"examples, {kind}",
-            "site": site,
-            "model": self.lm.fingerprint,
-            "dtype": str(self.lm.dtype).removeprefix("torch."),
-            "device": self.lm.device.type,
-            "tokens": self.rows.content_hash,
-            "block": self._block_tokens,
-            "format": _FORMAT,
-            **{library: version(library) for library in _LIBRARIES},
-        }
+        tokens, block = self.rows.content_hash, self._block_tokens
+        key = cache_key(self.lm, f"examples, {kind}", _FORMAT, site=site, tokens=tokens, block=block)
         return self._cache.series(key, len(self._blocks), 1)
 
     def _compute(self, index: int) -> dict[tuple[str, str], Tensor]:
-        """One pass over a block for everything wanted that the cache does not hold."""
+        """Compute in one pass over a block everything wanted that the cache does not hold."""
         shard, block = slice(index, index + 1), self._blocks[index]
         missing = [name for name, series in self._series.items() if series.read(shard) is None]
         sites = list(dict.fromkeys(site for _, site in missing))
         tokens, places = self._padded(block)
         length = tokens.shape[1]
         offsets = np.cumsum([0, *(len(row) for row in places)])
-        found = {
+        computed = {
             (kind, site): host_buffer(
                 (len(block) if kind == "last" else int(offsets[-1]), self.lm.d_at(site)), self.lm.dtype, self.lm.device
             )
@@ -198,23 +188,23 @@ class Examples:
             }
             for kind, site in missing:
                 target, source = where[kind]
-                found[kind, site][target].copy_(read[site].flatten(0, 1).index_select(0, source), non_blocking=True)
+                computed[kind, site][target].copy_(read[site].flatten(0, 1).index_select(0, source), non_blocking=True)
 
-        asked = self._batch_size or pick_batch_size(self.lm, length, self._memory)
-        fit = max(1, min(asked, self._most // length))
+        size = self._batch_size or pick_batch_size(self.lm, length, self._memory)
+        fit = max(1, min(size, self._most // length))
         worked = for_batches(slice(0, len(block)), fit, work)
         if worked < fit:
             self._most = worked * length
         if self.lm.device.type == "cuda":
             torch.cuda.synchronize(self.lm.device)
-        for name, values in found.items():
+        for name, values in computed.items():
             self._series[name].write(shard, {"values": values})
-        return found
+        return computed
 
     def _padded(self, block: NDArray[np.int64]) -> tuple[Tensor, list[NDArray[np.int64]]]:
-        """Tokens ``[examples, position]``, and the positions of each example's evaluated tokens."""
+        """The padded tokens ``[texts, position]`` of a block, and the positions of each text's evaluated tokens."""
         lengths = self.rows.lengths[block]
-        tokens = torch.full((len(block), int(lengths.max())), int(self.rows.tokens[0]))  # any token will do
+        tokens = torch.full((len(block), int(lengths.max())), int(self.rows.tokens[0]))  # padding: any token
         places = []
         for row, example in enumerate(block):
             start = self.rows.starts[example]
@@ -228,7 +218,7 @@ class Examples:
 
 
 def blocks_of_lengths(lengths: NDArray[np.int64], most: int) -> list[NDArray[np.int64]]:
-    """Examples by length in blocks of at most ``most`` tokens when padded, or of one example."""
+    """Sort texts by length into blocks that hold at most ``most`` tokens when padded, or a single longer text."""
     order = np.argsort(lengths, kind="stable")
     blocks: list[NDArray[np.int64]] = []
     start = 0

@@ -1,4 +1,4 @@
-"""Items to be scored: texts as tokens, and the places in them whose tokens' probabilities are wanted."""
+"""Items to be scored: the tokens of a text, and the places of those tokens whose probability is wanted."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from saebench.data.tokens import TokenBatch
+from saebench.data.tokens import TokenBatch, first_token
 from saebench.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -20,10 +20,10 @@ _CHUNK = 256  # texts per call of the tokenizer
 
 @dataclass(frozen=True)
 class Item:
-    """A text, BOS first, and the places (>= 1) of the tokens whose probability is wanted, in ascending order.
+    """The tokens of a text, BOS first, and the places in ascending order of those to be predicted.
 
-    An item without places is allowed; it has no predictions. Raises DataError for places that do not ascend or that
-    the text does not have.
+    Places count from 0, and BOS cannot be predicted. An item without places is allowed; it has no predictions. Raises
+    DataError for places that do not ascend or that lie outside the text.
     """
 
     tokens: tuple[int, ...]
@@ -39,46 +39,45 @@ class Item:
 
 
 def text_items(batch: TokenBatch, predictions: int | None = None) -> list[Item]:
-    """One item for each sequence, in order; it predicts the evaluated tokens, from the second token on.
+    """One item for each sequence of ``batch``, in order, which predicts the sequence's evaluated tokens.
 
-    With ``predictions`` it predicts as many of them, evenly spaced, or all where there are no more. The unembedding
-    takes most of a pass on a CPU, so that few predictions on more sequences say more in the same time. A sequence of
-    special tokens alone becomes an item without predictions. Raises UsageError for ``predictions`` below 1.
+    With ``predictions`` an item predicts only that many of them, evenly spaced. Since the unembedding takes most of a
+    pass on a CPU, few predictions on many sequences tell more in the same time. A sequence that holds only special
+    tokens becomes an item without predictions. Raises UsageError for ``predictions`` below 1.
     """
     if predictions is not None and predictions < 1:
         raise UsageError(f"At least 1 prediction of each sequence has to be scored, not {predictions}.")
-    found = []
+    items = []
     for tokens, evaluated in zip(batch.tokens.numpy(), batch.evaluated.numpy(), strict=True):
         places = np.flatnonzero(evaluated[1:]) + 1
         if predictions is not None and predictions < len(places):
             places = places[(2 * np.arange(predictions) + 1) * len(places) // (2 * predictions)]
-        found.append(Item(tuple(tokens.tolist()), tuple(places.tolist())))
-    return found
+        items.append(Item(tuple(tokens.tolist()), tuple(places.tolist())))
+    return items
 
 
 def answer_items(
     prompts_and_answers: Sequence[tuple[str, str]], tokenizer: PreTrainedTokenizerBase, context_length: int
 ) -> list[Item]:
-    """BOS, prompt and answer of each pair, in order; the answer's tokens are wanted.
+    """One item for each pair: BOS, the prompt, and the answer, whose tokens are predicted.
 
-    As in lm-eval, white space at the end of a prompt goes to its answer, and the answer's tokens are what is left of
-    those of prompt and answer together after as many as the prompt has alone. Prompts that are too long are cut on the
-    left, after BOS. A tokenizer without BOS has its EOS put first.
+    As in lm-eval, white space at the end of a prompt belongs to its answer, and the answer's tokens are those of the
+    whole text after as many tokens as the prompt has alone. A prompt that is too long loses its beginning.
 
-    Raises UsageError for a context length below 2, DataError for an answer without a token of its own, one that does
-    not fit into the context, and a tokenizer with neither BOS nor EOS.
+    Raises:
+        UsageError: The context length is below 2.
+        DataError: An answer has no token of its own or does not fit into the context, or the tokenizer has neither BOS
+            nor EOS.
     """
     if context_length < 2:
         raise UsageError(f"The context length must be at least 2 tokens, not {context_length}.")
-    first = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
-    if first is None:
-        raise DataError("The tokenizer has neither a BOS nor an EOS token to begin a prompt with.")
+    first = first_token(tokenizer)
     prompts = [prompt.rstrip() for prompt, _ in prompts_and_answers]
     wholes = [prompt + answer for prompt, answer in prompts_and_answers]
-    # Prompts come in groups with several answers each: every prompt is tokenised once.
+    # Several answers share a prompt, which is tokenised only once.
     unique = list(dict.fromkeys(prompts))
     alone = dict(zip(unique, _encoded(tokenizer, unique), strict=True))
-    found = []
+    items = []
     for pair, prompt, whole in zip(prompts_and_answers, prompts, _encoded(tokenizer, wholes), strict=True):
         ids = [*alone[prompt], *whole[len(alone[prompt]) :]]
         wanted = len(ids) - len(alone[prompt])
@@ -93,8 +92,8 @@ def answer_items(
                 "beside BOS; use a larger context length."
             )
         tokens = (int(first), *ids[-(context_length - 1) :])
-        found.append(Item(tokens, tuple(range(len(tokens) - wanted, len(tokens)))))
-    return found
+        items.append(Item(tokens, tuple(range(len(tokens) - wanted, len(tokens)))))
+    return items
 
 
 def _encoded(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> Iterator[list[int]]:

@@ -1,8 +1,8 @@
 """Where the evaluated tokens and the predictions of some sequences lie, as indices.
 
-Conventions (definitions.md 0.3): *evaluated* tokens are those that are not special; they alone are spliced, at
-every other position the original activation stays. A *prediction* is a position whose next token is evaluated;
-cross-entropy and KL are over predictions.
+An *evaluated* token is one that is not special. Only evaluated tokens are spliced; every other position keeps its
+original activation. A *prediction* is a position whose next token is evaluated. Cross-entropy and KL are averages over
+predictions.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from saebench.lm.batching import to_device
 class Positions:
     """Indices into the flattened ``[batch * position]`` of the sequences ``rows``, on the model's device.
 
-    Found on the CPU: a boolean mask on a GPU would make the CPU wait for it.
+    They are computed on the CPU, because a boolean mask on a GPU would make the CPU wait for it.
     """
 
     rows: slice
@@ -47,21 +47,21 @@ class Positions:
         )
 
     def at_evaluated(self, x: Float[Tensor, "batch position d"]) -> Float[Tensor, "tokens d"]:
-        """A copy of the rows of evaluated tokens."""
+        """A copy of the rows at evaluated tokens."""
         return x.flatten(0, 1).index_select(0, self.evaluated)
 
     def at_predictions(self, x: Float[Tensor, "batch position d"]) -> Float[Tensor, "predictions d"]:
-        """A copy of the rows that predict an evaluated token."""
+        """A copy of the rows from which an evaluated token is predicted."""
         return x.flatten(0, 1).index_select(0, self.predicting)
 
     def with_evaluated(
         self, x: Float[Tensor, "batch position d"], values: Float[Tensor, "tokens d"]
     ) -> Float[Tensor, "batch position d"]:
-        """A copy of ``x`` with ``values`` at evaluated tokens."""
+        """A copy of ``x`` that has ``values`` at the evaluated tokens."""
         return x.flatten(0, 1).index_copy(0, self.evaluated, values).view_as(x)
 
     def per_sequence(self, values: Float[Tensor, "kinds predictions"]) -> Float[Tensor, "kinds batch"]:
-        """Sums over the predictions of each sequence, in float64, in an order that never varies."""
+        """The sum over each sequence's predictions, in float64, always added in the same order."""
         grid = torch.zeros(len(values), self.tokens.numel(), dtype=torch.float64, device=values.device)
         grid.index_copy_(1, self.predicting, values.double())
         return grid.view(len(values), *self.tokens.shape).sum(-1)

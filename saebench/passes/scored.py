@@ -1,4 +1,4 @@
-"""How probable chosen tokens are under a model that is changed at one hook."""
+"""How probable chosen tokens are when the language model is changed at one hook point."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ __all__ = ["Item", "ScoredItems", "answer_items", "text_items"]
 
 
 class ScoredItems:
-    """Cross-entropies of items' tokens, in nats (float64, CPU), under interventions at ``site``.
+    """The cross-entropies of items' tokens under interventions at ``site``, in nats (float64, on the CPU).
 
-    The prefix up to the site is computed once and cached; interventions run on from it, and logits are computed only
-    where they are wanted. An intervention acts at the text alone, not at special tokens.
+    The pass up to the site is computed once and cached. Interventions continue from there, and logits are computed only
+    for the tokens that are wanted. An intervention acts on the text and leaves special tokens alone.
 
-    Items are padded on the right. That changes nothing for an SAE that encodes every token by itself; one that reads
-    whole texts would read the padding with them. `clean` and `under` are about the model as it was loaded: change
-    its weights for `as_is` alone, and change them back.
+    Items are padded on the right. An SAE that encodes every token by itself does not notice; one that reads whole texts
+    would read the padding as well. `clean` and `under` describe the model as it was loaded: change its weights only
+    around `as_is`, and change them back afterwards.
     """
 
     def __init__(self, blocks: ItemBlocks, site: str, progress: Progress) -> None:
-        """Raises HookMismatchError for a site that the model does not have."""
+        """Raises HookMismatchError when the model has no such site."""
         self.site, self.n = site, blocks.n
         self.counts: Float[Tensor, " items"] = blocks.counts.double()
         self.item: Int[Tensor, " predictions"] = torch.arange(self.n).repeat_interleave(blocks.counts)
@@ -43,37 +43,41 @@ class ScoredItems:
 
     @cached_property
     def clean(self) -> Float[Tensor, " predictions"]:
-        """Of the unmodified model; computed when first asked for, and cached."""
+        """The cross-entropies under the unmodified model; computed when first asked for, and cached."""
         out = torch.empty(len(self.item), dtype=torch.float64)
         with self._progress.task(f"clean pass over {self.n} items", self.n, "items") as ticker:
-            for block, found in self._blocks.read(CLEAN, along=[self.site, self._restart_site]):
-                out[block.predictions] = found[CLEAN].double()
+            for block, values in self._blocks.read(CLEAN, along=[self.site, self._restart_site]):
+                out[block.predictions] = values[CLEAN].double()
                 ticker.advance(len(block.items))
         return out
 
     def under(
         self, interventions: Sequence[Intervention], description: str = ""
     ) -> Float[Tensor, "interventions predictions"]:
-        """Under each intervention; they share the reading of the prefix, edits of the same ``latents`` the encoding.
+        """The cross-entropies under each intervention.
 
-        An item whose activation an intervention leaves as it is, bit for bit, keeps its clean values, bit for bit,
-        and costs no pass: so edits with a condition cost as much as they change. Each text is new to an intervention.
-        Raises UsageError for an intervention at another site.
+        All interventions share the pass up to the site, and edits of the same ``latents`` share the encoding. Where an
+        intervention leaves an item's activation as it is, bit for bit, the item keeps its clean values and costs no
+        pass, so an edit with a condition costs only as much as it changes. An intervention with a memory starts every
+        text anew. Raises UsageError for an intervention at another site.
         """
         for intervention in interventions:
             if intervention.site != self.site:
                 raise UsageError(f"These items are scored at {self.site}; an intervention acts at {intervention.site}.")
         out = torch.empty(len(interventions), len(self.item), dtype=torch.float64)
-        sites = dict.fromkeys([self.site, self._restart_site, *(each.reads for each in interventions)])
+        sites = dict.fromkeys([self.site, self._restart_site, *(intervention.reads for intervention in interventions)])
         description = description or f"{len(interventions)} interventions on {self.n} items"
         with self._progress.task(description, self.n, "items") as ticker:
-            for block, found in self._blocks.read(CLEAN, *sites):
-                out[:, block.predictions] = self._block(block, found, interventions)
+            for block, values in self._blocks.read(CLEAN, *sites):
+                out[:, block.predictions] = self._block(block, values, interventions)
                 ticker.advance(len(block.items))
         return out
 
     def as_is(self) -> Float[Tensor, " predictions"]:
-        """A full pass of the model with the weights that it has now, for methods that change weights; not cached."""
+        """The cross-entropies under the weights that the model has now, by a full pass; not cached.
+
+        Methods that change weights use it.
+        """
         out = torch.empty(len(self.item), dtype=torch.float64)
         with self._progress.task(f"full pass over {self.n} items", self.n, "items") as ticker:
             for block, ce in self._blocks.full():
@@ -82,19 +86,22 @@ class ScoredItems:
         return out
 
     def per_item(self, values: Float[Tensor, "... predictions"]) -> Float[Tensor, "... items"]:
-        """Sums over each item's predictions, in float64; 0 for an item without any."""
+        """The sum over each item's predictions, in float64; 0 for an item without predictions."""
         out = torch.zeros(*values.shape[:-1], self.n, dtype=torch.float64)
         return out.index_add_(-1, self.item, values.double())
 
     # ------------------------------------------------------------------ inside
 
     @torch.no_grad()
-    def _block(self, block: Block, found: dict[str, Tensor], interventions: Sequence[Intervention]) -> Tensor:
-        """``[interventions, predictions]`` of a block; rows of several interventions share a pass."""
+    def _block(self, block: Block, clean: dict[str, Tensor], interventions: Sequence[Intervention]) -> Tensor:
+        """The cross-entropies ``[interventions, predictions]`` of a block; rows of several interventions share a pass.
+
+        ``clean`` holds the unmodified model's activations and cross-entropies.
+        """
         device = self._lm.device
-        at = {name: to_device(values, device) for name, values in found.items() if name != CLEAN}
+        at = {name: to_device(values, device) for name, values in clean.items() if name != CLEAN}
         x, text = at[self.site], to_device(block.text, device)
-        out = found[CLEAN].double().repeat(len(interventions), 1)
+        out = clean[CLEAN].double().repeat(len(interventions), 1)
         waiting: list[_Changed] = []
         for number, new in enumerate(self._applied(interventions, at, text)):
             new = torch.where(text[..., None], new.to(x.dtype), x)
@@ -116,7 +123,7 @@ class ScoredItems:
             if not isinstance(intervention, LatentEdit):
                 yield on_texts(intervention, x, text, source)
                 continue
-            # An edit that does not look at the latents' values has a reading without them, which costs no encoding.
+            # An edit that does not look at the latents' values gets a reading without them, which needs no encoding.
             key = (id(intervention.latents), intervention.looks)
             if key not in readings:
                 readings[key] = intervention.read(x, text, source)
@@ -124,7 +131,7 @@ class ScoredItems:
             yield intervention.rewrite(readings[key])
 
     def _score(self, block: Block, at: dict[str, Tensor], waiting: list[_Changed], out: Tensor) -> None:
-        """Run on from the changed activations, and write what comes of them into ``out``."""
+        """Continue the pass from the changed activations, and write the cross-entropies into ``out``."""
         if not waiting:
             return
         device, inside = self._lm.device, self._restart_site != self.site
@@ -144,7 +151,7 @@ class ScoredItems:
 
 @dataclass(frozen=True)
 class _Changed:
-    """Rows of a block that one intervention changes."""
+    """The rows of a block that one intervention changes."""
 
     number: int  # of the intervention
     rows: Int[Tensor, " rows"]  # on the CPU

@@ -19,7 +19,7 @@ from saebench.passes.captured import LOSSES, CapturedText
 from saebench.passes.clean import CleanPass
 from saebench.passes.context import TaskContext
 from saebench.progress import NullProgress
-from tests.tasks.conftest import KINDS, PARAMETERS, topk_sae
+from tests.tasks.conftest import CORE, KINDS, topk_sae
 
 SITE, OTHER = "blocks.1.hook_resid_post", "blocks.2.hook_mlp_out"
 ROWS = 2  # sequences in a shard, where a test wants several shards
@@ -168,11 +168,10 @@ def test_many_saes_give_what_each_gives_alone(context: Make, tmp_path: Path):
     from saebench.tasks.core.task import CoreTask
 
     saes = [topk_sae(SITE, seed) for seed in range(3)] + [topk_sae(OTHER, 3)]
-    parameters = {**PARAMETERS, "text": "memory:tiny"}
     together = context("gemma3", cache=cache(tmp_path), sites=(SITE, OTHER))
-    many = [CoreTask().run(sae, together, parameters) for sae in saes]
+    many = [CoreTask().run(sae, together, CORE) for sae in saes]
     for sae, output in zip(saes, many, strict=True):
-        alone = CoreTask().run(sae, context("gemma3"), parameters)
+        alone = CoreTask().run(sae, context("gemma3"), CORE)
         assert alone.measurements == output.measurements
         assert alone.arrays.keys() == output.arrays.keys()
         assert all((alone.arrays[name] == output.arrays[name]).all() for name in alone.arrays)

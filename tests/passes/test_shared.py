@@ -25,7 +25,7 @@ from saebench.sae.codes import Coder
 from saebench.sae.protocol import SAE
 from saebench.stats.sparsity import FiringCounts
 from saebench.tasks.core.task import CoreTask
-from tests.tasks.conftest import PARAMETERS, topk_sae, transcoder
+from tests.tasks.conftest import CORE, PARAMETERS, topk_sae, transcoder
 
 BOUNDARY, MLP, Z, MID = (
     "blocks.1.hook_resid_post",
@@ -42,7 +42,7 @@ def cache(folder: Path | None = None, memory: int = 10**8) -> TensorCache:
 
 
 def core(sae: SAE, tiny: TaskContext) -> TaskOutput:
-    return CoreTask().run(sae, tiny, PARAMETERS)
+    return CoreTask().run(sae, tiny, CORE)
 
 
 def same(one: TaskOutput, other: TaskOutput) -> bool:

@@ -21,9 +21,11 @@ from saebench.lm.model import LanguageModel
 from saebench.passes.clean import CleanPass
 from saebench.passes.context import TaskContext
 from saebench.sae.sae_lens_adapter import SAELensAdapter
+from saebench.tasks.core.settings import CoreSettings
 from tests.conftest import WIDTH
 
 PARAMETERS = {"text": "memory:tiny", "context_length": 24, "sequences": 7, "bootstrap_replicates": 100}
+CORE = CoreSettings.parse(PARAMETERS, task="core")
 KINDS = ("hook_resid_pre", "hook_resid_mid", "hook_resid_post", "hook_mlp_out", "hook_attn_out", "attn.hook_z")
 LETTERS = [*"abcdefghijklmnop ,.", "é"]  # é is unknown to the tokenizer: a special token in the middle of a text
 
