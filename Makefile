@@ -5,12 +5,12 @@ PEER := .venv-peer/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install assets demo test bench check format clean
+.PHONY: help install hooks assets demo test bench check format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-install: $(INSTALLED) ## build the environment in .venv and install saebench into it (editable, with the dev tools)
+install: $(INSTALLED) ## build the environment in .venv, with saebench (editable) and the development tools
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] < (3, 14) else "saebench needs Python 3.11, 3.12 or 3.13; name one with: make PYTHON=python3.12 ...")'
@@ -18,42 +18,46 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	@touch $@
 
-assets: $(INSTALLED) ## fetch the language model and the text of the default run (285 MB; only what is missing)
+hooks: $(INSTALLED) ## have git run the quick checks before each commit
+	$(BIN)/pre-commit install
+
+assets: $(INSTALLED) ## fetch the language model and the texts of the default run (285 MB)
 	$(BIN)/saebench assets pull gemma-3-270m sae-probes
 
-demo: assets ## the zoo on the tasks that change nothing in the model, from nothing: environment, assets, tables
+demo: assets ## evaluate the bundled SAEs on the tasks that leave the model unchanged, and print tables
 	$(BIN)/saebench run --tasks core,sparse_probing,concept_separability,seed_stability,dark_matter
 
-test: assets ## all tests, those on the real language models included (fetches 93 MB more)
+test: assets ## run all tests, also those on the real language models (fetches 93 MB more)
 	$(BIN)/saebench assets pull smollm2-135m
 	$(BIN)/python -m pytest -n 2 --durations=15
 
-bench: assets .venv-peer/.installed ## speed against SAEBench, sae-probes, the floor and growth (an hour on two quiet cores), into benchmarks/
+bench: assets .venv-peer/.installed ## measure speed against SAEBench, sae-probes and the bare work (an hour on two quiet cores)
 	$(BIN)/saebench assets pull smollm2-135m
 	$(BIN)/python -m benchmarks
 	$(BIN)/python scripts/render_performance.py
 
-# SAEBench in an environment of its own: it wants older numpy and datasets. Its core evaluation uses no torchvision,
-# and one that does not fit the build of torch stops transformers from importing.
+# SAEBench has an environment of its own, because it needs older versions of numpy and datasets. Its core evaluation does
+# not use torchvision, and a torchvision that does not fit the build of torch stops transformers from importing.
 .venv-peer/.installed: benchmarks/peer-constraints.txt
 	test -x $(PEER)/python || $(PYTHON) -m venv .venv-peer
 	$(PEER)/python -m pip install --disable-pip-version-check -c $< sae-bench==0.6.0
 	$(PEER)/python -c 'import torchvision' 2>/dev/null || $(PEER)/python -m pip uninstall --yes torchvision
 	@touch $@
 
-check: $(INSTALLED) ## ruff, mypy, the layering of rooms, and whether the tables of the pages and the boards are up to date
+check: $(INSTALLED) ## ruff, spelling, mypy, the layering of rooms, and whether published tables and boards are up to date
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
 	$(BIN)/mypy saebench scripts benchmarks
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/render_tables.py --check
 	$(BIN)/python scripts/render_performance.py --check
 	$(BIN)/python scripts/build_leaderboards.py --check
 
-format: $(INSTALLED) ## let ruff mend what it can
+format: $(INSTALLED) ## let ruff fix what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-clean: ## remove the environment and caches; results and downloaded assets stay
+clean: ## remove the environment and caches, but no results and no downloaded assets
 	rm -rf .venv .venv-peer build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find saebench tests scripts benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

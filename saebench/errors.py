@@ -1,4 +1,4 @@
-"""Errors that a user can act on: one sentence with the cause and the mend."""
+"""Errors that a user can act on: each says in one sentence what went wrong and how to fix it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class SaebenchError(Exception):
 
 
 class UsageError(SaebenchError):
-    """What was asked for cannot be asked for (unknown name, bad option): exit code 2, no work done."""
+    """The request itself is wrong, such as an unknown name or a bad option. No work was done; the exit code is 2."""
 
 
 class AssetError(SaebenchError):
@@ -35,7 +35,7 @@ class HookMismatchError(SaebenchError):
 
 
 class NotApplicableError(SaebenchError):
-    """A task needs a capability that the SAE does not have; becomes status ``not_applicable``."""
+    """A task needs a capability that the SAE does not have. The record gets the status ``not_applicable``."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
