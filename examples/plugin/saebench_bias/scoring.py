@@ -8,7 +8,7 @@ from saebench.sae.protocol import SAE
 
 
 def squares_and_products(sae: SAE, captured: CapturedText) -> Ratio:
-    """The sums of ``||xhat||^2`` and of ``xhat . x`` over the evaluated tokens of each sequence, ``[sequences]`` each."""
+    """The sums of ``||xhat||^2`` and ``xhat . x`` over each sequence's evaluated tokens, ``[sequences]`` each."""
     squares, products = np.zeros(captured.n_sequences), np.zeros(captured.n_sequences)
     for sequence, (source, target) in captured.tokens(sae.hook.site_in, sae.hook.site_out):
         xhat = sae.decode(sae.encode(source), source).double()

@@ -1,4 +1,4 @@
-"""Whether an SAE's reconstructions are systematically too short (the relative reconstruction bias of Gated SAEs, 2404.16014)."""
+"""Whether an SAE shrinks its reconstructions: the relative reconstruction bias (2404.16014, equation 10)."""
 
 from typing import ClassVar
 
