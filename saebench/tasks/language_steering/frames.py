@@ -1,26 +1,28 @@
-"""How a sentence of the source language is put to the model, and where its answer ends."""
+"""Frames: how a sentence of the source language is put to the model, and where the model's answer ends."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from saebench.tasks.language_steering.settings import FrameName
+
 Shots = Sequence[dict[str, str]]  # rows of the training split, {language: sentence}
 
 
 @dataclass(frozen=True)
 class Frame:
-    """``prompt(sentence, source, shots, turn)`` is the text to continue; the answer ends before ``stop``.
+    """A prompt without the target language, so that an answer in that language is the intervention's doing.
 
-    A prompt is the same whatever the target language, so that a continuation in it is the intervention's doing.
-    ``turn`` is the sentence's place: what a prompt shows of other languages takes turns, so that none is favoured.
+    ``prompt(sentence, source, shots, turn)`` returns the text that the model continues. ``turn`` is the number of the
+    sentence: a frame that shows other languages goes through them from turn to turn, so that it favours none.
     """
 
     prompt: Callable[[str, str, Shots, int], str]
     stop: str = "\n"
 
     def answer(self, continuation: str) -> str:
-        """The first line of a continuation that is not empty, as far as ``stop``; "" if there is none."""
+        """Return the continuation's first line that is not empty, up to ``stop``; "" if there is none."""
         return continuation.lstrip().split(self.stop)[0].split("\n")[0].strip()
 
 
@@ -49,10 +51,10 @@ def _quotes(sentence: str, source: str, shots: Shots, turn: int) -> str:
     return f'"{sentence}" = "'
 
 
-FRAMES: dict[str, Frame] = {
+FRAMES: dict[FrameName, Frame] = {
     "line": Frame(_line),  # the sentence and a new line
-    "half": Frame(_half),  # the first half of its words
-    "copy": Frame(_copy),  # after sentences that stand there twice: the model says it again
-    "mixed": Frame(_mixed),  # after translations, each into another language, in turns
+    "half": Frame(_half),  # the first half of the sentence's words
+    "copy": Frame(_copy),  # the sentence, after others that are each written twice: the model repeats it
+    "mixed": Frame(_mixed),  # the sentence, after translations, each into another language
     "quotes": Frame(_quotes, stop='"'),  # "sentence" = "
 }

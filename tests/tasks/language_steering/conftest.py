@@ -19,6 +19,7 @@ from saebench.passes.context import TaskContext
 from saebench.sae.base import BaseAdapter
 from saebench.sae.protocol import Capability, HookSite
 from saebench.scorers import language
+from saebench.tasks.language_steering.settings import LanguageSteeringSettings
 from tests.conftest import VOCABULARY, WIDTH, build_model, build_tokenizer
 
 SITE = "blocks.1.hook_resid_post"
@@ -116,8 +117,9 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
 
 @pytest.fixture(scope="module")
 def stub() -> Iterator[None]:
+    """The settings' identifier is the stub, so that the tests need no extra."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(language._BUILDERS, "stub", lambda languages: Stub())
+        patch.setitem(language._BUILDERS, "lingua", lambda languages: Stub())
         yield
 
 
@@ -125,7 +127,7 @@ def stub() -> Iterator[None]:
 def parameters(written: Callable[..., str]) -> dict[str, Any]:
     changes = {
         "parallel": written(),
-        "identifier": "stub",
+        "identifier": "lingua",
         "train_sentences": 12,
         "random_sequences": 40,
         "random_rate": 0.9,
@@ -145,6 +147,16 @@ def parameters(written: Callable[..., str]) -> dict[str, Any]:
         "bootstrap_replicates": 100,
     }
     return CARD.resolve("standard", {**changes, "methods": ["langfir", "nu"], "recover_strengths": [1.0]})
+
+
+def parsed(parameters: dict[str, Any], **changes: Any) -> LanguageSteeringSettings:
+    """The settings of ``parameters`` with some changes."""
+    return LanguageSteeringSettings.parse({**parameters, **changes}, task="language_steering")
+
+
+@pytest.fixture(scope="module")
+def settings(parameters: dict[str, Any]) -> LanguageSteeringSettings:
+    return parsed(parameters)
 
 
 @pytest.fixture

@@ -16,9 +16,10 @@ from saebench.errors import DataError, UsageError
 from saebench.evaluation.task import TaskOutput
 from saebench.lm.model import LanguageModel
 from saebench.passes.context import TaskContext
+from saebench.tasks.language_steering.settings import LanguageSteeringSettings
 from saebench.tasks.language_steering.task import LanguageSteeringTask
 from tests.tasks.conftest import topk_sae, transcoder
-from tests.tasks.language_steering.conftest import CARD, DIRECTIONS, EVERY, LANGUAGE, SITE, Planted
+from tests.tasks.language_steering.conftest import CARD, DIRECTIONS, EVERY, LANGUAGE, SITE, Planted, parsed
 
 Values = dict[tuple[str, str], float | None]
 
@@ -28,10 +29,10 @@ def values(output: TaskOutput) -> Values:
 
 
 @pytest.fixture(scope="module")
-def measured(stub: None, speaking: LanguageModel, parameters: dict[str, Any]) -> TaskOutput:
+def measured(stub: None, speaking: LanguageModel, settings: LanguageSteeringSettings) -> TaskOutput:
     task, context = LanguageSteeringTask(), TaskContext(speaking)
-    task.prepare(context, parameters)
-    return task.run(Planted(), context, parameters)
+    task.prepare(context, settings)
+    return task.run(Planted(), context, settings)
 
 
 def test_the_planted_latent_is_found(measured: TaskOutput):
@@ -47,7 +48,7 @@ def test_a_latent_of_all_text_is_filtered_by_random_tokens(
     context: TaskContext, stub: None, parameters: dict[str, Any]
 ):
     """It fires on every sentence as well; without the filter it would be found for each language."""
-    output = LanguageSteeringTask().run(Planted(), context, {**parameters, "random_rate": 1.0})
+    output = LanguageSteeringTask().run(Planted(), context, parsed(parameters, random_rate=1.0))
     assert all(set(each) == {EVERY, LANGUAGE[name]} for name, each in output.notes["latents"]["langfir"].items())
     assert values(output)["langfir_specific_share", ""] == 0.5
 
@@ -71,7 +72,7 @@ def test_ablation_harms_that_language_alone(measured: TaskOutput):
 def test_ablation_about_the_mean_harms_that_language_most(
     context: TaskContext, stub: None, parameters: dict[str, Any], measured: TaskOutput
 ):
-    output = LanguageSteeringTask().run(Planted(), context, {**parameters, "ablation_centre": "mean"})
+    output = LanguageSteeringTask().run(Planted(), context, parsed(parameters, ablation_centre="mean"))
     found, without = values(output), values(measured)
     assert 0.1 < found["ablation_selectivity", "langfir"] < without["ablation_selectivity", "langfir"]
 
@@ -105,10 +106,10 @@ def test_every_metric_is_on_the_card(measured: TaskOutput):
     assert measured.counts["not_scored"] == sum(m.value is None for m in measured.measurements)
 
 
-def test_no_latent_passes(stub: None, context: TaskContext, parameters: dict[str, Any]):
+def test_no_latent_passes(stub: None, context: TaskContext, settings: LanguageSteeringSettings):
     """Nothing is changed: effect 0, with counts that say so."""
     silent = Planted(threshold=100.0)
-    output = LanguageSteeringTask().run(silent, context, parameters)
+    output = LanguageSteeringTask().run(silent, context, settings)
     found = values(output)
     assert output.counts["selected_latents/langfir"] == output.counts["selected_latents/nu"] == 0
     assert output.counts["languages_without/langfir"] == 3
@@ -122,19 +123,19 @@ def test_no_latent_passes(stub: None, context: TaskContext, parameters: dict[str
 
 
 def test_what_needs_no_sae_is_done_once(
-    stub: None, context: TaskContext, parameters: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    stub: None, context: TaskContext, settings: LanguageSteeringSettings, monkeypatch: pytest.MonkeyPatch
 ):
     task = LanguageSteeringTask()
-    first = values(task.run(Planted(), context, parameters))
-    for name in ("difference_in_means", "layer_means"):
-        monkeypatch.setattr(f"saebench.tasks.language_steering.setup.{name}", None)
-    other = values(task.run(Planted(torch.roll(DIRECTIONS, 1, 0)), context, parameters))
+    first = values(task.run(Planted(), context, settings))
+    for name in ("difference_in_means", "recover_sweep"):
+        monkeypatch.setattr(f"saebench.tasks.language_steering.scoring.without_sae.{name}", None)
+    other = values(task.run(Planted(torch.roll(DIRECTIONS, 1, 0)), context, settings))
     for subset in ("clean", "diffmean", "recover"):
         assert other["accuracy", subset] == first["accuracy", subset]
 
 
-def test_the_same_again(stub: None, context: TaskContext, measured: TaskOutput, parameters: dict[str, Any]):
-    again = LanguageSteeringTask().run(Planted(), context, parameters)
+def test_the_same_again(stub: None, context: TaskContext, measured: TaskOutput, settings: LanguageSteeringSettings):
+    again = LanguageSteeringTask().run(Planted(), context, settings)
     assert again.notes == measured.notes
     assert values(again) == values(measured)
 
@@ -142,46 +143,49 @@ def test_the_same_again(stub: None, context: TaskContext, measured: TaskOutput, 
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"frame": "lines"}, UsageError, "There is no frame 'lines'; .* Did you mean 'line'"),
-        ({"methods": ["langfire"]}, UsageError, "There is no method 'langfire'.* Did you mean 'langfir'"),
+        ({"frame": "lines"}, UsageError, "'frame' .* must be one of line, .*, not 'lines'.* Did you mean 'line'"),
+        ({"methods": ["langfire"]}, UsageError, "'methods' .* not 'langfire'.* Did you mean 'langfir'"),
         ({"methods": []}, UsageError, "'methods' .* is empty"),
         ({"strengths": []}, UsageError, "'strengths' .* is empty"),
-        ({"strengths": [2.0, 1.0]}, UsageError, "'strengths' .* must ascend from above 0"),
-        ({"strengths": [0.0, 1.0]}, UsageError, "'strengths' .* must ascend from above 0"),
+        ({"strengths": [2.0, 1.0]}, UsageError, "'strengths' .* must list rising values"),
+        ({"strengths": [0.0, 1.0]}, UsageError, "'strengths' .* must be above 0, not 0.0"),
+        ({"diffmean_strengths": []}, UsageError, "'diffmean_strengths' .* is empty"),
+        ({"recover_strengths": [1.0, 1.0]}, UsageError, "'recover_strengths' .* must list rising values"),
+        ({"ablation_centre": "median"}, UsageError, "'ablation_centre' .* must be one of mean, zero"),
         ({"languages": ["en", "fr", "sw"]}, UsageError, "no sentences in 'sw'"),
         ({"languages": ["fr", "de"]}, UsageError, "source language 'en' is not among languages=fr, de"),
         ({"source": "it"}, UsageError, "no sentences in 'it'"),
-        ({"languages": ["en", "fr"]}, DataError, "gives 2 languages; language_steering needs 3"),
-        ({"identifier": "py3langi"}, UsageError, "no language identifier 'py3langi'.* Did you mean 'py3langid'"),
+        ({"languages": ["en", "fr"]}, DataError, "gives 2 languages, but language_steering needs at least 3"),
+        ({"identifier": "py3langi"}, UsageError, "'identifier' .* not 'py3langi'.* Did you mean 'py3langid'"),
     ],
 )
 def test_settings_that_cannot_be_used(
     context: TaskContext, parameters: dict[str, Any], changes: dict[str, Any], error: type[Exception], message: str
 ):
     with pytest.raises(error, match=message):
-        LanguageSteeringTask().prepare(context, {**parameters, **changes})
+        LanguageSteeringTask().prepare(context, parsed(parameters, **changes))
 
 
 def test_a_tokenizer_without_bos_and_eos(
-    context: TaskContext, parameters: dict[str, Any], monkeypatch: pytest.MonkeyPatch, stub: None
+    context: TaskContext, settings: LanguageSteeringSettings, monkeypatch: pytest.MonkeyPatch, stub: None
 ):
     tokenizer = copy.deepcopy(context.lm.tokenizer)
     tokenizer.bos_token = tokenizer.eos_token = None
     monkeypatch.setattr(context.lm, "tokenizer", tokenizer)
     with pytest.raises(DataError, match="neither a BOS nor an EOS token"):
-        LanguageSteeringTask().prepare(context, parameters)
+        LanguageSteeringTask().prepare(context, settings)
 
 
 def test_prompts_too_long_for_the_model(context: TaskContext, parameters: dict[str, Any], stub: None):
     with pytest.raises(UsageError, match="exceeds the context"):
-        LanguageSteeringTask().run(Planted(), context, {**parameters, "max_new_tokens": 100})
+        LanguageSteeringTask().run(Planted(), context, parsed(parameters, max_new_tokens=100))
 
 
 def test_fewer_sentences_than_asked(
     stub: None, context: TaskContext, written: Callable[..., str], parameters: dict[str, Any]
 ):
     changes = {"parallel": written(train=6, validation=2, test=3), "test_prompts": 10}
-    output = LanguageSteeringTask().run(Planted(), context, {**parameters, **changes})
+    output = LanguageSteeringTask().run(Planted(), context, parsed(parameters, **changes))
     assert output.counts["test_sentences"] == 3
     assert output.counts["test_sentences_missing"] == 7
     assert output.counts["train_sentences_missing"] == 6
@@ -191,13 +195,13 @@ def test_fewer_sentences_than_asked(
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_presets_resolve(preset: str):
-    CARD.resolve(preset)
+    parsed(CARD.resolve(preset))
 
 
-def test_data_names_the_set(context: TaskContext, parameters: dict[str, Any]):
-    found = LanguageSteeringTask().data(context, parameters)
-    assert list(found) == [parameters["parallel"]]
-    assert len(found[parameters["parallel"]]) == 64
+def test_data_names_the_set(context: TaskContext, settings: LanguageSteeringSettings):
+    found = LanguageSteeringTask().data(context, settings)
+    assert list(found) == [settings.parallel]
+    assert len(found[settings.parallel]) == 64
 
 
 def test_a_language_that_the_identifier_does_not_know(context: TaskContext, parameters: dict[str, Any], tmp_path: Path):
@@ -205,7 +209,7 @@ def test_a_language_that_the_identifier_does_not_know(context: TaskContext, para
     (tmp_path / "rows.jsonl").write_text(text.replace('"de"', '"qq"'))
     changes = {"parallel": f"jsonl:{tmp_path / 'rows.jsonl'}", "identifier": "py3langid"}
     with pytest.raises(UsageError, match="py3langid does not know the language 'qq'"):
-        LanguageSteeringTask().prepare(context, {**parameters, **changes})
+        LanguageSteeringTask().prepare(context, parsed(parameters, **changes))
 
 
 @pytest.mark.parametrize("crossing", [False, True])
@@ -214,7 +218,7 @@ def test_models_and_saes_of_other_kinds(
 ):
     sae = transcoder("blocks.1.hook_resid_mid", "blocks.1.hook_mlp_out") if crossing else topk_sae(SITE)
     changes = {"identifier": "py3langid", "methods": ["nu", "lape"], "recover_strengths": [0.5, 1.0]}
-    output = LanguageSteeringTask().run(sae, TaskContext(loaded("gemma3")), {**parameters, **changes})
+    output = LanguageSteeringTask().run(sae, TaskContext(loaded("gemma3")), parsed(parameters, **changes))
     found = values(output)
     assert set(output.notes["latents"]) == {"nu", "lape", "random"}
     assert set(output.notes["strengths"]) == {"nu", "lape", "diffmean", "recover"}

@@ -1,4 +1,4 @@
-"""Which rows serve for what, frames, and random sequences."""
+"""Which rows are used for what, frames, and random texts."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 
 from saebench.data.parallel import Parallel
 from saebench.passes.context import TaskContext
+from saebench.tasks.language_steering.data import Sentences, parallel_sentences, random_texts, script, token_ids
 from saebench.tasks.language_steering.frames import FRAMES
-from saebench.tasks.language_steering.sentences import Sentences, random_texts, script, sentences, token_ids
+from saebench.tasks.language_steering.settings import FrameName
+from tests.tasks.language_steering.conftest import parsed
 
 ROW = {"en": "The red cat sleeps here.", "fr": "Le chat roux dort ici.", "ru": "Рыжий кот спит тут."}
 SHOTS = [{"en": "One day.", "fr": "Un jour.", "ru": "Один день."}, {"en": "Two.", "fr": "Deux.", "ru": "Два."}]
@@ -24,22 +26,23 @@ def parallel(n: int) -> Parallel:
     return Parallel("memory:", ("en", "fr", "ru"), {"train": rows, "validation": rows, "test": rows})
 
 
-def of(n: int) -> Sentences:
+def drawn(n: int) -> Sentences:
+    """Sentences with ``n`` rows in every split, in an order drawn at random."""
     order = np.random.default_rng(0).permutation(n)
     return Sentences(parallel(n), ("en", "fr", "ru"), "en", {"train": order, "validation": order, "test": order})
 
 
 @given(st.integers(1, 20), st.integers(1, 30))
 def test_targets_share_rows_no_more_than_they_must(n: int, asked: int):
-    places = of(n).rows("test", asked)
+    places = drawn(n).places("test", asked)
     assert set(places) == {"fr", "ru"}
-    each = min(asked, n)
-    assert all(len(np.unique(rows)) == len(rows) == each for rows in places.values())
-    assert len(np.unique(np.concatenate(list(places.values())))) == min(n, 2 * each)
+    most = min(asked, n)
+    assert all(len(np.unique(rows)) == len(rows) == most for rows in places.values())
+    assert len(np.unique(np.concatenate(list(places.values())))) == min(n, 2 * most)
 
 
 def test_rows_stay_parallel():
-    found = of(7)
+    found = drawn(7)
     first = found.first("test", 4)
     assert [text.rsplit(" ", 1)[1] for text in first["fr"]] == [text.rsplit(" ", 1)[1] for text in first["ru"]]
     assert found.at("test", "fr", np.array([2])) == [first["fr"][2]]
@@ -51,7 +54,7 @@ def test_script():
     assert script(["Рыжий кот"]) == "CYRILLIC"
     assert script(["猫在睡觉"]) == "CJK"
     assert script(["12 ?"]) == ""
-    assert of(3).same_script == ("en", "fr")
+    assert drawn(3).same_script == ("en", "fr")
 
 
 @pytest.mark.parametrize(
@@ -64,7 +67,7 @@ def test_script():
         ("quotes", '"The red cat sleeps here." = "'),
     ],
 )
-def test_frames(frame: str, prompt: str):
+def test_frames(frame: FrameName, prompt: str):
     assert FRAMES[frame].prompt(ROW["en"], "en", SHOTS, 0) == prompt
 
 
@@ -84,7 +87,7 @@ def test_half_of_a_text_of_one_word():
         ("quotes", '"', ""),
     ],
 )
-def test_answers(frame: str, continuation: str, answer: str):
+def test_answers(frame: FrameName, continuation: str, answer: str):
     assert FRAMES[frame].answer(continuation) == answer
 
 
@@ -100,8 +103,8 @@ def test_random_texts_have_the_lengths_of_texts_and_no_special_tokens(context: T
 
 
 def test_the_seed_draws_the_rows(context: TaskContext, parameters: dict[str, Any], written: Callable[..., str]):
-    changes = {**parameters, "parallel": written(train=40)}
-    first, again = (sentences(TaskContext(context.lm), changes) for _ in range(2))
-    other = sentences(TaskContext(context.lm, seed=1), changes)
+    settings = parsed(parameters, parallel=written(train=40))
+    first, again = (parallel_sentences(TaskContext(context.lm), settings) for _ in range(2))
+    other = parallel_sentences(TaskContext(context.lm, seed=1), settings)
     assert first.first("train", 5) == again.first("train", 5)
     assert first.first("train", 5) != other.first("train", 5)
