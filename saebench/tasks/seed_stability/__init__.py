@@ -1,1 +1,1 @@
-"""The task `seed_stability`: which latents come back with another seed."""
+"""The ``seed_stability`` task: which latents of an SAE are found again when it is trained with another seed."""

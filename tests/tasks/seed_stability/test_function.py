@@ -11,21 +11,26 @@ import torch
 from torch import Tensor
 
 from saebench.errors import SaebenchError
-from saebench.evaluation.task import SAEGroup
+from saebench.evaluation import Report
 from saebench.passes.context import TaskContext
 from saebench.results.record import Arrays, Measurement
 from saebench.sae.base import BaseAdapter
 from saebench.sae.baselines import NeuronBaseline
 from saebench.sae.protocol import SAE, Capability, HookSite
 from saebench.stats.strata import frequency_strata
-from saebench.tasks.seed_stability.function import functional
-from saebench.tasks.seed_stability.losses import only, without
-from saebench.tasks.seed_stability.stability import MemberStability
+from saebench.tasks.seed_stability import selection
+from saebench.tasks.seed_stability.report.function import report_function
+from saebench.tasks.seed_stability.scoring.firing import FiringTotals
+from saebench.tasks.seed_stability.scoring.function import function_scores
+from saebench.tasks.seed_stability.scoring.losses import group_losses
+from saebench.tasks.seed_stability.selection import MemberStability
+from saebench.tasks.seed_stability.settings import SeedStabilitySettings
+from saebench.tasks.seed_stability.task import SeedStabilityTask
 from tests.conftest import WIDTH
 from tests.tasks.conftest import PARAMETERS, Plain, activations, topk_sae, transcoder
 
 SITE = "blocks.1.hook_resid_post"
-SETTINGS = {
+CHANGES = {
     **PARAMETERS,
     "control_draws": 3,
     "loss_sequences": PARAMETERS["sequences"],
@@ -35,6 +40,7 @@ SETTINGS = {
     "surface_firings": 4,
 }
 
+SETTINGS = SeedStabilitySettings.parse(CHANGES, task="seed_stability")
 Make = Callable[..., TaskContext]
 Found = dict[tuple[str, str], float | None]
 
@@ -45,7 +51,7 @@ def latents(sae: Any, x: Tensor) -> np.ndarray:
 
 
 def member(sae: SAE, context: TaskContext, stable: np.ndarray, unstable: np.ndarray) -> MemberStability:
-    clean = context.clean(SETTINGS["text"], SETTINGS["context_length"], SETTINGS["sequences"], sae.hook.site_in)
+    clean = context.clean(SETTINGS.text, SETTINGS.context_length, SETTINGS.sequences, sae.hook.site_in)
     f = latents(sae, activations(clean)[clean.evaluated])
     alive = (f != 0).any(0)
     return MemberStability(
@@ -54,9 +60,7 @@ def member(sae: SAE, context: TaskContext, stable: np.ndarray, unstable: np.ndar
         probability=np.where(alive, 0.5, np.nan),
         stable=stable & alive,
         unstable=unstable & alive,
-        alive=alive,
-        counts=(f != 0).sum(0),
-        mass=np.abs(f).sum(0),
+        firing=FiringTotals((f != 0).sum(0), np.abs(f).sum(0)),
     )
 
 
@@ -68,15 +72,17 @@ def halves(sae: SAE, context: TaskContext, seed: int = 0) -> MemberStability:
 def measure(
     members: list[MemberStability], context: TaskContext, **changes: Any
 ) -> tuple[Found, Arrays, list[Measurement]]:
-    group = SAEGroup("g", tuple(each.sae for each in members))
-    found, arrays = functional(group, members, context, {**SETTINGS, **changes})
-    return {(m.metric, m.subset): m.value for m in found}, arrays, found
+    settings = SeedStabilitySettings.parse({**CHANGES, **changes}, task="seed_stability")
+    report = Report(SeedStabilityTask().card, context, settings.bootstrap_replicates)
+    report_function(report, function_scores(members, context, settings))
+    output = report.output()
+    return {(m.metric, m.subset): m.value for m in output.measurements}, output.arrays, output.measurements
 
 
 def reference(plain: Plain, context: TaskContext, one: MemberStability, masks: dict[str, np.ndarray]) -> Found:
     """Dense codes in float64, full passes of a plain model, for each mask: EV, CE, KL without it and with it alone."""
     sae: Any = one.sae
-    batch = context.batch(SETTINGS["text"], SETTINGS["context_length"], SETTINGS["sequences"])
+    batch = context.batch(SETTINGS.text, SETTINGS.context_length, SETTINGS.sequences)
     evaluated = batch.evaluated.numpy()
     inside = plain.activation(batch.tokens, sae.hook.site_in)[evaluated]
     whole = plain.activation(batch.tokens, sae.hook.site_out)
@@ -120,7 +126,7 @@ def test_groups_against_dense_passes(context: Make, plain: Callable[[str], Plain
     for key, value in expected.items():
         assert found[key] == pytest.approx(value, rel=1e-3, abs=2e-4), key
     for name, mask in (("stable", one.stable), ("unstable", one.unstable)):
-        mass = one.mass[mask].sum() / one.mass.sum()
+        mass = one.firing.mass[mask].sum() / one.firing.mass.sum()
         assert found["ev_drop_per_mass", name] == pytest.approx(expected["ev_drop", name] / mass, rel=1e-3)
         count = mask.sum() / one.scored.sum()
         assert found["ev_drop_per_latent", name] == pytest.approx(expected["ev_drop", name] / count, rel=1e-3)
@@ -195,29 +201,29 @@ def test_latents_that_never_fire_change_nothing(context: Make):
     silent = np.arange(sae.d_sae) < 6
     with torch.no_grad():
         sae.sae.b_enc[:6] = -1e6
-    clean = tiny.clean(SETTINGS["text"], SETTINGS["context_length"], SETTINGS["sequences"], SITE)
-    found = without(sae, silent, clean, 10**8, "silent")
+    clean = tiny.clean(SETTINGS.text, SETTINGS.context_length, SETTINGS.sequences, SITE)
+    found = group_losses(sae, silent, clean, 10**8, "silent")
     assert torch.equal(found.ce, clean.ce)
-    everything = only(sae, ~silent, clean, 10**8, "others")
-    np.testing.assert_allclose(everything.ce, only(sae, silent | ~silent, clean, 10**8, "all").ce, rtol=1e-6)
+    others, everything = (
+        group_losses(sae, group, clean, 10**8, "kept", keep=True) for group in (~silent, silent | ~silent)
+    )
+    np.testing.assert_allclose(others.ce, everything.ce, rtol=1e-6)
 
 
 def test_controls_match_in_count_and_frequency(context: Make, monkeypatch: pytest.MonkeyPatch):
-    from saebench.tasks.seed_stability import function
-
     seen: list[tuple[np.ndarray, np.ndarray]] = []
-    real = function.matched_groups
+    real = selection.matched_groups
 
     def spy(group: np.ndarray, *rest: Any) -> np.ndarray:
         drawn = real(group, *rest)
         seen.append((group, drawn))
         return drawn
 
-    monkeypatch.setattr(function, "matched_groups", spy)
+    monkeypatch.setattr(selection, "matched_groups", spy)
     tiny = context()
     one = halves(topk_sae(SITE), tiny)
     measure([one], tiny, loss_members=0)
-    strata = frequency_strata(one.counts, one.scored)
+    strata = frequency_strata(one.firing.counts, one.scored)
     assert len(seen) == 2
     for group, drawn in seen:
         assert drawn.shape == (3, one.sae.d_sae)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import permutations
 
 import numpy as np
 import pytest
 import torch
 
-from saebench.evaluation.task import TaskOutput
+from saebench.evaluation import TaskOutput
 from saebench.stats.rng import generator
-from saebench.tasks.seed_stability.figures import Rules, Weights, kinds, probability, report, report_pairs, similarity
-from saebench.tasks.seed_stability.geometry import Rows, Settings, compare
+from saebench.tasks.seed_stability.report.geometry import report_comparison, report_pairs
+from saebench.tasks.seed_stability.scoring.firing import FiringTotals
+from saebench.tasks.seed_stability.scoring.geometry import ComparedLatents, compare, stand_ins
+from saebench.tasks.seed_stability.selection import masks, probability, similarity
+from saebench.tasks.seed_stability.settings import SeedStabilitySettings
+from tests.tasks.seed_stability.reports import empty_report, values
 
-RULES = Rules(threshold=0.7, thresholds=[0.5, 0.7], stable_from=0.75, unstable_to=0.25, shared_above=0.7)
+SETTINGS = SeedStabilitySettings.parse({"thresholds": [0.5, 0.7]}, task="seed_stability")
 D = 128
 
 
@@ -21,11 +26,12 @@ def directions(n: int, seed: int) -> torch.Tensor:
     return torch.from_numpy(generator(seed, "rows").standard_normal((n, D))).float()
 
 
-def rows(decoder: torch.Tensor, encoder: torch.Tensor | None = None) -> Rows:
-    return Rows(np.arange(len(decoder)), len(decoder), decoder, encoder)
+def rows(decoder: torch.Tensor, encoder: torch.Tensor | None = None) -> ComparedLatents:
+    n = len(decoder)
+    return ComparedLatents(np.arange(n), n, decoder, encoder, FiringTotals(np.ones(n, np.int64), np.ones(n)))
 
 
-def half_shared(runs: int = 3) -> list[Rows]:
+def half_shared(runs: int = 3) -> list[ComparedLatents]:
     """40 of 100 latents are in every run, 20 in the first two only, in other places each time."""
     every, some = directions(40, 0), directions(20, 1)
     out = []
@@ -37,15 +43,17 @@ def half_shared(runs: int = 3) -> list[Rows]:
     return out
 
 
-def figures(
-    found: list[Rows], weights: list[Weights] | None = None, label: str = ""
-) -> dict[tuple[str, str], float | None]:
-    output = TaskOutput([])
-    ones = weights or [Weights(np.ones(len(each.latents)), np.ones(len(each.latents))) for each in found]
-    comparison = compare(found, found, Settings())
-    report(output, found, comparison, ones, RULES, label)
-    report_pairs(output, [f"run{i}" for i in range(len(found))], comparison, RULES)
-    return {(m.metric, m.subset): m.value for m in output.measurements}
+def measure(runs: list[ComparedLatents], others: list[ComparedLatents], label: str = "") -> TaskOutput:
+    report = empty_report()
+    comparison = compare(runs, others, SETTINGS)
+    report_comparison(report, runs, comparison, SETTINGS, label)
+    if runs is others:
+        report_pairs(report, [f"run{i}" for i in range(len(runs))], comparison, SETTINGS)
+    return report.output()
+
+
+def figures(runs: list[ComparedLatents], label: str = "") -> dict[tuple[str, str], float | None]:
+    return values(measure(runs, runs, label))
 
 
 def test_permuted_runs_are_perfectly_stable() -> None:
@@ -76,9 +84,9 @@ def test_a_known_shared_part_gives_its_share_in_every_figure() -> None:
 
 def test_weights_move_the_shares_as_they_should() -> None:
     group = half_shared()
-    p = [probability(compare(group, group, Settings()).decoder, run, 0.7) for run in range(3)]
-    weights = [Weights(1.0 + 8 * (each == 1), 1.0 * (each == 0)) for each in p]
-    found = figures(group, weights)
+    p = [probability(compare(group, group, SETTINGS).decoder, run, 0.7) for run in range(3)]
+    firing = [FiringTotals(1 + 8 * (each == 1), 1.0 * (each == 0)) for each in p]
+    found = figures([replace(run, firing=totals) for run, totals in zip(group, firing, strict=True)])
     stable, rest = 3 * 40, 300 - 3 * 40
     assert found["stable_share", "frequency"] == pytest.approx(9 * stable / (9 * stable + rest))
     assert found["unstable_share", "mass"] == pytest.approx(1)
@@ -95,12 +103,9 @@ def test_labels_go_last_so_that_the_headline_null_is_called_by_its_name() -> Non
 def test_no_signal_lies_at_its_null(kind: str) -> None:
     """Random dictionaries against each other, and against what stands in for them."""
     group = [rows(directions(200, run), directions(200, 50 + run)) for run in range(3)]
-    nulls = [each.null(kind, lambda side, run=run: generator(run, f"null:{side}")) for run, each in enumerate(group)]
-    real, chance = TaskOutput([]), TaskOutput([])
-    weights = [Weights(np.ones(200), np.ones(200))] * 3
-    report(real, group, compare(group, group, Settings()), weights, RULES)
-    report(chance, group, compare(group, nulls, Settings()), weights, RULES)
-    for a, b in zip(real.measurements, chance.measurements, strict=True):
+    nulls = stand_ins(group, kind, lambda name: generator(0, f"null:{name}"))
+    real, chance = measure(group, group), measure(group, nulls)
+    for a, b in zip(real.measurements, chance.measurements, strict=False):  # the single pairs have no null
         assert a.value == pytest.approx(b.value, abs=0.02)
         if a.metric == "pw_mcc":
             assert 0.1 < a.value < 0.4
@@ -110,8 +115,8 @@ def test_no_signal_lies_at_its_null(kind: str) -> None:
 
 def test_a_null_stands_in_for_the_others_and_not_for_the_run_itself() -> None:
     group = half_shared()
-    nulls = [each.null("isotropic", lambda side, run=run: generator(run, side)) for run, each in enumerate(group)]
-    found = compare(group, nulls, Settings()).decoder
+    nulls = stand_ins(group, "isotropic", lambda name: generator(0, name))
+    found = compare(group, nulls, SETTINGS).decoder
     for (a, b), best in found.best.items():
         x, y = (t / t.norm(dim=-1, keepdim=True) for t in (group[a].decoder, nulls[b].decoder))
         np.testing.assert_allclose(best, (x @ y.T).amax(1), atol=1e-6)
@@ -148,18 +153,18 @@ def test_encoders_that_disagree_are_not_shared() -> None:
 def test_rows_without_direction_are_not_scored() -> None:
     a, b = directions(20, 0), directions(20, 0)
     a[3] = 0
-    side = compare([rows(a), rows(b)], [rows(a), rows(b)], Settings()).decoder
+    side = compare([rows(a), rows(b)], [rows(a), rows(b)], SETTINGS).decoder
     p = probability(side, 0, 0.7)
     assert np.isnan(p[3])
     assert np.isnan(similarity(side, 0)[3])
-    assert not any(mask[3] for mask in kinds(p, RULES).values())
+    assert not any(mask[3] for mask in masks(p, SETTINGS).values())
     assert figures([rows(a), rows(b)])["stability", "run0"] == 1
 
 
 def test_only_chosen_latents_are_compared() -> None:
     whole = rows(directions(20, 0))
     keep = np.arange(20) % 3 == 0
-    chosen = whole.of(keep)
-    assert chosen.latents.tolist() == [0, 3, 6, 9, 12, 15, 18]
+    chosen = whole.where(keep)
+    assert chosen.numbers.tolist() == [0, 3, 6, 9, 12, 15, 18]
     assert torch.equal(chosen.decoder, whole.decoder[keep])
-    assert chosen.of(np.arange(20) > 9).latents.tolist() == [12, 15, 18]
+    assert chosen.where(np.arange(20) > 9).numbers.tolist() == [12, 15, 18]

@@ -7,10 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from saebench.evaluation.task import TaskOutput
+from saebench.evaluation import TaskOutput
 from saebench.stats.rng import generator
-from saebench.tasks.seed_stability.clusters import report_clusters
-from saebench.tasks.seed_stability.subspace_report import report_subspaces
+from saebench.tasks.seed_stability.report.spans import report_clusters, report_subspaces
+from saebench.tasks.seed_stability.scoring.clusters import cluster_recurrence
+from saebench.tasks.seed_stability.scoring.subspaces import unstable_subspaces
+from saebench.tasks.seed_stability.settings import SeedStabilitySettings
+from tests.tasks.seed_stability.reports import empty_report
 
 D = 96
 
@@ -32,10 +35,18 @@ def values(output: TaskOutput) -> dict[tuple[str, str], float]:
     return {(m.metric, m.subset): np.nan if m.value is None else m.value for m in output.measurements}
 
 
+def settings(**changes: float) -> SeedStabilitySettings:
+    return SeedStabilitySettings.parse(changes, task="seed_stability")
+
+
+def measure_subspaces(unstable: list[Tensor], stable: list[Tensor], energy: float = 0.9, draws: int = 6) -> TaskOutput:
+    report = empty_report()
+    report_subspaces(report, unstable_subspaces(unstable, stable, rng, settings(energy=energy, subspace_draws=draws)))
+    return report.output()
+
+
 def spans(unstable: list[Tensor], stable: list[Tensor], energy: float = 0.9) -> dict[tuple[str, str], float]:
-    output = TaskOutput([])
-    report_subspaces(output, unstable, stable, rng, 6, energy)
-    return values(output)
+    return values(measure_subspaces(unstable, stable, energy))
 
 
 def test_unstable_rows_of_one_small_subspace_are_recognised() -> None:
@@ -72,20 +83,22 @@ def test_sets_of_unequal_size_are_compared_at_equal_size(few: int, many: int) ->
 
 
 def test_runs_without_enough_rows_are_left_out_and_counted() -> None:
-    output = TaskOutput([])
     unstable = [normal(10, D, seed=0), normal(1, D, seed=1), normal(0, D, seed=2)]
-    report_subspaces(output, unstable, [normal(10, D, seed=5)] * 3, rng, 2, 0.9)
+    output = measure_subspaces(unstable, [normal(10, D, seed=5)] * 3, draws=2)
     found = {(m.metric, m.subset): m for m in output.measurements}
     assert found["effective_rank", "unstable"].n == 1
     assert found["subspace_overlap", ""].value is None
     assert found["subspace_overlap", ""].not_scored
-    assert output.counts == {"subspace_rows": 10, "unstable_rows": 11}
-    report_subspaces(TaskOutput([]), [normal(0, D, seed=0)] * 2, [normal(0, D, seed=0)] * 2, rng, 2, 0.9)
+    missing = sum(m.value is None for m in output.measurements)
+    assert output.counts == {"subspace_rows": 10, "unstable_rows": 11, "not_scored": missing}
+    nothing = measure_subspaces([normal(0, D, seed=0)] * 2, [normal(0, D, seed=0)] * 2, draws=2)
+    assert all(m.value is None for m in nothing.measurements)
 
 
 def clusters(unstable: list[Tensor], stable: list[Tensor]) -> tuple[dict[tuple[str, str], float], dict[str, int]]:
-    output = TaskOutput([])
-    report_clusters(output, unstable, stable, rng, 8, 0.9)
+    report, chosen = empty_report(), settings(cluster_size=8)
+    report_clusters(report, cluster_recurrence(unstable, stable, rng, chosen), chosen)
+    output = report.output()
     return values(output), output.counts
 
 
@@ -121,4 +134,4 @@ def test_too_few_rows_for_clusters_are_said() -> None:
     found, counts = clusters([normal(15, D, seed=0)] * 3, [normal(200, D, seed=0)] * 3)
     assert np.isnan(found["cluster_overlap", ""])
     assert np.isnan(found["cluster_overlap_normalised", "null:isotropic"])
-    assert counts == {"clusters": 0, "clustered_rows": 0}
+    assert (counts["clusters"], counts["clustered_rows"]) == (0, 0)

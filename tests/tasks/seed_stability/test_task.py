@@ -18,19 +18,24 @@ from saebench.passes.context import TaskContext
 from saebench.sae.base import BaseAdapter
 from saebench.sae.baselines import NeuronBaseline, RandomBaseline
 from saebench.sae.protocol import HookSite
+from saebench.tasks.seed_stability.settings import SeedStabilitySettings
 from saebench.tasks.seed_stability.task import SeedStabilityTask
 from tests.conftest import WIDTH
 from tests.tasks.conftest import PARAMETERS, topk_sae
 
 SITE = "blocks.1.hook_resid_post"
 CARD = load_card(cards_dir() / "seed_stability.yaml")
-SETTINGS = CARD.resolve("smoke", {**PARAMETERS, "threshold": 0.4, "thresholds": [0.4, 0.5], "loss_members": 0})
+CHANGES = CARD.resolve("smoke", {**PARAMETERS, "threshold": 0.4, "thresholds": [0.4, 0.5], "loss_members": 0})
 
 Make = Callable[..., TaskContext]
 
 
+def settings(**changes: Any) -> SeedStabilitySettings:
+    return SeedStabilitySettings.parse({**CHANGES, **changes}, task="seed_stability")
+
+
 def measure(context: TaskContext, *saes: BaseAdapter, **changes: Any) -> TaskOutput:
-    return SeedStabilityTask().run_group(SAEGroup("tiny", saes), context, {**SETTINGS, **changes})
+    return SeedStabilityTask().run_group(SAEGroup("tiny", saes), context, settings(**changes))
 
 
 def values(output: TaskOutput) -> dict[tuple[str, str], float | None]:
@@ -59,8 +64,8 @@ def test_figures_are_those_of_numpy_and_scipy(context: Make, saes: list[BaseAdap
     ctx = context()
     output = measure(ctx, *saes)
     found = values(output)
-    batch = ctx.batch(SETTINGS["text"], SETTINGS["context_length"], SETTINGS["sequences"])
-    captured = ctx.captured(SETTINGS["text"], SETTINGS["context_length"], SETTINGS["sequences"])
+    batch = ctx.batch(PARAMETERS["text"], PARAMETERS["context_length"], PARAMETERS["sequences"])
+    captured = ctx.captured(PARAMETERS["text"], PARAMETERS["context_length"], PARAMETERS["sequences"])
     x = torch.cat([captured.activations(SITE, shard) for shard in captured.shards])[batch.evaluated]
     z = [sae.encode(x).double().numpy() for sae in saes]
     alive = [np.flatnonzero((each != 0).any(0)) for each in z]
@@ -160,7 +165,7 @@ def test_the_same_seed_gives_the_same_numbers(context: Make, saes: list[BaseAdap
 
 def test_random_directions_are_stable_at_their_null_only(context: Make) -> None:
     ctx = context()
-    activations = ctx.calibration(SETTINGS["text"], SITE)
+    activations = ctx.calibration(PARAMETERS["text"], SITE)
     hook = HookSite.at(SITE)
     random = [RandomBaseline(activations, name=f"r{s}", hook=hook, seed=s, l0=5, d_sae=200) for s in range(3)]
     found = values(measure(ctx, *random, threshold=0.9))
@@ -180,10 +185,11 @@ def test_at_init_shows_a_shared_initialisation(context: Make, saes: list[BaseAda
     assert same["pw_mcc", "at-init"] > 0.8 > apart["pw_mcc", "at-init"]
     assert same["stability", "at-init"] > 0.8
     assert same["stability", ""] == apart["stability", ""]
-    data = SeedStabilityTask().data(ctx, {**SETTINGS, "at_init": [f"{ref}0", f"{ref}1"]})
-    assert list(data) == [f"at_init:{ref}0", f"at_init:{ref}1"]
-    assert len(set(data.values())) == 2
-    assert SeedStabilityTask().data(ctx, SETTINGS) == {}
+    data = SeedStabilityTask().data(ctx, settings(at_init=[f"{ref}0", f"{ref}1"]))
+    text = {"memory:tiny": ctx.text("memory:tiny").content_hash}
+    assert list(data) == ["memory:tiny", f"at_init:{ref}0", f"at_init:{ref}1"]
+    assert len(set(data.values())) == 3
+    assert SeedStabilityTask().data(ctx, settings()) == text
     for wrong in ([f"{ref}0"] * 2, [ref.replace("48", "40") + "0"] * 3):
         with pytest.raises(UsageError, match="one SAE of the same widths for each member"):
             measure(ctx, *saes, at_init=wrong)
@@ -192,8 +198,14 @@ def test_at_init_shows_a_shared_initialisation(context: Make, saes: list[BaseAda
 def test_what_cannot_be_compared_is_refused(context: Make, saes: list[BaseAdapter]) -> None:
     with pytest.raises(NotApplicableError, match="the same SAE twice"):
         measure(context(), saes[0], saes[1], topk_sae(SITE, 0))
-    with pytest.raises(UsageError, match="unstable_to must be below stable_from"):
-        SeedStabilityTask().prepare(context(), {**SETTINGS, "unstable_to": 0.8})
+    with pytest.raises(
+        UsageError, match=r"Task 'seed_stability': unstable_to \(0.8\) must be below stable_from \(0.75\)"
+    ):
+        settings(unstable_to=0.8)
+    with pytest.raises(UsageError, match=r"'stable_from' of task 'seed_stability' must be at most 1, not 1.5"):
+        settings(stable_from=1.5)
+    with pytest.raises(UsageError, match="'thresholds' of task 'seed_stability' must name each value once"):
+        settings(thresholds=[0.5, 0.7, 0.5])
     broken = topk_sae(SITE, 5)
     with torch.no_grad():
         broken.sae.b_enc[3] = torch.nan

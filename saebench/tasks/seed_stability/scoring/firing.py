@@ -19,16 +19,34 @@ from saebench.stats.sparsity import FiringCounts
 
 
 @dataclass(frozen=True)
-class Activity:
-    """Of the latents of one SAE, ``[d_sae]`` each."""
+class FiringTotals:
+    """Totals over the evaluated tokens for each of some latents, ``[latents]``."""
 
-    counts: NDArray[np.int64]  # evaluated tokens on which the latent is not zero
+    counts: NDArray[np.int64]  # tokens on which the latent is not zero
     mass: NDArray[np.float64]  # sum of |activation|
+
+    @property
+    def alive(self) -> NDArray[np.bool_]:
+        """Which latents fire on at least one token."""
+        return self.counts > 0
+
+    def at(self, rows: NDArray[np.int64]) -> FiringTotals:
+        """The totals of the latents in these places."""
+        return FiringTotals(self.counts[rows], self.mass[rows])
 
 
 @torch.no_grad()
-def measure_activity(sae: SAE, captured: CapturedText, memory: int) -> Activity:
-    """Encode the evaluated tokens once, in blocks of ``memory`` bytes. Raises SaebenchError for NaN or Inf."""
+def firing_totals(sae: SAE, captured: CapturedText, memory: int) -> FiringTotals:
+    """Encode every evaluated token once, and add up what fires.
+
+    Args:
+        sae: A position-wise SAE.
+        captured: The text, with the activations that ``sae`` reads.
+        memory: Bytes for the latents of a block of tokens.
+
+    Raises:
+        SaebenchError: The SAE gives NaN or Inf.
+    """
     firing = FiringCounts(captured.n_sequences, sae.d_sae)
     device = captured.lm.device
     mass = torch.zeros(sae.d_sae, dtype=torch.float64, device=device)
@@ -39,18 +57,18 @@ def measure_activity(sae: SAE, captured: CapturedText, memory: int) -> Activity:
             continue
         x = positions.at_evaluated(to_device(captured.activations(sae.hook.site_in, shard), device))
 
-        def tokens(rows: slice, codes: Codes, sequence: Tensor = positions.sequence) -> None:
+        def add(rows: slice, codes: Codes, sequence: Tensor = positions.sequence) -> None:
             firing.add(codes, sequence[rows])
             _add_mass(mass, codes)
 
-        coder.reconstruct(x, tokens)
+        coder.reconstruct(x, add)
     if not bool(torch.isfinite(mass).all()):
         raise SaebenchError(
             f"{sae.name}: {int((~torch.isfinite(mass)).sum())} of its latents are NaN or Inf on this text, so it "
             "cannot be compared; see what it does to activations of this size at this hook (saebench check-adapter)."
         )
     counts = np.asarray(firing.per_sequence.sum(axis=0)).astype(np.int64)
-    return Activity(counts, mass.cpu().numpy())
+    return FiringTotals(counts, mass.cpu().numpy())
 
 
 def _add_mass(mass: Tensor, codes: Codes) -> None:

@@ -1,0 +1,1 @@
+"""How what was measured of a group becomes measurements with intervals."""
