@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Self
+
+from pydantic import Field, model_validator
 
 from saebench.evaluation import SampledSettings
 
@@ -18,3 +20,12 @@ class DarkMatterSettings(SampledSettings):
     skip_positions: int = Field(0, ge=0)
     random_direction_control: bool = True
     bootstrap_replicates: int = Field(2000, ge=100)
+
+    @model_validator(mode="after")
+    def _positions_are_left(self) -> Self:
+        if self.skip_positions >= self.context_length - 1:
+            raise ValueError(
+                f"skip_positions={self.skip_positions} leaves fewer than two positions of "
+                f"context_length={self.context_length}; use a longer context."
+            )
+        return self

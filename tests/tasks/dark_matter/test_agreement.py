@@ -17,13 +17,13 @@ from saebench.evaluation.task import SAEGroup, TaskOutput
 from saebench.passes.context import TaskContext
 from saebench.sae.baselines import NeuronBaseline
 from saebench.sae.protocol import SAE, HookSite
-from saebench.tasks.dark_matter.agreement import agreement, rank_correlation
-from saebench.tasks.dark_matter.errors import norms
-from saebench.tasks.dark_matter.evaluate import TokenErrors
+from saebench.tasks.dark_matter.scoring.agreement import agreement, rank_correlation
+from saebench.tasks.dark_matter.scoring.errors import norms
+from saebench.tasks.dark_matter.scoring.evaluation import TokenErrors
 from saebench.tasks.dark_matter.task import DarkMatterTask
 from tests.conftest import WIDTH
 from tests.tasks.conftest import topk_sae
-from tests.tasks.dark_matter.test_task import PARAMETERS, SITE, TEXT
+from tests.tasks.dark_matter.test_task import SETTINGS, SITE, TEXT
 
 UNITS = 20
 
@@ -104,7 +104,7 @@ def scores(output: TaskOutput) -> dict[tuple[str, str], float | None]:
 
 def test_every_ordered_pair_of_a_group(tiny: TaskContext):
     saes = [topk_sae(SITE, seed=0), topk_sae(SITE, seed=1), topk_sae(SITE, seed=2, d_sae=64, k=9)]
-    output = DarkMatterTask().run_group(group(*saes), tiny, PARAMETERS)
+    output = DarkMatterTask().run_group(group(*saes), tiny, SETTINGS)
     found = scores(output)
     pairs = {subset for metric, subset in found if metric == "agreement_r2"}
     assert pairs == {f"tiny-{i} -> tiny-{j}" for i in range(3) for j in range(3) if i != j}
@@ -114,7 +114,7 @@ def test_every_ordered_pair_of_a_group(tiny: TaskContext):
     for m in output.measurements:
         num, den = (output.arrays[f"{m.metric}/{m.subset}.{part}"] for part in ("num", "den"))
         assert m.value == num.sum() / den.sum()
-        assert m.n == len(num) == PARAMETERS["sequences"]
+        assert m.n == len(num) == SETTINGS.sequences
     assert output.counts["pairs"] == 6
     assert output.counts["not_scored"] == 0
 
@@ -123,18 +123,21 @@ def test_an_sae_agrees_with_itself(tiny: TaskContext):
     sae = topk_sae(SITE)
     twin = topk_sae(SITE)
     twin.name = "twin"
-    found = scores(DarkMatterTask().run_group(group(sae, twin), tiny, PARAMETERS))
+    found = scores(DarkMatterTask().run_group(group(sae, twin), tiny, SETTINGS))
     assert found["agreement_r2", "tiny-0 -> twin"] == pytest.approx(1)
     assert found["agreement_rank_correlation", "tiny-0 -> twin"] == pytest.approx(1)
 
 
-def test_members_that_were_measured_are_not_read_again(tiny: TaskContext, monkeypatch: pytest.MonkeyPatch):
-    task, saes = DarkMatterTask(), [topk_sae(SITE, seed=seed) for seed in range(2)]
-    alone = scores(DarkMatterTask().run_group(group(*saes), tiny, PARAMETERS))
+def test_members_that_were_measured_are_not_read_again(
+    tiny: TaskContext, context: Callable[..., TaskContext], monkeypatch: pytest.MonkeyPatch
+):
+    saes = [topk_sae(SITE, seed=seed) for seed in range(2)]
+    other = context("gemma3", read=lambda ref: TEXT, batch_size=16)
+    alone = scores(DarkMatterTask().run_group(group(*saes), other, SETTINGS))
     for sae in saes:
-        task.run(sae, tiny, PARAMETERS)
-    monkeypatch.setattr("saebench.tasks.dark_matter.task.Coder", _refuse)
-    assert scores(task.run_group(group(*saes), tiny, PARAMETERS)) == alone
+        DarkMatterTask().run(sae, tiny, SETTINGS)
+    monkeypatch.setattr("saebench.tasks.dark_matter.scoring.prediction.Coder", _refuse)
+    assert scores(DarkMatterTask().run_group(group(*saes), tiny, SETTINGS)) == alone
 
 
 def _refuse(*_: Any) -> None:
@@ -144,4 +147,4 @@ def _refuse(*_: Any) -> None:
 def test_an_exact_member_is_not_applicable(tiny: TaskContext):
     neurons = NeuronBaseline(WIDTH, name="neurons", hook=HookSite.at(SITE))
     with pytest.raises(NotApplicableError, match="neurons reconstructs exactly up to rounding"):
-        DarkMatterTask().run_group(group(topk_sae(SITE), neurons), tiny, PARAMETERS)
+        DarkMatterTask().run_group(group(topk_sae(SITE), neurons), tiny, SETTINGS)

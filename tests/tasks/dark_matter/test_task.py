@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -19,21 +20,23 @@ from saebench.passes.context import TaskContext
 from saebench.sae.base import BaseAdapter
 from saebench.sae.baselines import NeuronBaseline, PCABaseline
 from saebench.sae.protocol import SAE, Capability, HookSite
+from saebench.tasks.dark_matter.data import evaluation_batch, fit_batch, loss_batch
+from saebench.tasks.dark_matter.scoring.fit import fit_inputs
+from saebench.tasks.dark_matter.settings import DarkMatterSettings
 from saebench.tasks.dark_matter.task import DarkMatterTask
-from saebench.tasks.dark_matter.texts import evaluation_batch, fit_batch, loss_batch
 from tests.conftest import WIDTH
 from tests.tasks.conftest import Plain, documents, topk_sae, transcoder
 
 SITE = "blocks.1.hook_resid_post"
 CARD = load_card(cards_dir() / "dark_matter.yaml")
-PARAMETERS = {
-    **{name: parameter.default for name, parameter in CARD.parameters.items()},
+CHANGES = {
     "text": "memory:tiny",
     "context_length": 24,
     "sequences": 30,
     "loss_sequences": 6,
     "bootstrap_replicates": 100,
 }
+SETTINGS = DarkMatterSettings.parse(CHANGES, task="dark_matter")
 Make = Callable[..., TaskContext]
 TEXT = documents(n=400)
 
@@ -54,8 +57,12 @@ def knowing(context: Make, written: Documents) -> TaskContext:
     return context("gemma3", read=lambda ref: written, batch_size=16)
 
 
+def changed(**changes: Any) -> DarkMatterSettings:
+    return DarkMatterSettings.parse({**CHANGES, **changes}, task="dark_matter")
+
+
 def measure(sae: SAE, context: TaskContext, **changes: Any) -> TaskOutput:
-    return DarkMatterTask().run(sae, context, {**PARAMETERS, **changes})
+    return DarkMatterTask().run(sae, context, changed(**changes))
 
 
 def values(output: TaskOutput) -> dict[tuple[str, str], float | None]:
@@ -100,7 +107,7 @@ def test_every_number_of_an_sae(context: Make, plain: Callable[[str], Plain], fa
     sae = transcoder(site_in, site_out) if crossing else topk_sae(SITE)
     tiny = context(family, read=lambda ref: TEXT, batch_size=16)
     found = values(measure(sae, tiny))
-    texts = fit_batch(tiny, PARAMETERS, WIDTH), evaluation_batch(tiny, PARAMETERS, WIDTH)
+    texts = fit_batch(tiny, SETTINGS, WIDTH), evaluation_batch(tiny, SETTINGS, WIDTH)
     model = plain(family)
     x, y, e, l0 = [], [], [], []
     for batch in texts:
@@ -151,7 +158,7 @@ def test_every_number_of_an_sae(context: Make, plain: Callable[[str], Plain], fa
 def test_cross_entropies(knowing: TaskContext, plain: Callable[[str], Plain]):
     sae = topk_sae(SITE)
     found = values(measure(sae, knowing))
-    fit, batch = fit_batch(knowing, PARAMETERS, WIDTH), loss_batch(knowing, PARAMETERS, WIDTH)
+    fit, batch = fit_batch(knowing, SETTINGS, WIDTH), loss_batch(knowing, SETTINGS, WIDTH)
     model = plain("gemma3")
     where = batch.evaluated.numpy()
 
@@ -187,7 +194,7 @@ def test_cross_entropies(knowing: TaskContext, plain: Callable[[str], Plain]):
 def test_the_loss_predicts_as_a_line_fitted_to_the_other_half(tiny: TaskContext, plain: Callable[[str], Plain]):
     sae = topk_sae(SITE)
     found = values(measure(sae, tiny))
-    batch, n = loss_batch(tiny, PARAMETERS, WIDTH), PARAMETERS["loss_sequences"]
+    batch, n = loss_batch(tiny, SETTINGS, WIDTH), SETTINGS.loss_sequences
     model = plain("gemma3")
     log_p = model.log_probabilities(batch.tokens)
     loss = -np.take_along_axis(log_p[:, :-1], batch.tokens.numpy()[:, 1:, None], -1)[..., 0]
@@ -324,12 +331,22 @@ def test_the_batch_size_does_not_change_numbers(context: Make):
 
 
 def test_activations_are_computed_once_for_all_saes(tiny: TaskContext, monkeypatch: pytest.MonkeyPatch):
-    task = DarkMatterTask()
-    task.run(topk_sae(SITE), tiny, PARAMETERS)
+    DarkMatterTask().run(topk_sae(SITE), tiny, SETTINGS)
     monkeypatch.setattr(type(tiny.lm), "prefix", None)
     monkeypatch.setattr(type(tiny.lm), "capture", None)
-    monkeypatch.setattr("saebench.tasks.dark_matter.task.Inputs", None)
-    task.run(topk_sae(SITE, seed=1), tiny, PARAMETERS)
+    monkeypatch.setattr("saebench.tasks.dark_matter.scoring.fit.FitInputs", None)
+    DarkMatterTask().run(topk_sae(SITE, seed=1), tiny, SETTINGS)
+
+
+def test_only_the_inputs_of_the_latest_site_are_kept(tiny: TaskContext):
+    captured = tiny.capture(fit_batch(tiny, SETTINGS, WIDTH))
+    inputs = fit_inputs(captured, SITE, tiny)
+    assert fit_inputs(captured, SITE, tiny) is inputs
+    kept = weakref.ref(inputs)
+    del inputs
+    assert kept() is not None
+    assert fit_inputs(captured, "blocks.0.hook_resid_post", tiny).site == "blocks.0.hook_resid_post"
+    assert kept() is None
 
 
 @pytest.mark.parametrize("preset", PRESETS)
