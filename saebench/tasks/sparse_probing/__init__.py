@@ -1,1 +1,1 @@
-"""Sparse probing: do a few latents tell what a linear probe on the whole activation can?"""
+"""The ``sparse_probing`` task: what few latents tell of a concept, beside a linear probe on the whole activation."""

@@ -12,15 +12,15 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from saebench.errors import UsageError
 from saebench.stats.probes.folds import folds
 from saebench.stats.rng import generator
-from saebench.tasks.sparse_probing.baselines import GRIDS, METHODS, Grid, check_baselines, evaluate_baseline
-from saebench.tasks.sparse_probing.problem import ProbeData
+from saebench.tasks.sparse_probing.data.examples import ProbeData
+from saebench.tasks.sparse_probing.scoring.baselines import evaluate_baseline
+from saebench.tasks.sparse_probing.scoring.classifiers import CLASSIFIERS, GRIDS, Grid
 
 SMALL = Grid(steps=4, boosters=1, rounds=(40,), epochs=200)
 SHORT = Grid(steps=3, boosters=1, rounds=(5,), epochs=10)
-SCALES = np.array([1000.0, 1, 1, 0.001, 1, 1, 1, 0])  # as lopsided as activations, and one constant dimension
+SCALES = np.array([1000.0, 1, 1, 0.001, 1, 1, 1, 0])  # as different as those of activations; one dimension is constant
 
 
 def rng(name):
@@ -36,7 +36,7 @@ def planted(n=160, m=300, strength=2.0, seed=0, name="set"):
     return ProbeData(name, x[:n], y[:n], x[n:], y[n:])
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", CLASSIFIERS)
 def test_a_planted_signal_is_found(method):
     found = evaluate_baseline(planted(), method, SMALL, rng)
     assert found.auc > 0.9
@@ -44,14 +44,14 @@ def test_a_planted_signal_is_found(method):
     assert min(found.accuracy, found.f1) > 0.8
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", CLASSIFIERS)
 def test_without_signal_the_test_auc_is_at_chance(method):
     aucs = [evaluate_baseline(planted(strength=0, seed=s, name=f"{s}"), method, SHORT, rng).auc for s in range(4)]
     stderr = np.sqrt(601 / (12 * 150 * 150) / 4)  # of the mean of Mann-Whitney statistics under the null
     assert abs(np.mean(aucs) - 0.5) < 4 * stderr
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", CLASSIFIERS)
 def test_the_same_seed_gives_the_same_numbers_and_test_labels_choose_nothing(method):
     data = planted(strength=0.7)
     found = evaluate_baseline(data, method, SHORT, rng)
@@ -95,12 +95,12 @@ def test_pca_and_knn_are_those_of_scikit_learn(strength):
     np.testing.assert_allclose(evaluate_baseline(data, "knn", full, rng), sklearn_choice(data, knn), atol=1e-6)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", CLASSIFIERS)
 @pytest.mark.parametrize("n", [2, 6, 20])
 def test_tiny_training_sets_have_a_score(method, n):
     data = planted(n=40)
     sides = [data.y_train.nonzero()[:, 0], (~data.y_train).nonzero()[:, 0]]
-    drawn = data.drawn(f"tiny {n}", train=torch.cat([side[: n // 2] for side in sides]))
+    drawn = data.subset(f"tiny {n}", train=torch.cat([side[: n // 2] for side in sides]))
     found = evaluate_baseline(drawn, method, SHORT, rng)
     assert 0 <= found.val_auc <= 1
     assert 0 <= found.auc <= 1
@@ -112,12 +112,3 @@ def test_one_class_is_not_scored(side):
     found = evaluate_baseline(replace(data, **{side: torch.ones_like(getattr(data, side))}), "pca", SMALL, rng)
     assert np.isnan(found.auc)
     assert np.isnan(found.val_auc) == (side == "y_train")
-
-
-@pytest.mark.parametrize(
-    ("changed", "message"),
-    [({"baselines": ["bosting"]}, "Did you mean 'boosting'"), ({"baseline_grid": "fulll"}, "Did you mean 'full'")],
-)
-def test_an_unknown_method_or_grid_is_named(changed, message):
-    with pytest.raises(UsageError, match=message):
-        check_baselines({"baselines": list(METHODS), "baseline_grid": "small", **changed})

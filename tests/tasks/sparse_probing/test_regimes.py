@@ -1,131 +1,156 @@
-"""Draws: of the sizes and shares asked for, disjoint, the same for every SAE, and never touching test labels."""
+"""Regimes on planted and absent signal, without a language model: what is scored, what is not, and the means."""
 
-from collections import Counter
+from types import SimpleNamespace
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
+from saebench.cards.card import cards_dir, load_card
+from saebench.errors import UsageError
+from saebench.evaluation import Report
+from saebench.stats.intervals import resampling_weights
 from saebench.stats.rng import generator
-from saebench.tasks.sparse_probing.problem import ProbeData
-from saebench.tasks.sparse_probing.regimes import imbalance, noise, scarcity
+from saebench.tasks.sparse_probing.data.draws import levels
+from saebench.tasks.sparse_probing.data.examples import ProbeData
+from saebench.tasks.sparse_probing.report import report_regime
+from saebench.tasks.sparse_probing.scoring.probes import evaluate_dense, evaluate_sae
+from saebench.tasks.sparse_probing.scoring.regimes import REGIME_KS, score_levels
+from saebench.tasks.sparse_probing.settings import Regime, SparseProbingSettings
 
-SHARES = (0.05, 0.25, 0.5, 0.75, 0.95)
+D_SAE = 24
+PARAMETERS = {
+    "regimes": list(get_args(Regime)),
+    "scarcity_sizes": [2, 16, 64, 4096],
+    "imbalance_shares": [0.1, 0.5, 0.9],
+    "noise_shares": [0.0, 0.2, 0.5],
+    "resamples": 3,
+    "penalty": "l2",
+}
+SETTINGS = SparseProbingSettings.parse(PARAMETERS, task="sparse_probing")
+CS = (1.0, 0.01)
 
 
 def rng(name):
     return generator(0, name)
 
 
-def labels(positive, negative):
-    return torch.from_numpy(np.random.default_rng(0).permutation([True] * positive + [False] * negative))
+def planted(number, strength=3.0, n=96, m=200):
+    draw = np.random.default_rng(number)
+    y = draw.permutation((n + m) // 2 * [True] + (n + m) // 2 * [False])
+    x = draw.standard_normal((n + m, D_SAE)).clip(0)
+    x[:, 5] += strength * y
+    x, y = torch.from_numpy(x).float(), torch.from_numpy(y)
+    return ProbeData(f"set {number}", x[:n], y[:n], x[n:], y[n:])
 
 
-def examples(train=(64, 64), test=(120, 120), name="set"):
-    """Each example is its own number, so that rows can be told apart; test examples are negative."""
-    n, m = sum(train), sum(test)
-    return ProbeData(
-        name, torch.arange(n)[:, None].float(), labels(*train), -1 - torch.arange(m)[:, None].float(), labels(*test)
+def sparse(problems):
+    return evaluate_sae(problems, D_SAE, REGIME_KS, SETTINGS, rng, CS)
+
+
+def table(regime, read, n=3, evaluate=sparse):
+    return score_levels(regime, map(read, range(n)), evaluate, SETTINGS, rng)
+
+
+def test_more_examples_help_and_sizes_out_of_reach_are_not_scored():
+    found = table("scarcity", planted)
+    assert list(found) == ["n=2", "n=16", "n=64", "n=4096"]
+    means = [float(found[level].mean()) for level in found]
+    assert means[0] < means[1] < means[2]
+    assert means[2] > 0.9
+    assert np.isnan(found["n=4096"]).all()
+    assert all(values.shape == (3, len(REGIME_KS)) for values in found.values())
+
+
+def test_wrong_labels_hurt_and_half_of_them_wrong_leave_nothing():
+    found = table("noise", planted, n=12)
+    assert found["flipped=0"].mean() > found["flipped=0.2"].mean() > 0.75
+    values = found["flipped=0.5"][:, 0]  # some draws are anticorrelated, so the spread over datasets is wide
+    assert abs(values.mean() - 0.5) < 3 * values.std(ddof=1) / np.sqrt(len(values))
+
+
+@pytest.mark.parametrize("regime", get_args(Regime))
+def test_without_signal_every_level_is_at_chance(regime):
+    found = table(regime, lambda number: planted(number, strength=0), n=8)
+    for values in found.values():
+        column = values[np.isfinite(values[:, 0]), 0]
+        assert len(column) in (0, 8)
+        if len(column):
+            assert abs(column.mean() - 0.5) < 4 * column.std(ddof=1) / np.sqrt(8)
+
+
+def test_the_dense_probe_sees_the_same_draws():
+    seen = {}
+    for label, evaluate in (
+        ("sparse", sparse),
+        ("dense", lambda problems: evaluate_dense(problems, "rms", rng, CS)),
+    ):
+        rows = seen[label] = []
+
+        def noted(problems, rows=rows, evaluate=evaluate):
+            return evaluate(noting(problems, rows))
+
+        assert table("imbalance", planted, evaluate=noted)["positive=0.1"].shape[0] == 3
+
+    assert seen["sparse"] == seen["dense"]
+
+
+def noting(problems, rows):
+    for problem in problems:
+        rows.append((problem.name, problem.x_train.sum().item(), problem.y_test.tolist()))
+        yield problem
+
+
+def output_of(sparse, dense):
+    context = SimpleNamespace(
+        bootstrap_weights=lambda n, replicates: resampling_weights(n, replicates, rng("bootstrap"))
     )
+    report = Report(load_card(cards_dir() / "sparse_probing.yaml"), context, 200)
+    report_regime(report, "scarcity", sparse, dense)
+    return report.output()
 
 
-def test_scarcity_draws_balanced_sets_of_each_size_that_differ():
-    data = examples()
-    drawn = [(draw, draw.of(data)) for draw in scarcity(data, [2, 8, 9, 128], 5, rng)]
-    assert Counter(draw.setting for draw, _ in drawn) == {"n=2": 5, "n=8": 5, "n=9": 5, "n=128": 5}
-    for draw, problem in drawn:
-        size = int(draw.setting.removeprefix("n="))
-        assert len(problem.x_train) == size
-        assert int(problem.y_train.sum()) == size - size // 2
-        assert problem.x_test is data.x_test
-    eights = {tuple(sorted(p.x_train[:, 0].tolist())) for d, p in drawn if d.setting == "n=8"}
-    assert len(eights) == 5
+def test_means_are_over_scored_datasets_and_levels_and_the_rest_is_counted():
+    nan = np.nan
+    tables = {"n=2": np.array([[0.5, 0.6], [0.7, 0.8]]), "n=8": np.array([[0.9, 1.0], [nan, nan]])}
+    tables["n=64"] = np.full((2, 2), nan)
+    dense = {level: values[:, :1] for level, values in tables.items()}
+    output = output_of(tables, dense)
+    values = {(m.metric, m.subset): m.value for m in output.measurements}
+    assert values["scarcity_auc_k16", ""] == pytest.approx((0.5 + 0.7 + 0.9) / 3)
+    assert values["scarcity_auc_k128", "n=2"] == pytest.approx(0.7)
+    assert values["scarcity_auc_k16", "n=8"] == pytest.approx(0.9)
+    assert values["scarcity_auc_dense", ""] == values["scarcity_auc_k16", ""]
+    (unreached,) = (m for m in output.measurements if (m.metric, m.subset) == ("scarcity_auc_k16", "n=64"))
+    assert unreached.value is None
+    assert unreached.not_scored == "no dataset has enough examples for this level"
+    assert output.counts == {"scarcity_settings": 6, "scarcity_not_scored": 3, "not_scored": 3}
+    np.testing.assert_allclose(output.arrays["scarcity_auc_k16.num"], [1.4, 0.7])
+    np.testing.assert_allclose(output.arrays["scarcity_auc_k16.den"], [2, 1])
 
 
-def test_sizes_out_of_reach_are_left_out():
-    assert {d.setting for d in scarcity(examples(train=(5, 64)), [1, 2, 8, 16, 1024], 1, rng)} == {"n=2", "n=8"}
-
-
-@settings(max_examples=25, deadline=None)
-@given(st.integers(1, 80), st.integers(1, 80), st.integers(5, 80), st.integers(5, 80))
-def test_imbalance_has_the_share_in_training_and_test_at_one_size(a, b, c, d):
-    data = examples(train=(a, b), test=(c, d))
-    seen = set()
-    for draw in imbalance(data, SHARES, 1, rng):
-        problem, share = draw.of(data), float(draw.setting.removeprefix("positive="))
-        for y in (problem.y_train, problem.y_test):
-            assert int(y.sum()) == round(share * len(y))
-        assert len(set(problem.x_train[:, 0].tolist())) == len(problem.x_train), "no example twice"
-        assert len(set(problem.x_test[:, 0].tolist())) == len(problem.x_test)
-        assert min(int(problem.y_test.sum()), int((~problem.y_test).sum())) >= 5
-        seen.add((len(problem.y_train), len(problem.y_test)))
-    assert len(seen) <= 1
-
-
-def test_imbalance_uses_as_many_examples_as_the_most_lopsided_share_allows():
-    data = examples(train=(512, 512), test=(200, 200))
-    problems = [draw.of(data) for draw in imbalance(data, SHARES, 1, rng)]
-    assert len(problems) == len(SHARES)
-    assert {(len(p.y_train), len(p.y_test)) for p in problems} == {(539, 211)}
-
-
-def test_lopsided_tests_of_few_examples_are_left_out():
-    found = {draw.setting for draw in imbalance(examples(test=(20, 20)), SHARES, 1, rng)}
-    assert found == {"positive=0.25", "positive=0.5", "positive=0.75"}
-
-
-@pytest.mark.parametrize("share", [0.0, 0.1, 0.5])
-def test_noise_flips_that_share_of_the_training_labels_and_no_test_label(share):
-    data = examples()
-    before = data.y_train.clone(), data.y_test.clone()
-    (draw,) = noise(data, [share], 1, rng)
-    problem = draw.of(data)
-    assert int((problem.y_train != data.y_train).sum()) == int(share * 128)
-    assert problem.x_train is data.x_train
-    assert problem.y_test is data.y_test
-    assert torch.equal(data.y_train, before[0]), "the dataset itself is not written to"
-    assert torch.equal(data.y_test, before[1])
-
-
-def test_flips_that_leave_one_class_are_left_out():
-    data = examples(train=(1, 3))
-    drawn = list(noise(data, [0.25], 40, rng))
-    assert 0 < len(drawn) < 40
-    assert all(0 < int(draw.of(data).y_train.sum()) < 4 for draw in drawn)
+def test_every_regime_names_its_levels():
+    assert levels("imbalance", SETTINGS) == ["positive=0.1", "positive=0.5", "positive=0.9"]
+    assert list(table("ood", planted)) == levels("ood", SETTINGS) == [""]
 
 
 @pytest.mark.parametrize(
-    "draws",
+    ("changed", "message"),
     [
-        lambda data: scarcity(data, [8, 32], 3, rng),
-        lambda data: imbalance(data, SHARES, 2, rng),
-        lambda data: noise(data, [0.2], 2, rng),
+        ({"regimes": ["scarsity"]}, "Did you mean 'scarcity'"),
+        ({"scarcity_sizes": []}, "The regime 'scarcity' needs a value in 'scarcity_sizes', which is empty"),
+        ({"scarcity_sizes": [1, 2]}, "must be at least 2, not 1"),
+        ({"imbalance_shares": [0.5, 1.0]}, "leaves no negative example"),
+        ({"imbalance_shares": [0.0, 0.5]}, "must be above 0, not 0.0"),
+        ({"regimes": ["noise", "noise"]}, "each value once"),
+        ({"noise_shares": [0.6]}, "must be at most 0.5, not 0.6"),
     ],
 )
-def test_draws_follow_from_labels_seed_and_names_alone(draws):
-    data = examples()
-    codes = data.with_codes(lambda x: torch.cat([x, x**2], dim=1))
-    for first, second in zip(draws(data), draws(codes), strict=True):
-        one, two = first.of(data), second.of(codes)
-        assert one.name == two.name
-        torch.testing.assert_close(one.x_train, two.x_train[:, :1])
-        torch.testing.assert_close(one.x_test, two.x_test[:, :1])
-        assert torch.equal(one.y_train, two.y_train)
-    names = [draw.name for draw in draws(data)]
-    assert len(set(names)) == len(names), "the folds follow from the name"
-    assert [draw.name for draw in draws(examples(name="other"))] != names
+def test_settings_that_cannot_be_are_refused(changed, message):
+    with pytest.raises(UsageError, match=message):
+        SparseProbingSettings.parse({**PARAMETERS, **changed}, task="sparse_probing")
 
 
-def test_training_and_test_examples_never_mix():
-    data = examples()
-    for draw in [*scarcity(data, [16], 2, rng), *imbalance(data, SHARES, 1, rng), *noise(data, [0.3], 1, rng)]:
-        problem = draw.of(data)
-        assert (problem.x_train >= 0).all()
-        assert (problem.x_test < 0).all()
-        of_train = dict(zip(data.x_train[:, 0].tolist(), data.y_train.tolist(), strict=True))
-        same = np.mean(
-            [of_train[x] == y for x, y in zip(problem.x_train[:, 0].tolist(), problem.y_train.tolist(), strict=True)]
-        )
-        assert same == 1 or draw.y_train is not None
+def test_an_empty_list_of_levels_matters_to_its_regime_alone():
+    SparseProbingSettings.parse({"regimes": ["noise"], "scarcity_sizes": []}, task="sparse_probing")

@@ -1,11 +1,11 @@
-"""The quiver against a loop that reads like its definition, and the cases that decide its fairness."""
+"""The quiver against a loop that follows its definition, and the cases that decide whether it is fair."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saebench.tasks.sparse_probing.quiver import quiver
+from saebench.tasks.sparse_probing.selection import choose_methods
 
 NAN = float("nan")
 SCORES = st.sampled_from([0.5, 0.7, 0.8, 0.8, 0.9, NAN])
@@ -35,28 +35,28 @@ def definition(baseline_val, baseline_auc, sae_val, sae_auc):
 @given(st.lists(st.tuples(SCORES, SCORES), min_size=1, max_size=4), st.lists(st.tuples(SCORES, SCORES), max_size=4))
 def test_choices_are_those_of_the_definition(baselines, saes):
     columns = [[arrow[side] for arrow in arrows] for arrows in (baselines, saes) for side in (0, 1)]
-    found = quiver(*(np.array([column], dtype=float).reshape(1, -1) for column in columns))
+    found = choose_methods(*(np.array([column], dtype=float).reshape(1, -1) for column in columns))
     expected = definition(*columns)
     np.testing.assert_array_equal([found.auc[0], found.gain[0], found.took_sae[0]], expected)
 
 
 def test_the_test_scores_choose_nothing():
-    found = quiver(rows(0.9, 0.8), rows(0.6, 0.99), rows(0.85), rows(1.0))
+    found = choose_methods(rows(0.9, 0.8), rows(0.6, 0.99), rows(0.85), rows(1.0))
     assert (found.auc[0], found.gain[0], found.took_sae[0]) == (0.6, 0.0, 0.0)
 
 
 def test_an_sae_probe_that_validates_better_is_taken_even_where_it_tests_worse():
-    found = quiver(rows(0.9), rows(0.95), rows(0.91), rows(0.90))
+    found = choose_methods(rows(0.9), rows(0.95), rows(0.91), rows(0.90))
     assert found.gain[0] == pytest.approx(-0.05)
     assert found.took_sae[0] == 1
 
 
 def test_ties_go_to_the_sae():
-    assert quiver(rows(1.0), rows(0.9), rows(1.0), rows(0.9)).took_sae[0] == 1
+    assert choose_methods(rows(1.0), rows(0.9), rows(1.0), rows(0.9)).took_sae[0] == 1
 
 
 def test_datasets_are_chosen_for_one_by_one():
-    found = quiver(
+    found = choose_methods(
         np.array([[0.9], [0.5]]), np.array([[0.8], [0.6]]), np.array([[0.6], [0.7]]), np.array([[0.1], [0.7]])
     )
     np.testing.assert_allclose(found.gain, [0, 0.1])

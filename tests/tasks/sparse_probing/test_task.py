@@ -21,10 +21,13 @@ from saebench.errors import DataError, SaebenchError, UsageError
 from saebench.evaluation.task import TaskOutput
 from saebench.passes.context import TaskContext
 from saebench.sae.baselines import NeuronBaseline, PermutedDecoderBaseline
+from saebench.sae.codes import Coder
 from saebench.sae.protocol import HookSite
 from saebench.stats.probes.folds import folds
-from saebench.tasks.sparse_probing import data
-from saebench.tasks.sparse_probing.problem import C_GRID
+from saebench.tasks.sparse_probing.data import datasets
+from saebench.tasks.sparse_probing.data.examples import read_activations, read_latents
+from saebench.tasks.sparse_probing.scoring.probes import C_GRID
+from saebench.tasks.sparse_probing.settings import SparseProbingSettings
 from saebench.tasks.sparse_probing.task import SparseProbingTask
 from tests.conftest import WIDTH
 from tests.tasks.conftest import topk_sae
@@ -60,10 +63,14 @@ def parameters(refs: list[str]) -> dict[str, Any]:
     return CARD.resolve("smoke", given)
 
 
+def parse(parameters: dict[str, Any], **changes: Any) -> SparseProbingSettings:
+    return SparseProbingSettings.parse({**parameters, **changes}, task="sparse_probing")
+
+
 def run(sae: Any, context: TaskContext, parameters: dict[str, Any]) -> TaskOutput:
-    task = SparseProbingTask()
-    task.prepare(context, parameters)
-    return task.run(sae, context, parameters)
+    task, settings = SparseProbingTask(), parse(parameters)
+    task.prepare(context, settings)
+    return task.run(sae, context, settings)
 
 
 def values(output: TaskOutput) -> dict[tuple[str, str], float | None]:
@@ -124,11 +131,7 @@ def test_one_dataset_against_a_plain_pipeline(context: Make, parameters: dict[st
 def test_numbers_hang_together(context: Make, parameters: dict[str, Any], refs: list[str]):
     output = run(topk_sae(SITE), context("gemma3"), parameters)
     found = values(output)
-    assert {metric for metric, _ in found} <= {metric.id for metric in CARD.metrics} | {
-        "auc_k4",
-        "accuracy_k4",
-        "f1_k4",
-    }
+    assert {metric for metric, _ in found} <= {metric.id for metric in CARD.metrics}
     names = [Path(ref).stem for ref in refs]
     for k in (1, 4, 16):
         num, den = output.arrays[f"auc_k{k}.num"], output.arrays[f"auc_k{k}.den"]
@@ -145,6 +148,12 @@ def test_numbers_hang_together(context: Make, parameters: dict[str, Any], refs: 
     json.dumps([m.model_dump() for m in output.measurements])
 
 
+def test_a_k_that_the_card_does_not_list_is_measured_too(context: Make, parameters: dict[str, Any]):
+    found = values(run(topk_sae(SITE), context("gpt2"), {**parameters, "k": [3]}))
+    assert {"auc_k3", "accuracy_k3", "f1_k3"} <= {metric for metric, _ in found}
+    assert "auc_k3" not in {metric.id for metric in CARD.metrics}
+
+
 def test_signal_is_found_and_shuffled_labels_are_chance(
     context: Make, parameters: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ):
@@ -156,7 +165,7 @@ def test_signal_is_found_and_shuffled_labels_are_chance(
         loaded = load_labelled(ref)
         return replace(loaded, labels=np.random.default_rng(0).permutation(loaded.labels))
 
-    monkeypatch.setattr(data, "load_labelled", shuffled)
+    monkeypatch.setattr(datasets, "load_labelled", shuffled)
     noise = run(topk_sae(SITE), context("gpt2"), parameters)
     for metric in ("auc_k1", "auc_k16", "auc_dense"):
         # 120 test examples: a standard error of 0.053
@@ -179,12 +188,13 @@ def test_controls(context: Make, parameters: dict[str, Any], pooling: str):
 
 def test_mean_pooling_averages_latents_over_tokens(context: Make, parameters: dict[str, Any]):
     made, sae = context("gpt2"), topk_sae(SITE)
-    (dataset, *_) = data.load_datasets(made, parameters)
-    found = data.codes(made, dataset, sae, data.Coder(sae, 10**7), 16, "mean")
+    settings = parse(parameters, pooling="mean")
+    (dataset, *_) = datasets.load_datasets(made, settings.datasets, settings)
+    found = read_latents(made, dataset, Coder(sae, 10**7), settings)
     tokens = made.lm.tokenizer(dataset.texts[0], add_special_tokens=False)["input_ids"][-15:]
     x = made.lm.prefix(torch.tensor([[made.lm.tokenizer.bos_token_id, *tokens]]), [SITE])[SITE][0, 1:]
     torch.testing.assert_close(found.x_train[0], sae.encode(x).detach().mean(0), rtol=1e-4, atol=1e-5)
-    assert not torch.equal(data.activations(made, dataset, SITE, 16, "mean").x_train[0], x[-1])
+    assert not torch.equal(read_activations(made, dataset, SITE, settings).x_train[0], x[-1])
 
 
 def test_latents_that_are_not_numbers_stop_the_task(context: Make, parameters: dict[str, Any]):
@@ -196,38 +206,42 @@ def test_latents_that_are_not_numbers_stop_the_task(context: Make, parameters: d
 
 def test_small_datasets_shrink_and_tiny_ones_are_refused(context: Make, parameters: dict[str, Any], tmp_path: Path):
     made = context("gpt2")
-    (small,) = data.load_datasets(made, {**parameters, "datasets": [_write(tmp_path, "small", 0, n=80)]})
+    settings = parse(parameters)
+    (small,) = datasets.load_datasets(made, [_write(tmp_path, "small", 0, n=80)], settings)
     assert (small.n_train, len(small.y)) == (54, 80)
     with pytest.raises(DataError, match="too few"):
-        data.load_datasets(made, {**parameters, "datasets": [_write(tmp_path, "tiny", 0, n=30)]})
+        datasets.load_datasets(made, [_write(tmp_path, "tiny", 0, n=30)], settings)
     with pytest.raises(DataError, match="3 classes"):
-        data.load_datasets(made, {**parameters, "datasets": [_write(tmp_path, "three", 0, "xyz")]})
+        datasets.load_datasets(made, [_write(tmp_path, "three", 0, "xyz")], settings)
 
 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"datasets": []}, "No dataset"),
+        ({"datasets": []}, "'datasets' of task 'sparse_probing' is empty"),
         ({"datasets": ["5_hist_fig_ismal"]}, "5_hist_fig_ismale"),
-        ({"k": [0, 4]}, "from 1 up"),
-        ({"k": []}, "from 1 up"),
+        ({"k": [0, 4]}, "at least 1, not 0"),
+        ({"k": []}, "'k' of task 'sparse_probing' is empty"),
         ({"pooling": "first"}, "last, mean"),
         ({"penalty": "l3"}, "l1, l2"),
     ],
 )
 def test_mistakes_are_told_before_anything_runs(context: Make, parameters: dict[str, Any], changes, said):
     with pytest.raises(UsageError, match=said):
-        SparseProbingTask().prepare(context("gpt2"), {**parameters, **changes})
+        SparseProbingTask().prepare(context("gpt2"), parse(parameters, **changes))
 
 
-def test_a_dataset_given_twice_is_refused(context: Make, parameters: dict[str, Any], refs: list[str]):
-    with pytest.raises(UsageError, match="twice"):
-        SparseProbingTask().prepare(context("gpt2"), {**parameters, "datasets": [refs[0], refs[0]]})
+def test_a_dataset_named_twice_is_refused(context: Make, parameters: dict[str, Any], refs: list[str]):
+    with pytest.raises(UsageError, match="each value once"):
+        parse(parameters, datasets=[refs[0], refs[0]])
+    settings = parse(parameters, datasets=["54_cs_tf", "asset:sae-probes/54_cs_tf"])
+    with pytest.raises(UsageError, match="named twice"):
+        SparseProbingTask().prepare(context("gpt2"), settings)
 
 
 def test_every_preset_resolves_and_names_datasets_that_exist():
     for preset in ("smoke", "quick"):
         chosen = CARD.resolve(preset)
-        assert len(data.dataset_refs(chosen["datasets"])) == {"smoke": 2, "quick": 12}[preset]
-        for ref in data.dataset_refs(chosen["datasets"]):
+        assert len(datasets.dataset_refs(chosen["datasets"])) == {"smoke": 2, "quick": 12}[preset]
+        for ref in datasets.dataset_refs(chosen["datasets"]):
             parse_labelled_ref(ref)

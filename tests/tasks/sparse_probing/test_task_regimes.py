@@ -1,4 +1,4 @@
-"""Quiver, regimes and shifted test sets as the task measures them, on a tiny language model."""
+"""The quiver, the regimes and shifted test sets as the task measures them, on a tiny language model."""
 
 import json
 
@@ -7,7 +7,8 @@ import pytest
 
 from saebench.data.labelled import Labelled
 from saebench.errors import UsageError
-from saebench.tasks.sparse_probing import data, shift
+from saebench.tasks.sparse_probing.data import datasets
+from saebench.tasks.sparse_probing.settings import SparseProbingSettings
 from saebench.tasks.sparse_probing.task import SparseProbingTask
 from tests.tasks.conftest import topk_sae
 
@@ -54,16 +55,19 @@ def in_memory(monkeypatch):
     def load(ref):
         return SETS[ref.removeprefix("asset:sae-probes/")]
 
-    monkeypatch.setattr(data, "load_labelled", load)
-    monkeypatch.setattr(shift, "load_labelled", load)
-    monkeypatch.setattr(shift, "load_shifted", lambda original: SETS[f"{original.ref.split('/')[1]}_OOD"])
-    monkeypatch.setattr(shift, "shifted_names", lambda: ["letters"])
+    monkeypatch.setattr(datasets, "load_labelled", load)
+    monkeypatch.setattr(datasets, "load_shifted", lambda original: SETS[f"{original.ref.split('/')[1]}_OOD"])
+    monkeypatch.setattr(datasets, "shifted_names", lambda: ["letters"])
+
+
+def settings(**changes):
+    return SparseProbingSettings.parse({**PARAMETERS, **changes}, task="sparse_probing")
 
 
 def run(context, seed=0, **changes):
-    task, parameters = SparseProbingTask(), {**PARAMETERS, **changes}
-    task.prepare(context, parameters)
-    return task.run(topk_sae(SITE, seed), context, parameters)
+    task, chosen = SparseProbingTask(), settings(**changes)
+    task.prepare(context, chosen)
+    return task.run(topk_sae(SITE, seed), context, chosen)
 
 
 def values(output):
@@ -101,12 +105,21 @@ def test_what_does_not_depend_on_the_sae_is_computed_once(context):
 
 def test_shifted_examples_belong_to_the_data_that_are_hashed(context):
     task = SparseProbingTask()
-    plain = task.data(context(), PARAMETERS)
-    with_shift = task.data(context(), {**PARAMETERS, "regimes": ["ood"]})
+    plain = task.data(context(), settings())
+    with_shift = task.data(context(), settings(regimes=["ood"]))
     assert set(with_shift) - set(plain) == {"asset:sae-probes/letters_OOD"}
 
 
-def test_mistakes_are_told_before_anything_runs(context):
-    for changes in ({"baselines": ["pcaa"]}, {"regimes": ["noisy"]}, {"baseline_grid": "medium"}):
-        with pytest.raises(UsageError, match=r"noise|pca|small"):
-            SparseProbingTask().prepare(context(), {**PARAMETERS, **changes})
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"baselines": ["pcaa"]}, "must be one of pca, knn, mlp, boosting, not 'pcaa'. Did you mean 'pca'"),
+        ({"baselines": ["bosting"]}, "Did you mean 'boosting'"),
+        ({"regimes": ["noisy"]}, "Did you mean 'noise'"),
+        ({"baseline_grid": "medium"}, "must be one of small, full"),
+        ({"baseline_grid": "fulll"}, "Did you mean 'full'"),
+    ],
+)
+def test_an_unknown_baseline_regime_or_grid_is_refused(changes, message):
+    with pytest.raises(UsageError, match=message):
+        settings(**changes)
