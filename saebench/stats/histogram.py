@@ -1,7 +1,7 @@
-"""Histograms of latents by class: an own bin for zero, and quantile bins for everything else.
+"""Histograms of latents by class, with one bin for zero and quantile bins for all other activations.
 
-Which bin an activation falls into depends on the activations alone, never on labels. So bins are made once and
-counted under any labelling: the true one, permuted ones, and with examples left out.
+The bin that an activation falls into depends on the activations only, never on labels. So bins are made once and can be
+counted under any labelling: the true one, a permuted one, or one that leaves out examples.
 """
 
 from __future__ import annotations
@@ -12,15 +12,17 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+PER_BIN = 10  # the fewest non-zero activations that a quantile bin of a latent should hold, in all tasks
+
 
 @dataclass(frozen=True)
 class Activations:
-    """The non-zero activations of some latents on ``n_examples`` examples; every other activation is zero.
+    """The non-zero activations of some latents on some examples; every other activation is zero.
 
-    One entry per (latent, example) at most, in any order. ``latent`` is an index below ``n_latents``.
+    A latent and an example have at most one entry. The entries may be in any order.
     """
 
-    latent: Int[Tensor, " entries"]
+    latent: Int[Tensor, " entries"]  # from 0 to n_latents - 1
     example: Int[Tensor, " entries"]
     value: Float[Tensor, " entries"]
     n_latents: int
@@ -28,28 +30,28 @@ class Activations:
 
     @classmethod
     def of(cls, dense: Float[Tensor, "examples latents"]) -> Activations:
-        """The non-zero entries of a dense matrix."""
+        """Return the non-zero entries of a dense matrix."""
         example, latent = dense.nonzero(as_tuple=True)
         return cls(latent, example, dense[example, latent], dense.shape[1], dense.shape[0])
 
     @property
     def active(self) -> Int[Tensor, " latents"]:
-        """On how many examples each latent is not zero."""
+        """The number of examples on which each latent is not zero."""
         return torch.bincount(self.latent, minlength=self.n_latents)
 
     @property
     def mass(self) -> Float[Tensor, " latents"]:
-        """Sum of absolute activations of each latent, in float64."""
+        """The sum of each latent's absolute activations, in float64."""
         return torch.bincount(self.latent, self.value.abs().double(), minlength=self.n_latents)
 
     def latents(self, block: slice) -> Activations:
-        """Those of a range of latents, renumbered from 0."""
+        """Return the activations of a range of latents, which are numbered anew from 0."""
         inside = (self.latent >= block.start) & (self.latent < block.stop)
         latent = self.latent[inside] - block.start
         return Activations(latent, self.example[inside], self.value[inside], block.stop - block.start, self.n_examples)
 
     def of_latents(self, chosen: Tensor) -> Activations:
-        """Those of the latents where ``chosen[latents]`` is True, renumbered in order."""
+        """Return the activations of the latents for which ``chosen[latents]`` is True, numbered anew in order."""
         number = chosen.cumsum(0) - 1
         inside = chosen[self.latent]
         latent = number[self.latent[inside]]
@@ -58,7 +60,7 @@ class Activations:
 
 @dataclass(frozen=True)
 class Bins:
-    """The bin of each entry. Bins are rows; those of a latent follow each other, its zero bin first."""
+    """The bin of each entry of some activations. Bins are rows, and a latent's bins are consecutive, for zero first."""
 
     row: Int[Tensor, " entries"]
     example: Int[Tensor, " entries"]
@@ -68,14 +70,16 @@ class Bins:
 
     @property
     def n_rows(self) -> int:
+        """The number of bins of all latents."""
         return len(self.latent_of_row)
 
     @property
     def n_latents(self) -> int:
+        """The number of latents."""
         return len(self.zero_row)
 
     def counts(self, cell: Int[Tensor, " examples"], n_cells: int) -> Int[Tensor, "rows cells"]:
-        """How many examples of each cell (class, or class and group) lie in each bin."""
+        """Return how many examples of each cell lie in each bin. A cell is a class, or a class and a group."""
         totals = torch.bincount(cell, minlength=n_cells)
         keys = self.row * n_cells + cell[self.example]
         counts = torch.bincount(keys, minlength=self.n_rows * n_cells).view(self.n_rows, n_cells)
@@ -83,7 +87,7 @@ class Bins:
         return counts
 
     def of_latents(self, chosen: Bool[Tensor, " latents"]) -> Bins:
-        """Those of the latents where ``chosen`` is True, renumbered in order."""
+        """Return the bins of the latents for which ``chosen`` is True, numbered anew in order."""
         kept = chosen[self.latent_of_row]
         row_number, latent_number = kept.cumsum(0) - 1, chosen.cumsum(0) - 1
         inside = kept[self.row]
@@ -96,17 +100,22 @@ class Bins:
         )
 
     def per_latent(self, values: Tensor) -> Tensor:
-        """Sums ``[latents, ...]`` over the bins of each latent of ``values[rows, ...]``."""
+        """Return the sums ``[latents, ...]`` of ``values[rows, ...]`` over the bins of each latent."""
         total = values.new_zeros(self.n_latents, *values.shape[1:])
         return total.index_add_(0, self.latent_of_row, values)
 
 
 def quantile_bins(activations: Activations, bins: int, per_bin: int) -> Bins:
-    """At most ``bins`` quantile bins of a latent's non-zero activations, each with about ``per_bin`` of them or more.
+    """Divide each latent's non-zero activations into quantile bins.
 
-    A latent with fewer than ``2 * per_bin`` non-zero activations has one bin for all of them: single activations in
-    bins of their own would look pure under every labelling. Equal activations share a bin. Only ranks count, so
-    scaling a latent changes nothing.
+    Equal activations share a bin. Only the ranks of activations matter, so scaling a latent changes nothing.
+
+    Args:
+        activations: The activations of the latents.
+        bins: The most quantile bins of a latent.
+        per_bin: The least number of activations that a bin should hold, approximately. A latent with fewer than
+            ``2 * per_bin`` non-zero activations has a single bin for them, because a bin that holds one activation
+            would look pure under every labelling.
     """
     device = activations.latent.device
     by_value = activations.value.argsort(stable=True)

@@ -1,1 +1,1 @@
-"""The ``concept_suppression`` task: take one concept out of a language model by its latents, and see what else goes."""
+"""The ``concept_suppression`` task: suppress one concept in a language model by latents, and see what else goes."""

@@ -1,26 +1,29 @@
-"""Labelled sets in three parts: to choose latents on, to choose settings on, and to take figures from."""
+"""The data of the task: labelled sets, divided into three parts, and the general text for the perplexity."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from saebench.data.probes import ASSET
+from saebench.data.tokens import TokenBatch
 from saebench.errors import DataError
 from saebench.passes.context import TaskContext
-from saebench.tasks.concept_separability.datasets import labelled
+from saebench.passes.labelled import labelled, set_name
+from saebench.tasks.concept_suppression.settings import ConceptSuppressionSettings
 
-Split = Literal["validation", "test"]
+SplitName = Literal["validation", "test"]
+SPLITS: tuple[SplitName, ...] = get_args(SplitName)
 Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)  # arrays do not compare to one truth
-class Part:
-    """Equally many examples of every concept, those of the first concept first."""
+class ConceptExamples:
+    """The same number of examples of every concept, those of the first concept first."""
 
     texts: list[str]
     labels: NDArray[np.int64]  # [examples]
@@ -28,8 +31,11 @@ class Part:
     complement: Bools  # [concepts, examples]: examples of the others on which the damage to them is measured
 
     @classmethod
-    def of(cls, texts: list[str], n_classes: int, share: float) -> Part:
-        """A concept's complement is ``share`` of each other concept's examples, not the same for every concept."""
+    def of(cls, texts: list[str], n_classes: int, share: float) -> ConceptExamples:
+        """Choose the complement of each concept: ``share`` of the examples of each other concept.
+
+        Concepts get different examples as far as possible.
+        """
         n = len(texts) // n_classes
         labels = np.repeat(np.arange(n_classes), n)
         target = labels == np.arange(n_classes)[:, None]
@@ -43,41 +49,65 @@ class Part:
 
 
 @dataclass(frozen=True, eq=False)
-class ConceptSplit:
-    """One labelled set. No text is in two parts."""
+class DividedSet:
+    """A labelled set in three parts: to fit on, to choose settings on, and to test on. No text is in two of them."""
 
     name: str
     concepts: tuple[str, ...]
-    fit: Part
-    validation: Part
-    test: Part
+    fit: ConceptExamples
+    validation: ConceptExamples
+    test: ConceptExamples
 
-    def part(self, split: Split) -> Part:
+    def part(self, split: SplitName) -> ConceptExamples:
         return self.validation if split == "validation" else self.test
 
 
-def concept_split(ref: str, context: TaskContext, parameters: dict[str, Any]) -> ConceptSplit:
-    """The parts of ``ref``, drawn by the context's seed: the same for every SAE.
+def divided_sets(context: TaskContext, settings: ConceptSuppressionSettings) -> list[DividedSet]:
+    """Return the labelled sets of the settings, which all SAEs share. Raises as `divided_set` does."""
+    sizes = (settings.fit_examples, settings.validation_examples, settings.test_examples, settings.complement_share)
+    return [
+        context.shared(("concept_suppression", "set", ref, *sizes), partial(divided_set, ref, context, settings))
+        for ref in settings.datasets
+    ]
 
-    Raises DataError when a concept has too few examples, else as `saebench.data.labelled.load_labelled`.
+
+def divided_set(ref: str, context: TaskContext, settings: ConceptSuppressionSettings) -> DividedSet:
+    """Divide a labelled set by the seed of the context, in the same way for every SAE.
+
+    Raises:
+        UsageError: The reference is wrong.
+        AssetError: The asset that it names is missing or damaged.
+        DataError: The set is unreadable, or has too few examples of a concept.
     """
-    data = labelled(ref, context)
-    sizes = [parameters[f"{part}_examples"] for part in ("fit", "validation", "test")]
-    if (found := int(data.counts.min())) < sum(sizes):
+    data = labelled(context, ref)
+    sizes = (settings.fit_examples, settings.validation_examples, settings.test_examples)
+    if (fewest := int(data.counts.min())) < sum(sizes):
         raise DataError(
-            f"{ref!r} has {found} examples of {data.classes[int(data.counts.argmin())]!r}, but {sizes[0]} to fit, "
+            f"{ref!r} has {fewest} examples of {data.classes[int(data.counts.argmin())]!r}, but {sizes[0]} to fit, "
             f"{sizes[1]} to validate and {sizes[2]} to test need {sum(sizes)} of every concept; ask for fewer "
             "(fit_examples, validation_examples, test_examples), or leave the dataset out."
         )
     rng = context.rng(f"concept_suppression:split:{data.content_hash}")
     rows = [rng.permutation(np.flatnonzero(data.labels == label)) for label in range(len(data.classes))]
-    ends = np.cumsum([0, *sizes])
-    parts = [
-        Part.of(
-            [data.texts[row] for of_concept in rows for row in of_concept[start:stop]],
-            len(data.classes),
-            parameters["complement_share"],
+    ends = np.cumsum([0, *sizes]).tolist()
+    texts = [[data.texts[row] for of_class in rows for row in of_class[a:b]] for a, b in pairwise(ends)]
+    parts = [ConceptExamples.of(part, len(data.classes), settings.complement_share) for part in texts]
+    return DividedSet(set_name(ref), data.classes, *parts)
+
+
+def general_text(context: TaskContext, settings: ConceptSuppressionSettings) -> TokenBatch:
+    """Return the sequences for the perplexity: those of validation, followed by those of the test.
+
+    Raises:
+        UsageError: The reference is wrong, or the language model has too few positions.
+        AssetError: The asset that it names is missing or damaged.
+        DataError: The text is too short.
+    """
+    n = settings.validation_sequences + settings.test_sequences
+    batch = context.batch(settings.perplexity_text, settings.perplexity_context_length, n)
+    if batch.n_missing:
+        raise DataError(
+            f"The text {settings.perplexity_text!r} is {batch.n_missing} sequences too short for the perplexity; ask "
+            "for fewer (validation_sequences, test_sequences), or name a longer one."
         )
-        for start, stop in pairwise(ends.tolist())
-    ]
-    return ConceptSplit(ref.replace(f"asset:{ASSET}/", ""), data.classes, *parts)
+    return batch

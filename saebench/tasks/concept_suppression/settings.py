@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
 from pydantic import Field
 
-from saebench.evaluation import Settings
+from saebench.evaluation import Ascending, Settings, Unique
+
+SuppressionMethod = Literal["app", "zero", "range", "partial"]
+LatentScore = Literal["separability", "saliency"]
 
 
 class ConceptSuppressionSettings(Settings):
     """The settings of ``concept_suppression``, with the defaults of the card."""
 
-    datasets: tuple[str, ...] = ("asset:sae-probes/97_news_class",)
+    datasets: Annotated[tuple[str, ...], Unique()] = Field(("asset:sae-probes/97_news_class",), min_length=1)
     fit_examples: int = Field(100, ge=2)
     validation_examples: int = Field(50, ge=1)
     test_examples: int = Field(100, ge=2)
-    complement_share: float = 1.0
+    complement_share: float = Field(1.0, gt=0.0, le=1.0)
     context_length: int = Field(64, ge=2)
-    methods: tuple[str, ...] = ("app", "zero", "range", "partial")
-    latents: tuple[int, ...] = (1, 5, 10, 50, 100)
-    selection: str = "separability"
+    methods: Annotated[tuple[SuppressionMethod, ...], Unique()] = Field(
+        ("app", "zero", "range", "partial"), min_length=1
+    )
+    latents: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Ascending()] = Field((1, 5, 10, 50, 100), min_length=1)
+    selection: LatentScore = "separability"
     partial_factor: float = 0.5
     range_tau: float = Field(2.0, ge=0.0)
-    ablation_strengths: tuple[float, ...] = (0.25, 0.5, 1.0)
+    ablation_strengths: Annotated[tuple[Annotated[float, Field(gt=0.0)], ...], Ascending()] = Field(
+        (0.25, 0.5, 1.0), min_length=1
+    )
     max_complement_drop: float = Field(0.05, ge=0.0)
     max_perplexity_ratio: float = Field(1.05, ge=1.0)
     equal_drop: float = Field(0.25, ge=0.01)

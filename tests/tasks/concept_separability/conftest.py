@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+
+from saebench.tasks.concept_separability.settings import ConceptSeparabilitySettings
 
 CONCEPTS = ("birds", "boats", "bread")
 
@@ -36,7 +37,8 @@ def dataset(tmp_path: Path) -> Callable[..., str]:
 
 
 @pytest.fixture
-def settings() -> Callable[..., dict[str, Any]]:
+def settings() -> Callable[..., ConceptSeparabilitySettings]:
+    """``settings(*refs, **changes)``: settings that fit the tiny models, for the datasets ``refs``."""
     base = {
         "examples": 12,
         "context_length": 24,
@@ -45,4 +47,6 @@ def settings() -> Callable[..., dict[str, Any]]:
         "bins": 4,
         "permutations": 20,
     }
-    return lambda *refs, **changes: {"datasets": list(refs), **base, **changes}
+    return lambda *refs, **changes: ConceptSeparabilitySettings.parse(
+        {"datasets": list(refs), **base, **changes}, task="concept_separability"
+    )

@@ -1,4 +1,4 @@
-"""Intervals of distances: what they must hold, how often they hold it, and that contributions reproduce them."""
+"""Distances: their values, how often their intervals cover the truth, and contributions that reproduce them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from saebench.stats.histogram import Activations, quantile_bins
 from saebench.stats.intervals import ratio
 from saebench.tasks.concept_separability.distance import Share, difference, distance
 
-GROUPS, CLASSES, EACH = 10, 4, 6  # groups, and examples of each class in each group
+GROUPS, CLASSES, EACH = 10, 4, 6  # EACH: examples of each class in each group
 
 
 def share(values: list[float], spread: float = 0.01, seed: int = 0) -> Share:
@@ -20,20 +20,20 @@ def share(values: list[float], spread: float = 0.01, seed: int = 0) -> Share:
 
 
 def test_value_interval_and_contributions():
-    given = share([0.09, 0.25])
-    estimate, parts = distance(given, 100)
+    measured = share([0.09, 0.25])
+    estimate, parts = distance(measured, 100)
     assert estimate.value == pytest.approx(np.sqrt(0.17))
     assert estimate.ci_low < estimate.value < estimate.ci_high
     assert len(parts) == 2 * GROUPS
     assert ratio(parts, np.ones_like(parts)) == pytest.approx(estimate.value)
     from_parts = float(parts.std(ddof=1) / np.sqrt(len(parts)))
-    assert from_parts == pytest.approx(estimate.stderr, rel=0.1)  # the root is straight enough here
+    assert from_parts == pytest.approx(estimate.stderr, rel=0.1)  # the root is nearly linear here
 
 
 def test_a_single_set_is_the_plain_jackknife():
-    given = share([0.09])
-    estimate, _ = distance(given, 100)
-    out = given.left_out[0]
+    measured = share([0.09])
+    estimate, _ = distance(measured, 100)
+    out = measured.left_out[0]
     se = np.sqrt((GROUPS - 1) / GROUPS * np.sum((out - out.mean()) ** 2))
     assert estimate.ci_high**2 - 0.09 == pytest.approx(2.2622 * se, rel=1e-4)  # t with 9 degrees of freedom
 
@@ -47,7 +47,7 @@ def test_noise_around_zero_is_reported_as_zero():
     assert np.isnan(unscored.value)
 
 
-def test_difference_of_equals_is_zero_without_doubt():
+def test_the_difference_of_equals_is_exactly_zero():
     estimate, parts = difference(share([0.09, 0.25]), share([0.09, 0.25]), 100)
     assert (estimate.value, estimate.ci_low, estimate.ci_high) == (0, 0, 0)
     assert not parts.any()
@@ -56,26 +56,26 @@ def test_difference_of_equals_is_zero_without_doubt():
 
 
 def average(z: torch.Tensor) -> Share:
-    """The mean share over latents of ``z[examples, latents]``, examples by class and group in turn."""
+    """The mean share over the latents of ``z[examples, latents]``; classes take turns, and groups follow each other."""
     label = torch.arange(CLASSES).repeat(GROUPS * EACH)
     group = torch.arange(GROUPS).repeat_interleave(CLASSES * EACH)
     bins = quantile_bins(Activations.of(z), 8, 10)
     counts = bins.counts(label * GROUPS + group, CLASSES * GROUPS).view(-1, CLASSES, GROUPS)
 
     def mean(inside: torch.Tensor, per_class: int) -> float:
-        found, chance = (f(bins, inside, per_class) for f in (histogram_divergences, histogram_chance))
-        return float(adjusted(found, chance, CLASSES).joint.mean())
+        plug_in, chance = (f(bins, inside, per_class) for f in (histogram_divergences, histogram_chance))
+        return float(adjusted(plug_in, chance, CLASSES).joint.mean())
 
     whole = counts.sum(-1)
     left_out = [mean(whole - counts[..., g], (GROUPS - 1) * EACH) for g in range(GROUPS)]
     return Share(np.array([mean(whole, GROUPS * EACH)]), [np.array(left_out)])
 
 
-def test_intervals_hold_the_truth():
-    """95 % of them, where latents share the noise of the examples as those of an SAE do; 40 draws."""
+def test_intervals_cover_the_truth():
+    """Of 40 intervals about 95 % must cover the truth, where latents share noise of the examples as an SAE's do."""
     draw = torch.Generator().manual_seed(0)
     label = torch.arange(CLASSES).repeat(GROUPS * EACH)
-    held = {"signal": 0, "none": 0}
+    covered = {"signal": 0, "none": 0}
 
     def latents(n: int, signal: float) -> torch.Tensor:
         labels = label.repeat(n // len(label))
@@ -90,7 +90,7 @@ def test_intervals_hold_the_truth():
     for _ in range(40):
         signal, _ = distance(average(latents(240, 1.5)), 240)
         none, _ = distance(average(latents(240, 0.0)), 240)
-        held["signal"] += signal.ci_low <= np.sqrt(truth) <= signal.ci_high
-        held["none"] += none.ci_low <= 0 <= none.ci_high
-    assert held["signal"] >= 35
-    assert held["none"] >= 35
+        covered["signal"] += signal.ci_low <= np.sqrt(truth) <= signal.ci_high
+        covered["none"] += none.ci_low <= 0 <= none.ci_high
+    assert covered["signal"] >= 35
+    assert covered["none"] >= 35

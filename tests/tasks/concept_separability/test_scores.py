@@ -1,4 +1,4 @@
-"""Scores of planted latents, of none, in blocks, and of latents that never fire; against a loop in numpy."""
+"""Scores of planted latents, of noise, of dead latents and in blocks, compared with a loop in numpy."""
 
 from __future__ import annotations
 
@@ -12,20 +12,19 @@ from scipy.stats import entropy, hypergeom
 from torch import Tensor
 
 from saebench.stats.histogram import Activations
-from saebench.tasks.concept_separability.datasets import GROUPS, ConceptSet
-from saebench.tasks.concept_separability.estimators import HistogramEstimator, KDEEstimator
-from saebench.tasks.concept_separability.scores import KEYS, SetScores, set_scores
+from saebench.tasks.concept_separability.data import GROUPS, ConceptSet
+from saebench.tasks.concept_separability.scoring.averages import KEYS, SetScores, set_scores
+from saebench.tasks.concept_separability.scoring.estimators import HistogramEstimator, KDEEstimator
 
 
-def concepts(n_classes: int = 3, each: int = 20, permutations: int = 99) -> ConceptSet:
-    """``each`` examples of each concept in each half."""
+def make_set(n_classes: int = 3, each: int = 20, permutations: int = 99) -> ConceptSet:
+    """A set with ``each`` examples of each concept in each half."""
     draw = np.random.default_rng(0)
     labels = np.tile(np.repeat(np.arange(n_classes), each), 2)
     groups = np.arange(each) % GROUPS
     orders = [np.concatenate([draw.permutation(half) for half in labels.reshape(2, -1)]) for _ in range(permutations)]
     return ConceptSet(
         "set",
-        "",
         [],
         torch.from_numpy(labels),
         torch.from_numpy(np.concatenate([np.tile(groups, n_classes), GROUPS + np.tile(groups, n_classes)])),
@@ -34,46 +33,46 @@ def concepts(n_classes: int = 3, each: int = 20, permutations: int = 99) -> Conc
     )
 
 
-def score(z: Tensor, given: ConceptSet, *, block: int = 10**6, kde: bool = False, bins: int = 4) -> SetScores:
+def score(z: Tensor, concept_set: ConceptSet, *, block: int = 10**6, kde: bool = False, bins: int = 4) -> SetScores:
     kind = KDEEstimator if kde else HistogramEstimator
-    return set_scores(Activations.of(z), given, lambda part: kind(part, given, bins), block)
+    return set_scores(Activations.of(z), concept_set, lambda part: kind(part, concept_set, bins), block)
 
 
-def noise(given: ConceptSet, n: int, rate: float = 0.3, seed: int = 0) -> Tensor:
+def noise(concept_set: ConceptSet, n: int, rate: float = 0.3, seed: int = 0) -> Tensor:
     draw = torch.Generator().manual_seed(seed)
-    shape = (len(given.labels), n)
+    shape = (len(concept_set.labels), n)
     return torch.rand(shape, generator=draw) * (torch.rand(shape, generator=draw) < rate)
 
 
 @pytest.mark.parametrize("kde", [False, True])
 def test_planted_latents_are_chosen_on_one_half_and_score_on_the_other(kde: bool):
-    given = concepts(permutations=20 if kde else 199)
-    z = noise(given, 40)
+    concept_set = make_set(permutations=20 if kde else 199)
+    z = noise(concept_set, 40)
     for c in range(3):
-        z[:, 10 + c] = (given.labels == c) * 2.0
-    found = score(z, given, kde=kde)
-    assert found.value["top1"] == pytest.approx(1, abs=0.01)
+        z[:, 10 + c] = (concept_set.labels == c) * 2.0
+    scores = score(z, concept_set, kde=kde)
+    assert scores.value["top1"] == pytest.approx(1, abs=0.01)
     # One of ten; and those of the other concepts fire on half of the rest: H(1/4) - H(1/2) / 2 bits each.
     expected = (1 + 2 * (float(entropy([0.25, 0.75], base=2)) - 0.5)) / 10
-    assert found.value["top10"] == pytest.approx(expected, abs=0.03)
-    assert found.value["top10/b"] == pytest.approx(expected, abs=0.05)
-    assert found.p_values[10:13] == pytest.approx([1 / (1 + len(given.permutations))] * 3)
-    assert kde or found.n_significant >= 3  # 20 permutations are too few to tell 3 among 40
+    assert scores.value["top10"] == pytest.approx(expected, abs=0.03)
+    assert scores.value["top10/b"] == pytest.approx(expected, abs=0.05)
+    assert scores.p_values[10:13] == pytest.approx([1 / (1 + len(concept_set.permutations))] * 3)
+    assert kde or scores.n_significant >= 3  # 20 permutations are too few to tell 3 among 40
 
 
-def test_no_signal_is_zero_within_its_noise():
-    given = concepts(4, 30)
-    found = score(torch.cat([noise(given, 300, rate) for rate in (0.02, 0.3, 1.0)], 1), given, bins=16)
+def test_scores_without_signal_are_zero_within_their_noise():
+    concept_set = make_set(4, 30)
+    scores = score(torch.cat([noise(concept_set, 300, rate) for rate in (0.02, 0.3, 1.0)], 1), concept_set, bins=16)
     for key in KEYS:
-        out = found.left_out[key]
+        out = scores.left_out[key]
         se = math.sqrt((len(out) - 1) / len(out) * np.sum((out - out.mean()) ** 2))
-        assert abs(found.value[key]) < 3 * se, key
-    assert found.n_significant <= 3
-    assert 0 < found.n_rare < 301
+        assert abs(scores.value[key]) < 3 * se, key
+    assert scores.n_significant <= 3
+    assert 0 < scores.n_rare < 301
 
 
 def loop(z: np.ndarray, label: np.ndarray, n_classes: int, n_bins: np.ndarray) -> dict[str, np.ndarray]:
-    """Adjusted divergences of examples from definitions, with scipy's hypergeometric distribution; few-valued z."""
+    """Adjusted divergences by definition, with scipy's hypergeometric distribution; ``z`` has few different values."""
     total, per_class = len(label), len(label) // n_classes
     out: dict[str, list[object]] = {"joint": [], "rest": [], "pair": []}
     h = lambda p: entropy(p, base=2)  # noqa: E731
@@ -84,7 +83,7 @@ def loop(z: np.ndarray, label: np.ndarray, n_classes: int, n_bins: np.ndarray) -
         p = count / per_class
 
         def chance(marked: int, of, sizes=sizes) -> float:  # type: ignore[no-untyped-def]
-            """Mean entropy of a distribution that ``of(n, k)`` gives, up to its total, by bins."""
+            """The mean entropy over relabellings of the distribution with the probabilities ``of(n, k)``."""
             k = np.arange(marked + 1)
             mean = 0.0
             for n in sizes:
@@ -109,13 +108,13 @@ def loop(z: np.ndarray, label: np.ndarray, n_classes: int, n_bins: np.ndarray) -
 
 
 def test_every_average_against_a_loop():
-    given = concepts(3, 20)
+    concept_set = make_set(3, 20)
     draw = np.random.default_rng(1)
-    label = given.labels.numpy()
+    label = concept_set.labels.numpy()
     fires = draw.random((len(label), 14)) < np.where(label[:, None] == np.arange(14) % 3, 0.7, 0.2)
     z = fires * draw.random(14)  # two values each
     z[:, 13] = 0
-    found = score(torch.from_numpy(z).float(), given, bins=1)
+    scores = score(torch.from_numpy(z).float(), concept_set, bins=1)
     alive = z[:, :13]
     half = np.arange(len(label)) < len(label) // 2
 
@@ -141,24 +140,24 @@ def test_every_average_against_a_loop():
                 out[f"top10/{name}"] = out.get(f"top10/{name}", 0) + part["rest"][ranked[:10], c].mean() / 2
         return out
 
-    choice = {"first": scored(half)["rest"], "second": scored(~half)["rest"]}  # made once, with every group
+    choice = {"first": scored(half)["rest"], "second": scored(~half)["rest"]}  # chosen once, with every group
     for key, value in expected(half | True).items():
-        assert found.value[key] == pytest.approx(value, abs=1e-9), key
+        assert scores.value[key] == pytest.approx(value, abs=1e-9), key
     for group in (7, GROUPS):
-        for key, value in expected(given.groups.numpy() != group).items():
-            assert found.left_out[key][group] == pytest.approx(value, abs=1e-9), (group, key)
-    assert (found.n_alive, found.n_rare) == (13, 0)
-    assert np.isnan(found.joint[13])
-    assert found.joint[:13] == pytest.approx(scored(half | True)["joint"], abs=1e-6)
+        for key, value in expected(concept_set.groups.numpy() != group).items():
+            assert scores.left_out[key][group] == pytest.approx(value, abs=1e-9), (group, key)
+    assert (scores.n_alive, scores.n_rare) == (13, 0)
+    assert np.isnan(scores.joint[13])
+    assert scores.joint[:13] == pytest.approx(scored(half | True)["joint"], abs=1e-6)
 
 
 @pytest.mark.parametrize("kde", [False, True])
 def test_blocks_of_latents_change_nothing(kde: bool):
-    given = concepts(permutations=20)
-    z = noise(given, 8, 0.2)
-    z[:, 5] += given.labels
+    concept_set = make_set(permutations=20)
+    z = noise(concept_set, 8, 0.2)
+    z[:, 5] += concept_set.labels
     z[:, 2] = 0
-    whole, blocks = score(z, given, kde=kde), score(z, given, block=3, kde=kde)
+    whole, blocks = score(z, concept_set, kde=kde), score(z, concept_set, block=3, kde=kde)
     for key, value in whole.value.items():
         assert blocks.value[key] == pytest.approx(value, abs=1e-12)
         assert blocks.left_out[key] == pytest.approx(whole.left_out[key], abs=1e-12)
@@ -167,18 +166,18 @@ def test_blocks_of_latents_change_nothing(kde: bool):
 
 
 def test_scale_and_permutation_of_latents_do_not_matter():
-    given = concepts()
-    z = noise(given, 12)
-    z[:, 3] += given.labels == 1
+    concept_set = make_set()
+    z = noise(concept_set, 12)
+    z[:, 3] += concept_set.labels == 1
     order = torch.randperm(12, generator=torch.Generator().manual_seed(0))
-    one, other = score(z, given), score((z * torch.logspace(-4, 4, 12))[:, order], given)
+    one, other = score(z, concept_set), score((z * torch.logspace(-4, 4, 12))[:, order], concept_set)
     for key in set(KEYS) - {"mass_weighted"}:
         assert other.value[key] == pytest.approx(one.value[key], abs=1e-12), key
     assert (other.p_values == one.p_values[order.numpy()]).all()
 
 
 def test_nothing_alive_is_not_scored():
-    given = concepts()
-    found = score(torch.zeros(len(given.labels), 4), given)
-    assert np.isnan(list(found.value.values())).all()
-    assert found.n_alive == found.n_significant == 0
+    concept_set = make_set()
+    scores = score(torch.zeros(len(concept_set.labels), 4), concept_set)
+    assert np.isnan(list(scores.value.values())).all()
+    assert scores.n_alive == scores.n_significant == 0

@@ -1,4 +1,4 @@
-"""The whole task on a tiny model: what comes out, controls that must agree, and inputs that are refused."""
+"""The whole task on tiny models: its output, controls that must agree, and inputs that are refused."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ import torch
 
 from saebench.cards.card import cards_dir, load_card
 from saebench.errors import DataError, SaebenchError, UsageError
-from saebench.evaluation.task import TaskOutput
+from saebench.evaluation import TaskOutput
 from saebench.passes.context import TaskContext
 from saebench.sae.baselines import NeuronBaseline, PermutedDecoderBaseline
 from saebench.sae.protocol import HookSite
 from saebench.stats.intervals import ratio
-from saebench.tasks.concept_separability import datasets
-from saebench.tasks.concept_separability.datasets import GROUPS, concept_set
-from saebench.tasks.concept_separability.pooling import pooled
+from saebench.tasks.concept_separability import data
+from saebench.tasks.concept_separability.data import GROUPS, ConceptSet, concept_set
+from saebench.tasks.concept_separability.scoring.pooling import pooled
+from saebench.tasks.concept_separability.settings import ConceptSeparabilitySettings, Pooling
 from saebench.tasks.concept_separability.task import ConceptSeparabilityTask
 from tests.conftest import WIDTH
 from tests.tasks.concept_separability.conftest import CONCEPTS, rows, write
@@ -31,7 +32,7 @@ CARD = load_card(cards_dir() / "concept_separability.yaml")
 
 Make = Callable[..., TaskContext]
 Dataset = Callable[..., str]
-Settings = Callable[..., dict[str, Any]]
+Settings = Callable[..., ConceptSeparabilitySettings]
 
 
 def values(output: TaskOutput, subset: str = "") -> dict[str, float | None]:
@@ -72,16 +73,15 @@ def test_every_metric_of_the_card_for_all_and_for_each_dataset(
     assert output.counts["not_scored"] == 0
 
 
-def test_word_level_sets_are_no_part_of_the_headline(
+def test_word_level_sets_are_not_in_the_headline(
     context: Make, dataset: Dataset, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     tiny, ref, task = context(), dataset(30), ConceptSeparabilityTask()
-    sets = datasets.concept_set
 
-    def one_of_words(name: str, *rest: Any) -> datasets.ConceptSet:
-        return replace(sets(name, *rest), word_level="words" in name)
+    def one_of_words(ref: str, *rest: Any) -> ConceptSet:
+        return replace(concept_set(ref, *rest), word_level="words" in ref)
 
-    monkeypatch.setattr("saebench.tasks.concept_separability.task.concept_set", one_of_words)
+    monkeypatch.setattr(data, "concept_set", one_of_words)
     words = write(tmp_path / "words.csv", rows(30, seed=5))
     both, alone, at_last = (
         task.run(topk_sae(SITE), tiny, settings(*refs, pooling=pooling))
@@ -103,32 +103,31 @@ def test_the_last_token_tells_the_concept(context: Make, dataset: Dataset, setti
 
 
 def test_neurons_are_their_own_reference(context: Make, dataset: Dataset, settings: Settings):
-    found = values(ConceptSeparabilityTask().run(neurons(), context(), settings(dataset())))
-    for metric, value in found.items():
+    measured = values(ConceptSeparabilityTask().run(neurons(), context(), settings(dataset())))
+    for metric, value in measured.items():
         if metric.endswith("_over_neurons"):
             assert value == 0
         if metric.startswith("neurons_"):
             own = metric.removeprefix("neurons_")
-            assert value == found[own if own == "significant_share" else f"separability_{own}"]
+            assert value == measured[own if own == "significant_share" else f"separability_{own}"]
 
 
 @pytest.mark.parametrize("pooling", ["last", "mean", "max"])
 def test_a_permuted_decoder_changes_nothing(context: Make, dataset: Dataset, settings: Settings, pooling: str):
     tiny, sae, task = context(), topk_sae(SITE), ConceptSeparabilityTask()
-    parameters = settings(dataset(), pooling=pooling)
-    one, other = (task.run(s, tiny, parameters) for s in (sae, PermutedDecoderBaseline(sae, name="p", seed=0)))
+    chosen = settings(dataset(), pooling=pooling)
+    one, other = (task.run(s, tiny, chosen) for s in (sae, PermutedDecoderBaseline(sae, name="p", seed=0)))
     assert [m.model_dump() for m in one.measurements] == [m.model_dump() for m in other.measurements]
 
 
 @pytest.mark.parametrize("pooling", ["last", "mean", "max"])
 @pytest.mark.parametrize("memory", [1, 10**8])
-def test_pooling_is_that_of_dense_codes(context: Make, dataset: Dataset, pooling: str, memory: int):
+def test_pooling_is_that_of_dense_codes(context: Make, dataset: Dataset, pooling: Pooling, memory: int):
     tiny, sae = context(), topk_sae(SITE)
-    given = concept_set(dataset(12), tiny, 3, 20)
-    examples = tiny.examples(given.texts, 24)
-    found = pooled(sae, examples, pooling, memory)
+    examples = tiny.examples(concept_set(dataset(12), tiny, 3, 20).texts, 24)
+    activations = pooled(sae, examples, pooling, memory)
     dense = torch.zeros(examples.n, sae.d_sae)
-    dense[found.example, found.latent] = found.value
+    dense[activations.example, activations.latent] = activations.value
     for x, example in examples.tokens(SITE):
         for number in example.unique().tolist():
             z = sae.encode(x[example == number])
@@ -138,13 +137,13 @@ def test_pooling_is_that_of_dense_codes(context: Make, dataset: Dataset, pooling
 
 def test_concept_sets_are_balanced_and_disjoint(context: Make, dataset: Dataset):
     ref = dataset(40)
-    given, again, other = (concept_set(ref, tiny, 15, 20) for tiny in (context(), context(), context(seed=1)))
-    assert given.texts == again.texts != other.texts
-    assert len(set(given.texts)) == len(given.texts) == 90
-    table = torch.bincount(given.labels * 2 * GROUPS + given.groups, minlength=6 * GROUPS).view(3, -1)
+    first, again, other = (concept_set(ref, tiny, 15, 20) for tiny in (context(), context(), context(seed=1)))
+    assert first.texts == again.texts != other.texts
+    assert len(set(first.texts)) == len(first.texts) == 90
+    table = torch.bincount(first.labels * 2 * GROUPS + first.groups, minlength=6 * GROUPS).view(3, -1)
     assert table.tolist() == [([2] * 5 + [1] * 5) * 2] * 3
-    assert given.group_sizes == table[0].tolist()
-    for order in given.permutations:
+    assert first.group_sizes == table[0].tolist()
+    for order in first.permutations:
         assert torch.bincount(order[:45]).tolist() == torch.bincount(order[45:]).tolist() == [15] * 3
 
 
@@ -169,16 +168,16 @@ class Silent(NeuronBaseline):
 
 
 def test_latents_that_are_not_numbers_or_never_fire(context: Make, dataset: Dataset, settings: Settings):
-    tiny, parameters = context(), settings(dataset())
+    tiny, chosen = context(), settings(dataset())
     with pytest.raises(SaebenchError, match=r"b: its latents hold 2304 NaN or Inf on 72 examples"):
-        ConceptSeparabilityTask().run(Broken(WIDTH, name="b", hook=HookSite.at(SITE)), tiny, parameters)
-    output = ConceptSeparabilityTask().run(Silent(WIDTH, name="s", hook=HookSite.at(SITE)), tiny, parameters)
-    found = {m.metric: m for m in output.measurements if m.subset == ""}
-    assert found["separability_mean"].value is None
-    assert found["separability_mean"].not_scored == "no latent is active on any example"
-    assert found["separability_top10_over_neurons"].value is None
-    assert found["neurons_top10"].value is not None
-    assert found["alive_share"].value == 0
+        ConceptSeparabilityTask().run(Broken(WIDTH, name="b", hook=HookSite.at(SITE)), tiny, chosen)
+    output = ConceptSeparabilityTask().run(Silent(WIDTH, name="s", hook=HookSite.at(SITE)), tiny, chosen)
+    measured = {m.metric: m for m in output.measurements if m.subset == ""}
+    assert measured["separability_mean"].value is None
+    assert measured["separability_mean"].not_scored == "no latent is active on any example"
+    assert measured["separability_top10_over_neurons"].value is None
+    assert measured["neurons_top10"].value is not None
+    assert measured["alive_share"].value == 0
     assert output.counts["not_scored"] > 0
 
 
@@ -186,8 +185,9 @@ def test_latents_that_are_not_numbers_or_never_fire(context: Make, dataset: Data
     ("changes", "error", "message"),
     [
         ({"estimator": "kdee"}, UsageError, "must be one of histogram, kde, not 'kdee'. Did you mean 'kde'"),
-        ({"pooling": "first"}, UsageError, "must be one of last, mean, max, not 'first'"),
-        ({"datasets": []}, UsageError, "one dataset at least"),
+        ({"pooling": "first"}, UsageError, "must be one of mean, max, last, not 'first'"),
+        ({"datasets": []}, UsageError, "'datasets' of task 'concept_separability' is empty"),
+        ({"datasets": ["csv:a", "csv:b", "csv:a"]}, UsageError, "must name each value once"),
         ({"datasets": ["asset:sae-probes/97_news_clas"]}, UsageError, "Did you mean '97_news_class'"),
         ({"examples": 16}, DataError, "has 30 examples of 'birds', but two halves of 16 need 32"),
         ({"context_length": 10**6}, UsageError, "too long"),
@@ -197,7 +197,7 @@ def test_settings_that_are_refused_before_any_sae(
     context: Make, dataset: Dataset, settings: Settings, changes: dict[str, Any], error: type[Exception], message: str
 ):
     with pytest.raises(error) as caught:
-        ConceptSeparabilityTask().prepare(context(), {**settings(dataset()), **changes})
+        ConceptSeparabilityTask().prepare(context(), settings(dataset(), **changes))
     assert message in str(caught.value)
 
 
@@ -206,24 +206,23 @@ def test_data_that_is_refused(context: Make, settings: Settings, tmp_path: Path)
     ref = write(tmp_path / "one.csv", rows(30, concepts=("birds",)))
     with pytest.raises(DataError, match="one class"):
         task.prepare(context(), settings(ref))
-    with pytest.raises(UsageError, match="named twice"):
-        task.prepare(context(), settings(ref, ref))
     few = write(tmp_path / "few.csv", [*rows(30), *[(f"boot {i} x", "boots") for i in range(4)]])
     with pytest.raises(DataError, match=r"4 examples of 'boots'.*give 20 of each at least"):
         task.prepare(context(), settings(few))
     repeated = write(tmp_path / "repeated.csv", rows(12) * 3)
-    with pytest.raises(DataError, match="has 12 examples"):  # copies are one example, on one side
+    with pytest.raises(DataError, match="has 12 examples"):  # copies count as one example
         task.prepare(context(), settings(repeated))
 
 
 def test_data_names_the_content_of_every_dataset(context: Make, dataset: Dataset, settings: Settings):
     tiny, refs = context(), [dataset(30), dataset(31)]
-    found = ConceptSeparabilityTask().data(tiny, settings(*refs))
-    assert list(found) == refs
-    assert len(set(found.values())) == 2
+    hashes = ConceptSeparabilityTask().data(tiny, settings(*refs))
+    assert list(hashes) == refs
+    assert len(set(hashes.values())) == 2
 
 
 def test_the_smoke_preset_runs(context: Make, dataset: Dataset):
-    parameters = CARD.resolve("smoke", {"datasets": [dataset()]})
-    output = ConceptSeparabilityTask().run(topk_sae(SITE), context("gemma3"), parameters)
+    task = ConceptSeparabilityTask()
+    smoke = task.settings.parse(CARD.resolve("smoke", {"datasets": [dataset()]}), task=task.name)
+    output = task.run(topk_sae(SITE), context("gemma3"), smoke)
     assert np.isfinite([m.value for m in output.measurements]).all()

@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
+from saebench.tasks.concept_suppression.settings import ConceptSuppressionSettings
+
 CONCEPTS = ("birds", "boats", "bread")
-MARKS = ("x", "y", "z")  # the letter that a concept's examples are full of, and no others hold
+MARKS = ("x", "y", "z")  # each concept has a letter that its examples are full of and others lack
 
 
 def rows(n: int, seed: int = 0, concepts: tuple[str, ...] = CONCEPTS) -> list[tuple[str, str]]:
@@ -37,7 +38,8 @@ def dataset(tmp_path: Path) -> Callable[..., str]:
 
 
 @pytest.fixture(scope="session")
-def settings() -> Callable[..., dict[str, Any]]:
+def settings() -> Callable[..., ConceptSuppressionSettings]:
+    """``settings(*refs, **changes)``: settings that fit the tiny models, for the datasets ``refs``."""
     base = {
         "fit_examples": 20,
         "validation_examples": 6,
@@ -60,4 +62,6 @@ def settings() -> Callable[..., dict[str, Any]]:
         "perplexity_predictions": 4,
         "bootstrap_replicates": 100,
     }
-    return lambda *refs, **changes: {"datasets": list(refs), **base, **changes}
+    return lambda *refs, **changes: ConceptSuppressionSettings.parse(
+        {"datasets": list(refs), **base, **changes}, task="concept_suppression"
+    )

@@ -1,9 +1,9 @@
-"""Splits, ranking, passes and choices, each against something computed in another way."""
+"""Division, ranking, methods, passes and choices, each compared with something computed in another way."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -13,18 +13,20 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
+from saebench.evaluation.changes import Setting
 from saebench.interventions.clamp import zero
 from saebench.interventions.latents import Latents
 from saebench.interventions.suppress import Scale
 from saebench.interventions.vectors import AddVector
 from saebench.passes.activity import Activity
 from saebench.passes.context import TaskContext
-from saebench.tasks.concept_suppression.choice import ranked_latents
-from saebench.tasks.concept_suppression.data import ConceptSplit, Part, concept_split
+from saebench.tasks.concept_suppression.data import ConceptExamples, DividedSet, divided_set
 from saebench.tasks.concept_suppression.methods import TokenValues
-from saebench.tasks.concept_suppression.outcome import Design, Outcome, Setting, choose, cost_at_drop
-from saebench.tasks.concept_suppression.passages import Passages
-from saebench.tasks.concept_suppression.readout import ConceptReadout
+from saebench.tasks.concept_suppression.scoring.outcome import Design, Outcome, cost_at_drop
+from saebench.tasks.concept_suppression.scoring.passages import Passages
+from saebench.tasks.concept_suppression.scoring.readout import ConceptReadout
+from saebench.tasks.concept_suppression.selection import best_setting, ranked_latents
+from saebench.tasks.concept_suppression.settings import ConceptSuppressionSettings, LatentScore
 from tests.conftest import WIDTH
 from tests.tasks.conftest import topk_sae
 
@@ -32,12 +34,13 @@ SITE = "blocks.1.hook_resid_post"
 TEXTS = ["abc", "a somewhat longer text, cut", "x", "abcdefghijklmnopq", "yz é yz", "dddddd"]
 
 Make = Callable[..., TaskContext]
+Settings = Callable[..., ConceptSuppressionSettings]
 
 
 @examples(max_examples=30)
 @given(st.integers(2, 5), st.integers(1, 12), st.floats(0.01, 1.0))
 def test_complements_are_as_large_for_every_concept(n_classes: int, n: int, share: float):
-    part = Part.of([f"{i}" for i in range(n_classes * n)], n_classes, share)
+    part = ConceptExamples.of([f"{i}" for i in range(n_classes * n)], n_classes, share)
     assert not (part.target & part.complement).any()
     taken = max(1, round(share * n))
     for concept in range(n_classes):
@@ -46,12 +49,12 @@ def test_complements_are_as_large_for_every_concept(n_classes: int, n: int, shar
         assert (np.delete(counts, concept) == taken).all()
 
 
-def test_no_text_is_in_two_parts(context: Make, dataset: Callable[..., str], settings: Callable[..., dict[str, Any]]):
-    ref, parameters = dataset(), settings()
-    first, again, other = (concept_split(ref, tiny, parameters) for tiny in (context(), context(), context(seed=1)))
+def test_no_text_is_in_two_parts(context: Make, dataset: Callable[..., str], settings: Settings):
+    ref = dataset()
+    first, again, other = (divided_set(ref, tiny, settings(ref)) for tiny in (context(), context(), context(seed=1)))
 
-    def texts(split: ConceptSplit) -> list[str]:
-        return [text for part in (split.fit, split.validation, split.test) for text in part.texts]
+    def texts(divided: DividedSet) -> list[str]:
+        return [text for part in (divided.fit, divided.validation, divided.test) for text in part.texts]
 
     assert texts(first) == texts(again) != texts(other)
     assert len(set(texts(first))) == len(texts(first)) == 3 * (20 + 6 + 9)
@@ -63,7 +66,7 @@ def test_no_text_is_in_two_parts(context: Make, dataset: Callable[..., str], set
 
 
 def of_activations(f: np.ndarray) -> Activity:
-    """Examples of two tokens, with the same latents at both."""
+    """Examples of two tokens each, with the same latents at both."""
     sums = csr_matrix((2 * f).astype(np.float32))
     return Activity(abs(sums) / 2, sums, csr_matrix(2.0 * (f != 0)), np.full(len(f), 2))
 
@@ -89,8 +92,9 @@ def test_latents_of_the_concept_and_not_of_the_others_are_ranked():
 
 
 def test_silent_latents_are_no_candidates():
-    for by in ("separability", "saliency"):
-        assert [len(ranked) for ranked in ranked_latents(of_activations(np.zeros((40, 3))), LABELS, by)] == [0, 0]
+    silent = of_activations(np.zeros((40, 3)))
+    for by in get_args(LatentScore):
+        assert [len(ranked) for ranked in ranked_latents(silent, LABELS, by)] == [0, 0]
 
 
 # ------------------------------------------------------------------ methods
@@ -98,19 +102,19 @@ def test_silent_latents_are_no_candidates():
 
 def test_values_at_tokens_are_those_of_the_sae(context: Make):
     tiny, sae = context(), topk_sae(SITE)
-    part = Part.of(TEXTS, 2, 1.0)
-    found = TokenValues.of(sae, np.array([7, 3, 7]), part, tiny, 24)
-    assert found.latents.tolist() == [3, 7]
+    part = ConceptExamples.of(TEXTS, 2, 1.0)
+    read = TokenValues.read(sae, np.array([7, 3, 7]), part, tiny, 24)
+    assert read.latents.tolist() == [3, 7]
     blocks = list(tiny.examples(TEXTS, 24).tokens(SITE))
     z = torch.cat([sae.encode(x) for x, _ in blocks])
-    assert torch.allclose(found.values, z[:, [3, 7]], atol=1e-6)
-    assert found.labels.tolist() == [int(part.labels[i]) for _, example in blocks for i in example]
+    assert torch.allclose(read.values, z[:, [3, 7]], atol=1e-6)
+    assert read.labels.tolist() == [int(part.labels[i]) for _, example in blocks for i in example]
 
 
-def test_the_range_is_that_of_the_tokens_at_which_a_latent_fires():
+def test_the_range_is_that_of_the_tokens_at_which_a_latent_fires(settings: Settings):
     f = torch.tensor([[0.0, 2.0], [1.0, 4.0], [3.0, 6.0], [9.0, 9.0]])
     values = TokenValues(topk_sae(SITE), np.array([2, 5]), f, torch.tensor([1, 1, 1, 0]), 2**20)
-    mask = values.suppress(np.array([5, 2]), 1, ["range"], {"range_tau": 2.0})["range"]
+    mask = values.suppress(np.array([5, 2]), 1, ["range"], settings("csv:any"))["range"]
     described = mask.describe()
     assert described["latents"] == [5, 2]
     assert described["mean"] == pytest.approx([4.0, 2.0])
@@ -122,7 +126,7 @@ def test_the_range_is_that_of_the_tokens_at_which_a_latent_fires():
 
 @pytest.fixture
 def passages(context: Make) -> Passages:
-    return Passages(TEXTS, context(batch_size=2), 24, SITE, SITE)
+    return Passages(TEXTS, context(batch_size=2), 24, site=SITE, reads=SITE)
 
 
 def identity(hidden: torch.Tensor) -> np.ndarray:
@@ -130,7 +134,7 @@ def identity(hidden: torch.Tensor) -> np.ndarray:
 
 
 def expected_means(tiny: TaskContext, vector: torch.Tensor) -> np.ndarray:
-    """Text by text, without padding, by hand."""
+    """The mean hidden states with ``vector`` added, computed text by text and without padding."""
     lm, rows = tiny.lm, []
     special = set(lm.tokenizer.all_special_ids)
     for text in TEXTS:
@@ -144,11 +148,11 @@ def expected_means(tiny: TaskContext, vector: torch.Tensor) -> np.ndarray:
 @pytest.mark.parametrize("family", ["gemma3", "gpt2"])
 def test_padding_and_batches_change_nothing(context: Make, family: str):
     tiny = context(family, batch_size=2)
-    found = Passages(TEXTS, tiny, 24, SITE, SITE)
+    passages = Passages(TEXTS, tiny, 24, site=SITE, reads=SITE)
     vector = torch.randn(WIDTH, generator=torch.Generator().manual_seed(0))
-    np.testing.assert_allclose(found.clean.numpy(), expected_means(tiny, 0 * vector), atol=1e-4)
+    np.testing.assert_allclose(passages.clean.numpy(), expected_means(tiny, 0 * vector), atol=1e-4)
     every, some = np.ones(6, bool), np.arange(6) % 2 == 0
-    under = found.under([(AddVector(SITE, vector, 1.0), every), (AddVector(SITE, vector, 1.0), some)], identity, "")
+    under = passages.under([(AddVector(SITE, vector, 1.0), every), (AddVector(SITE, vector, 1.0), some)], identity, "")
     expected = expected_means(tiny, vector)
     np.testing.assert_allclose(under[0], expected, atol=1e-4)
     np.testing.assert_allclose(under[1, some], expected[some], atol=1e-4)
@@ -170,9 +174,9 @@ def test_edits_that_share_latents_are_the_same_as_alone(passages: Passages):
     sae, every = topk_sae(SITE), np.ones(6, bool)
     shared = Latents(sae, list(range(20)), error="kept")
     together = passages.under([(zero(shared), every), (Scale(shared, 0.5), every)], identity, "")
-    for edit, found in zip((zero, lambda x: Scale(x, 0.5)), together, strict=True):
+    for edit, shared_edit in zip((zero, lambda x: Scale(x, 0.5)), together, strict=True):
         alone = passages.under([(edit(Latents(sae, list(range(20)), error="kept")), every)], identity, "")[0]
-        np.testing.assert_allclose(found, alone, atol=1e-5)
+        np.testing.assert_allclose(shared_edit, alone, atol=1e-5)
 
 
 def test_the_readout_tells_clusters_apart_and_ignores_constants():
@@ -204,15 +208,15 @@ def outcome(drops: list[float], complements: list[float], log_ratios: list[float
 DESIGN = Design(np.array([[True, False]]), np.array([[False, True]]), np.array([1.0]))
 
 
-def test_the_largest_drop_within_the_limits_is_chosen():
-    limits = {"max_complement": 0.05, "max_ratio": float(np.exp(0.1))}
+def test_the_largest_drop_within_the_limits_is_chosen(settings: Settings):
+    limits = settings("csv:any", max_complement_drop=0.05, max_perplexity_ratio=float(np.exp(0.1)))
     mild, strong = outcome([0.2, 0.4, 0.9], [0.0, 0.05, 0.0], [0.0, 0.1, 0.2]), outcome([0.95], [0.2], [0.0])
-    assert choose({"a": mild, "b": strong}, DESIGN, **limits) == Setting("a", 2)
-    assert choose({"b": strong}, DESIGN, **limits) == Setting("b", 0)
+    assert best_setting({"a": mild, "b": strong}, DESIGN, limits) == Setting("a", 2.0)
+    assert best_setting({"b": strong}, DESIGN, limits) == Setting("b", None)
     surer = outcome([0.4], [0.0], [0.1], confidence=0.1)
-    assert choose({"a": mild, "c": surer}, DESIGN, **limits) == Setting("c", 1)
+    assert best_setting({"a": mild, "c": surer}, DESIGN, limits) == Setting("c", 1.0)
     harmful = outcome([-0.1, 0.0], [-0.5, 0.0], [-0.1, -0.1], confidence=-0.1)
-    assert choose({"d": harmful}, DESIGN, **limits) == Setting("d", 0)
+    assert best_setting({"d": harmful}, DESIGN, limits) == Setting("d", None)
 
 
 def test_cost_at_equal_drop_is_linear_between_strengths():

@@ -1,4 +1,4 @@
-"""The whole task on a tiny model: what comes out, a planted concept that goes, and inputs that are refused."""
+"""The whole task on tiny models: its output, a planted concept that is suppressed, and inputs that are refused."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ import torch
 
 from saebench.cards.card import cards_dir, load_card
 from saebench.errors import DataError, SaebenchError, UsageError
-from saebench.evaluation.task import TaskOutput
+from saebench.evaluation import TaskOutput
 from saebench.passes.context import TaskContext
 from saebench.sae.base import BaseAdapter
 from saebench.sae.baselines import NeuronBaseline
 from saebench.sae.protocol import Capability, HookSite
 from saebench.stats.intervals import ratio
+from saebench.tasks.concept_suppression.settings import ConceptSuppressionSettings
 from saebench.tasks.concept_suppression.task import ConceptSuppressionTask
 from tests.conftest import WIDTH
 from tests.tasks.concept_suppression.conftest import CONCEPTS, MARKS, rows, write
@@ -26,18 +27,18 @@ from tests.tasks.conftest import documents, topk_sae, transcoder
 SITE = "blocks.1.hook_resid_post"
 CARD = load_card(cards_dir() / "concept_suppression.yaml")
 METHODS = ("app", "zero", "range", "partial")
-OF_SETTING = {
+SETTING_METRICS = {
     "target_drop",
     "complement_drop",
     "target_confidence_drop",
     "complement_confidence_drop",
     "perplexity_ratio",
 }
-OF_SWEEP = {"perplexity_ratio_at_drop", "complement_drop_at_drop", "suppression_area"}
+SWEEP_METRICS = {"perplexity_ratio_at_drop", "complement_drop_at_drop", "suppression_area"}
 
 Make = Callable[..., TaskContext]
 Dataset = Callable[..., str]
-Settings = Callable[..., dict[str, Any]]
+Settings = Callable[..., ConceptSuppressionSettings]
 
 
 def values(output: TaskOutput, subset: str = "") -> dict[str, float | None]:
@@ -63,8 +64,8 @@ def output(loaded: Callable[..., Any], settings: Settings, refs: list[str]) -> T
 def test_every_row_and_metric_of_the_card(output: TaskOutput, refs: list[str]):
     assert {m.metric for m in output.measurements} == {spec.id for spec in CARD.metrics}
     for subset in ("neurons", "diffmean", *METHODS, *(f"neurons/{method}" for method in METHODS)):
-        assert set(values(output, subset)) == OF_SETTING | OF_SWEEP
-    assert set(values(output, "random")) == set(values(output, "noise")) == OF_SETTING
+        assert set(values(output, subset)) == SETTING_METRICS | SWEEP_METRICS
+    assert set(values(output, "random")) == set(values(output, "noise")) == SETTING_METRICS
     for concept in (*(f"{refs[0]}/{c}" for c in CONCEPTS), *(f"{refs[1]}/{c}" for c in CONCEPTS[:2])):
         assert set(values(output, concept)) == {"target_drop", "complement_drop"}
     assert len({(m.metric, m.subset) for m in output.measurements}) == len(output.measurements)
@@ -89,12 +90,12 @@ def test_every_row_and_metric_of_the_card(output: TaskOutput, refs: list[str]):
 
 
 def test_differences_and_averages_are_those_of_the_rows(output: TaskOutput):
-    found = values(output)
+    measured = values(output)
     for name in ("neurons", "random", "diffmean", "noise"):
-        expected = found["target_drop"] - values(output, name)["target_drop"]  # type: ignore[operator]
-        assert found[f"target_drop_over_{name}"] == pytest.approx(expected)
+        expected = measured["target_drop"] - values(output, name)["target_drop"]  # type: ignore[operator]
+        assert measured[f"target_drop_over_{name}"] == pytest.approx(expected)
     singles = [m.value for m in output.measurements if m.subset.startswith("csv:") and m.metric == "target_drop"]
-    assert np.mean(np.array(singles, float)) == pytest.approx(found["target_drop"])
+    assert np.mean(np.array(singles, float)) == pytest.approx(measured["target_drop"])
     place = [0.0, 1.0, 4.0].index(output.notes["strengths"]["app"])
     for metric in ("target_drop", "complement_drop"):
         swept = output.arrays[f"sweep/test/app/{metric}"]
@@ -106,9 +107,9 @@ def test_differences_and_averages_are_those_of_the_rows(output: TaskOutput):
 
 
 class Planted(BaseAdapter):
-    """A latent that is 1 where a concept's letter stands, with its embedding as direction, for each concept.
+    """For each concept a latent that is 1 at its letter, with the letter's embedding as direction.
 
-    Two more are always on, and do nothing.
+    Two more latents are always active, and their directions are zero.
     """
 
     rows: torch.Tensor
@@ -135,21 +136,23 @@ class Planted(BaseAdapter):
         return torch.cat([self.rows, torch.zeros(2, WIDTH)])
 
 
-def test_the_full_mask_of_a_planted_latent_takes_its_concept_alone(context: Make, dataset: Dataset, settings: Settings):
+def test_the_full_mask_of_a_planted_latent_suppresses_its_concept_alone(
+    context: Make, dataset: Dataset, settings: Settings
+):
     tiny = context("llama", batch_size=64)
     letters = tiny.lm.tokenizer.convert_tokens_to_ids(list(MARKS))
     planted = Planted(tiny.lm.model.get_input_embeddings().weight[letters].clone())
     output = ConceptSuppressionTask().run(planted, tiny, settings(dataset(), methods=["zero"], latents=[1]))
     assert list(output.notes["latents"].values()) == [[0], [1], [2]]
     assert output.counts["selected_latents"] == 3
-    found = values(output)
-    assert found["readout_accuracy"] > 0.85  # type: ignore[operator]
-    assert found["target_drop"] > 0.5  # type: ignore[operator]
-    # Other concepts and general text do not hold the letter: they keep what they had, bit for bit.
-    assert found["complement_drop"] == found["complement_confidence_drop"] == 0
-    assert found["perplexity_ratio"] == found["perplexity_ratio_at_drop"] == 1
-    assert found["target_drop_over_random"] == found["target_drop"]
-    assert found["target_drop_over_noise"] > 0  # type: ignore[operator]
+    measured = values(output)
+    assert measured["readout_accuracy"] > 0.85  # type: ignore[operator]
+    assert measured["target_drop"] > 0.5  # type: ignore[operator]
+    # Other concepts and general text do not hold the letter, so nothing changes for them, bit for bit.
+    assert measured["complement_drop"] == measured["complement_confidence_drop"] == 0
+    assert measured["perplexity_ratio"] == measured["perplexity_ratio_at_drop"] == 1
+    assert measured["target_drop_over_random"] == measured["target_drop"]
+    assert measured["target_drop_over_noise"] > 0  # type: ignore[operator]
 
 
 class Silent(NeuronBaseline):
@@ -172,17 +175,18 @@ QUICK: dict[str, Any] = {"methods": ["app"], "latents": [2], "ablation_strengths
 def test_without_latents_nothing_changes(context: Make, dataset: Dataset, settings: Settings):
     output = ConceptSuppressionTask().run(of_kind(Silent), context(batch_size=64), settings(dataset(), **QUICK))
     for subset in ("", "app", "random", "noise"):
-        found = values(output, subset)
-        assert found["perplexity_ratio"] == 1
-        assert all(found[metric] == 0 for metric in OF_SETTING - {"perplexity_ratio"})
+        measured = values(output, subset)
+        assert measured["perplexity_ratio"] == 1
+        assert all(measured[metric] == 0 for metric in SETTING_METRICS - {"perplexity_ratio"})
     assert output.counts["selected_latents"] == 0
     assert output.counts["concepts_without_latents"] == 3
     assert output.notes["method"].startswith("none")
     assert values(output)["suppression_area"] == 0
 
 
-def test_limits_that_nothing_keeps_leave_the_model_alone(context: Make, dataset: Dataset, settings: Settings):
-    strict = settings(dataset(), **QUICK, max_perplexity_ratio=0.01)  # as strict as real limits rarely are
+def test_nothing_is_changed_when_no_setting_keeps_the_limits(context: Make, dataset: Dataset, settings: Settings):
+    # Users cannot ask for a limit below 1, but only such a limit is too strict for a tiny model.
+    strict = settings(dataset(), **QUICK).model_copy(update={"max_perplexity_ratio": 0.01})
     output = ConceptSuppressionTask().run(topk_sae(SITE), context(batch_size=64), strict)
     assert output.arrays["sweep/test/app/target_confidence_drop"][1].any()
     assert output.notes["strengths"][""] == 0
@@ -191,17 +195,17 @@ def test_limits_that_nothing_keeps_leave_the_model_alone(context: Make, dataset:
 
 
 def test_neurons_as_an_sae_are_their_own_reference(context: Make, dataset: Dataset, settings: Settings):
-    tiny, parameters = context(batch_size=64), settings(dataset(), **QUICK)
-    output = ConceptSuppressionTask().run(of_kind(NeuronBaseline), tiny, parameters)
+    tiny = context(batch_size=64)
+    output = ConceptSuppressionTask().run(of_kind(NeuronBaseline), tiny, settings(dataset(), **QUICK))
     assert values(output)["target_drop_over_neurons"] == 0
     assert values(output, "app") == pytest.approx(values(output, "neurons/app"))
 
 
 def test_the_same_numbers_again_whatever_ran_before(context: Make, dataset: Dataset, settings: Settings):
-    parameters, task = settings(dataset(), **QUICK), ConceptSuppressionTask()
+    quick, task = settings(dataset(), **QUICK), ConceptSuppressionTask()
     shared = context(batch_size=64)
-    task.run(topk_sae(SITE, seed=1), shared, parameters)
-    one, other = (task.run(topk_sae(SITE), tiny, parameters) for tiny in (shared, context(batch_size=64)))
+    task.run(topk_sae(SITE, seed=1), shared, quick)
+    one, other = (task.run(topk_sae(SITE), tiny, quick) for tiny in (shared, context(batch_size=64)))
     assert numbers(one) == numbers(other)
 
 
@@ -212,9 +216,10 @@ def test_a_transcoder_is_changed_where_it_writes(context: Make, dataset: Dataset
 
 
 def test_the_smoke_preset_runs(context: Make, dataset: Dataset):
-    parameters = CARD.resolve("smoke", {"datasets": [dataset()], "perplexity_text": "memory:tiny"})
-    output = ConceptSuppressionTask().run(topk_sae(SITE), context("gemma3", batch_size=64), parameters)
-    assert np.isfinite([m.value for m in output.measurements if m.metric in OF_SETTING]).all()
+    task, changes = ConceptSuppressionTask(), {"datasets": [dataset()], "perplexity_text": "memory:tiny"}
+    smoke = task.settings.parse(CARD.resolve("smoke", changes), task=task.name)
+    output = task.run(topk_sae(SITE), context("gemma3", batch_size=64), smoke)
+    assert np.isfinite([m.value for m in output.measurements if m.metric in SETTING_METRICS]).all()
 
 
 def test_latents_that_are_not_numbers(context: Make, dataset: Dataset, settings: Settings):
@@ -225,16 +230,22 @@ def test_latents_that_are_not_numbers(context: Make, dataset: Dataset, settings:
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"methods": ["ap"]}, UsageError, "knows app, zero, range, partial, not 'ap'. Did you mean 'app'"),
-        ({"methods": []}, UsageError, "knows app, zero, range, partial"),
+        ({"methods": ["ap"]}, UsageError, "must be one of app, zero, range, partial, not 'ap'. Did you mean 'app'"),
+        ({"methods": []}, UsageError, "'methods' of task 'concept_suppression' is empty"),
+        ({"methods": ["app", "app"]}, UsageError, "must name each value once"),
         ({"selection": "salience"}, UsageError, "Did you mean 'saliency'"),
-        ({"latents": [5, 1]}, UsageError, "must list rising whole numbers above 0, not [5, 1]"),
-        ({"latents": [0, 1]}, UsageError, "must list rising whole numbers above 0"),
-        ({"latents": [1.5]}, UsageError, "must list rising whole numbers above 0"),
-        ({"latents": ["5"]}, UsageError, "must list rising whole numbers above 0"),
-        ({"ablation_strengths": []}, UsageError, "must list rising numbers above 0"),
-        ({"complement_share": 0.0}, UsageError, "share above 0"),
-        ({"datasets": []}, UsageError, "each named once"),
+        ({"latents": [5, 1]}, UsageError, "must list rising values, not [5, 1]"),
+        ({"latents": [0, 1]}, UsageError, "(value 1 of the list) must be at least 1, not 0"),
+        ({"latents": [1.5]}, UsageError, "(value 1 of the list) must be a whole number, not 1.5"),
+        ({"latents": ["5"]}, UsageError, "(value 1 of the list) must be a whole number, not '5'"),
+        ({"latents": []}, UsageError, "'latents' of task 'concept_suppression' is empty"),
+        ({"ablation_strengths": []}, UsageError, "'ablation_strengths' of task 'concept_suppression' is empty"),
+        ({"ablation_strengths": [0.0, 0.5]}, UsageError, "(value 1 of the list) must be above 0, not 0.0"),
+        ({"ablation_strengths": [0.5, 0.5]}, UsageError, "must list rising values, not [0.5, 0.5]"),
+        ({"complement_share": 0.0}, UsageError, "must be above 0, not 0.0"),
+        ({"complement_share": 1.5}, UsageError, "must be at most 1, not 1.5"),
+        ({"datasets": []}, UsageError, "'datasets' of task 'concept_suppression' is empty"),
+        ({"datasets": ["csv:a", "csv:a"]}, UsageError, "must name each value once"),
         ({"test_examples": 20}, DataError, "has 40 examples of 'birds', but 20 to fit, 6 to validate and 20 to test"),
         ({"context_length": 10**6}, UsageError, "too long"),
         ({"perplexity_context_length": 10**6}, UsageError, "too long"),
@@ -245,11 +256,11 @@ def test_settings_that_are_refused_before_any_sae(
     context: Make, dataset: Dataset, settings: Settings, changes: dict[str, Any], error: type[Exception], message: str
 ):
     with pytest.raises(error) as caught:
-        ConceptSuppressionTask().prepare(context(), {**settings(dataset()), **changes})
+        ConceptSuppressionTask().prepare(context(), settings(dataset(), **changes))
     assert message in str(caught.value)
 
 
-def test_one_concept_is_none(context: Make, settings: Settings, tmp_path: Path):
+def test_a_set_of_one_concept_is_refused(context: Make, settings: Settings, tmp_path: Path):
     ref = write(tmp_path / "one.csv", rows(40, concepts=CONCEPTS[:1]))
     with pytest.raises(DataError, match="one class"):
         ConceptSuppressionTask().prepare(context(), settings(ref))
@@ -257,6 +268,6 @@ def test_one_concept_is_none(context: Make, settings: Settings, tmp_path: Path):
 
 def test_data_names_the_content_of_everything(context: Make, dataset: Dataset, settings: Settings):
     ref = dataset()
-    found = ConceptSuppressionTask().data(context(), settings(ref))
-    assert list(found) == [ref, "text memory:tiny"]
-    assert len(set(found.values())) == 2
+    hashes = ConceptSuppressionTask().data(context(), settings(ref))
+    assert list(hashes) == [ref, "text memory:tiny"]
+    assert len(set(hashes.values())) == 2

@@ -1,4 +1,4 @@
-"""Texts read one by one, and the mean of their final hidden states when the model is changed at one hook."""
+"""The mean final hidden states of texts that are read one by one, when the model is changed at one hook."""
 
 from __future__ import annotations
 
@@ -23,16 +23,17 @@ from saebench.passes.examples import TokenRows, tokenize_examples
 
 _STEP = 16  # texts are padded to multiples of this, so that few lengths occur and little is padding
 
-Texts = NDArray[np.bool_]  # which of the texts
-# What becomes of the mean final hidden states ``[texts, d_model]``: ``[texts, columns]``.
+# Turns mean final hidden states ``[texts, d_model]`` into ``[texts, columns]``.
 Readout = Callable[[Tensor], NDArray[np.float64]]
+# An intervention, and the texts ``[texts]`` on which it is wanted.
+Wanted = tuple[Intervention, NDArray[np.bool_]]
 
 
 @dataclass(frozen=True)
 class _Shard:
-    """Texts of equal padded length on the device."""
+    """Texts of one padded length, on the device."""
 
-    number: NDArray[np.int64]  # of each text
+    number: NDArray[np.int64]  # the place of each text among all texts
     tokens: Int[Tensor, "texts position"]
     text: Bool[Tensor, "texts position"]  # False at special tokens and padding
     x: Float[Tensor, "texts position d"]
@@ -42,10 +43,15 @@ class _Shard:
 
 
 class Passages:
-    """Some texts at one site. Their activations are captured once for all SAEs there."""
+    """Some texts, and their activations at one site, which are captured once for all SAEs there."""
 
-    def __init__(self, texts: Sequence[str], context: TaskContext, context_length: int, site: str, reads: str) -> None:
-        """``reads`` is the site that interventions look at, where it is another one. Raises HookMismatchError."""
+    def __init__(
+        self, texts: Sequence[str], context: TaskContext, context_length: int, *, site: str, reads: str
+    ) -> None:
+        """Tokenize the texts. ``site`` is the hook that is changed, ``reads`` the one that interventions look at.
+
+        Raises HookMismatchError when the language model has no such hook.
+        """
         self.lm, self.site, self.reads, self.n = context.lm, site, reads, len(texts)
         self._progress = context.progress
         self._restart = self.lm.restart_site(site)
@@ -60,25 +66,31 @@ class Passages:
 
     @cached_property
     def clean(self) -> Float[Tensor, "texts d_model"]:
-        """Mean final hidden state over the tokens that are not special, float32, on the CPU."""
-        found = torch.empty(self.n, self.lm.d_model)
+        """The mean final hidden state of each text over its tokens that are not special, float32, on the CPU."""
+        hidden = torch.empty(self.n, self.lm.d_model)
         with self._progress.task("final hidden states of concepts", self.n, "texts") as ticker:
             for numbers, captured in self._captured:
                 for rows in captured.shards:
                     shard = self._shard(numbers, captured, rows)
                     every = torch.arange(len(shard.number))
-                    found[torch.from_numpy(shard.number)] = self._hidden(shard, every, shard.x)
+                    hidden[torch.from_numpy(shard.number)] = self._hidden(shard, every, shard.x)
                     ticker.advance(len(shard.number))
-        return found
+        return hidden
 
     @torch.no_grad()
-    def under(
-        self, changes: Sequence[tuple[Intervention, Texts]], readout: Readout, description: str
-    ) -> NDArray[np.float64]:
-        """``readout`` of each text under each intervention, ``[changes, texts, columns]``, NaN where it is not wanted.
+    def under(self, changes: Sequence[Wanted], readout: Readout, description: str) -> NDArray[np.float64]:
+        """Return the readout of each text under each intervention.
 
-        A text that an intervention leaves as it is, bit for bit, keeps its clean readout, bit for bit, and costs no
-        pass. Edits of the same latents share the encoding.
+        A text whose activations stay the same, bit for bit, keeps its clean readout and costs no pass. Edits of the
+        same latents share the encoding.
+
+        Args:
+            changes: The interventions, and the texts on which each is wanted.
+            readout: Is given mean final hidden states.
+            description: What is shown as progress.
+
+        Returns:
+            Readouts ``[changes, texts, columns]``, NaN where they are not wanted.
         """
         clean = readout(self.clean)
         out = np.full((len(changes), *clean.shape), np.nan)
@@ -93,13 +105,8 @@ class Passages:
 
     # ------------------------------------------------------------------ inside
 
-    def _under(
-        self,
-        shard: _Shard,
-        changes: Sequence[tuple[Intervention, Texts]],
-        readout: Readout,
-        out: NDArray[np.float64],
-    ) -> None:
+    def _under(self, shard: _Shard, changes: Sequence[Wanted], readout: Readout, out: NDArray[np.float64]) -> None:
+        """Write the readouts of the texts of a shard into ``out``; rows of several interventions share a pass."""
         readings: dict[tuple[int, bool, bytes], Reading] = {}
         waiting: list[tuple[int, Tensor, Tensor]] = []  # change, rows and their new activations
         for number, (intervention, wanted) in enumerate(changes):
@@ -112,7 +119,7 @@ class Passages:
             rows, new = rows[changed.cpu()], new[changed]
             if len(rows):
                 waiting.append((number, rows, new))
-            if sum(len(each[1]) for each in waiting) >= shard.captured.batch_size:
+            if sum(len(rows) for _, rows, _ in waiting) >= shard.captured.batch_size:
                 self._read(shard, waiting, readout, out)
                 waiting = []
         self._read(shard, waiting, readout, out)
@@ -125,7 +132,7 @@ class Passages:
         x: Tensor,
         readings: dict[tuple[int, bool, bytes], Reading],
     ) -> Tensor:
-        """``x``, the activations of ``rows``, as the intervention changes them at text tokens."""
+        """Return ``x``, the activations of ``rows``, as the intervention changes them at tokens of text."""
         index = to_device(rows, self.lm.device)
         text = shard.text[index]
         source = None if shard.source is None else shard.source[index]
@@ -142,7 +149,7 @@ class Passages:
     def _read(
         self, shard: _Shard, waiting: list[tuple[int, Tensor, Tensor]], readout: Readout, out: NDArray[np.float64]
     ) -> None:
-        """Run on from the changed activations of several interventions together."""
+        """Run the rest of the model on the changed activations of several interventions together."""
         if not waiting:
             return
         rows = torch.cat([rows for _, rows, _ in waiting])
@@ -152,17 +159,17 @@ class Passages:
         )
 
     def _hidden(self, shard: _Shard, rows: Tensor, x: Tensor) -> Float[Tensor, "rows d_model"]:
-        """Mean final hidden states of ``rows`` with ``x`` in place at the site, on the CPU."""
+        """Return the mean final hidden states of ``rows``, with ``x`` as the activations at the site, on the CPU."""
         means: list[Tensor] = []
 
-        def work(some: slice) -> None:
-            index = to_device(rows[some], self.lm.device)
+        def run(batch: slice) -> None:
+            index = to_device(rows[batch], self.lm.device)
             restart = None if shard.restart is None else shard.restart[index]
-            hidden = self.lm.suffix(shard.tokens[index], self.site, x[some], restart).float()
+            hidden = self.lm.suffix(shard.tokens[index], self.site, x[batch], restart).float()
             text = shard.text[index][..., None]
             means.append((hidden * text).sum(1) / text.sum(1))
 
-        shard.captured.batch_size = for_batches(slice(0, len(rows)), shard.captured.batch_size, work)
+        shard.captured.batch_size = for_batches(slice(0, len(rows)), shard.captured.batch_size, run)
         return torch.cat(means).cpu()
 
     def _shard(self, numbers: NDArray[np.int64], captured: CapturedText, rows: slice) -> _Shard:
@@ -181,7 +188,7 @@ class Passages:
 
 
 def _padded(rows: TokenRows, numbers: NDArray[np.int64], width: int) -> TokenBatch:
-    """The texts ``numbers``, padded on the right, where nothing is evaluated and no earlier token looks."""
+    """Return the texts ``numbers``, padded on the right, where no earlier token attends to the padding."""
     tokens = torch.full((len(numbers), width), int(rows.tokens[0]), dtype=torch.int64)
     evaluated = torch.zeros(len(numbers), width, dtype=torch.bool)
     for row, number in enumerate(numbers):

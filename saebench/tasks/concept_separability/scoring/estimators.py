@@ -1,4 +1,8 @@
-"""Bias-removed divergences of some latents on a concept set or a half of it, with all groups or all but one."""
+"""Divergences of latents between the concepts of a set, with chance removed: by histograms or by kernel densities.
+
+An estimator is made from the activations of a block of latents. It can be asked for a half of the examples alone, and
+for all groups of examples but one.
+"""
 
 from __future__ import annotations
 
@@ -15,35 +19,42 @@ from saebench.stats.divergence import (
     mass_divergences,
     permutation_p_values,
 )
-from saebench.stats.histogram import Activations, quantile_bins
+from saebench.stats.histogram import PER_BIN, Activations, quantile_bins
 from saebench.stats.kde import GRID, Grids
-from saebench.tasks.concept_separability.datasets import GROUPS, ConceptSet
+from saebench.tasks.concept_separability.data import GROUPS, ConceptSet
+from saebench.tasks.concept_separability.settings import EstimatorName
 
-PER_BIN = 10  # non-zero activations in a quantile bin, at least
+_SAME = 1e-12  # divergences of permuted labels may differ from an equal one by this much rounding
 
 
 class Estimator(Protocol):
-    """Made of the activations of a block of latents."""
+    """The divergences of a block of latents."""
 
     def scores(self, half: int | None = None, without: int | None = None) -> Divergences:
-        """Shares of the maximum with chance at 0, on a half (None: all examples), without one group of it."""
+        """Return divergences as shares of their maximum, with chance at 0.
+
+        Args:
+            half: 0 or 1 for a half of the examples; None for all of them.
+            without: The number of a group that is left out, if any.
+        """
         ...
 
     def p_values(self) -> Tensor:
-        """Of the joint divergence on all examples, ``[latents]``."""
+        """The p-value of each latent's joint divergence on all examples, ``[latents]``."""
         ...
 
 
-def part(half: int | None, without: int | None) -> list[int]:
-    """The groups that are in."""
+def groups_in(half: int | None, without: int | None) -> list[int]:
+    """The numbers of the groups of a half, or of both where it is None, but for the group ``without``."""
     groups = range(2 * GROUPS) if half is None else range(half * GROUPS, (half + 1) * GROUPS)
     return [group for group in groups if group != without]
 
 
 class HistogramEstimator:
-    """Zero bin and quantile bins; the mean over all permutations is exact."""
+    """Histograms of a bin for zero and quantile bins. Chance is the exact mean over all permutations of the labels."""
 
     def __init__(self, activations: Activations, concepts: ConceptSet, bins: int) -> None:
+        """``bins`` is the largest number of quantile bins."""
         self.concepts, self.n_classes = concepts, len(concepts.concepts)
         self.bins = quantile_bins(activations, bins, PER_BIN)
         cell = concepts.labels * 2 * GROUPS + concepts.groups
@@ -52,45 +63,47 @@ class HistogramEstimator:
 
     @staticmethod
     def latent_bytes(n_classes: int, bins: int) -> int:
-        """Memory for one latent, at the peak."""
+        """The memory that one latent takes at the peak."""
         pairs = n_classes * (n_classes - 1) // 2
         return 8 * (bins + 1) * (n_classes * 3 * GROUPS + 4 * n_classes + 2 * pairs)
 
     def scores(self, half: int | None = None, without: int | None = None) -> Divergences:
-        groups = part(half, without)
+        groups = groups_in(half, without)
         counts = self.counts[:, :, groups].sum(-1)
         per_class = sum(self.concepts.group_sizes[group] for group in groups)
-        found = histogram_divergences(self.bins, counts, per_class)
-        return adjusted(found, histogram_chance(self.bins, counts, per_class), self.n_classes)
+        plug_in = histogram_divergences(self.bins, counts, per_class)
+        return adjusted(plug_in, histogram_chance(self.bins, counts, per_class), self.n_classes)
 
     def p_values(self) -> Tensor:
         return permutation_p_values(self.bins, self.concepts.labels, self.n_classes, self.concepts.permutations)
 
 
 class KDEEstimator:
-    """Point mass at zero and a kernel density; the mean over permutations is that of a sample of them.
+    """A point mass at zero and a kernel density. Chance is the mean over the permutations of the concept set.
 
-    With a group left out the mean is taken to grow as one over the number of examples, not drawn again.
+    Where a group is left out, no permutations are drawn again: their mean is taken to be inversely proportional to the
+    number of examples.
     """
 
     def __init__(self, activations: Activations, concepts: ConceptSet, bins: int) -> None:
+        """``bins`` is ignored: a kernel density has none."""
         self.concepts, self.n_classes = concepts, len(concepts.concepts)
         self.grids = Grids.of(activations)
         self._chance: dict[int | None, Divergences] = {}
-        self._reached: Tensor | None = None
+        self._reached: Tensor | None = None  # by how many permutations, [latents]; known once chance is
 
     @staticmethod
     def latent_bytes(n_classes: int, bins: int) -> int:
-        """Memory for one latent, at the peak."""
+        """The memory that one latent takes at the peak."""
         return 8 * GRID * n_classes * 12
 
     def scores(self, half: int | None = None, without: int | None = None) -> Divergences:
-        groups, whole = part(half, without), part(half, None)
+        groups, whole = groups_in(half, without), groups_in(half, None)
         sizes = self.concepts.group_sizes
-        found = self._divergences(self.concepts.labels, groups)
-        grows = sum(sizes[g] for g in whole) / sum(sizes[g] for g in groups)
-        chance = Divergences(*(mean * grows for mean in self._mean(half)))
-        return adjusted(found, chance, self.n_classes)
+        plug_in = self._divergences(self.concepts.labels, groups)
+        growth = sum(sizes[g] for g in whole) / sum(sizes[g] for g in groups)
+        chance = Divergences(*(mean * growth for mean in self._mean(half)))
+        return adjusted(plug_in, chance, self.n_classes)
 
     def p_values(self) -> Tensor:
         self._mean(None)
@@ -98,18 +111,19 @@ class KDEEstimator:
         return (1 + self._reached.double()) / (1 + len(self.concepts.permutations))
 
     def _mean(self, half: int | None) -> Divergences:
+        """The mean divergences over the permutations, with all groups of the half."""
         if half not in self._chance:
-            groups = part(half, None)
+            groups = groups_in(half, None)
             own = self._divergences(self.concepts.labels, groups)
-            total, reached = [torch.zeros_like(x) for x in own], torch.zeros_like(own.joint, dtype=torch.int64)
+            totals, reached = [torch.zeros_like(x) for x in own], torch.zeros_like(own.joint, dtype=torch.int64)
             for labels in self.concepts.permutations:
-                drawn = self._divergences(labels, groups)
-                reached += drawn.joint >= own.joint - 1e-12
-                for sum_, x in zip(total, drawn, strict=True):
-                    sum_ += x
+                permuted = self._divergences(labels, groups)
+                reached += permuted.joint >= own.joint - _SAME
+                for total, x in zip(totals, permuted, strict=True):
+                    total += x
             n = len(self.concepts.permutations)
-            joint, rest, pair = (sum_ / n for sum_ in total)
-            # Every class has the same chance, as they are equal in size: pooled, it is better known.
+            joint, rest, pair = (total / n for total in totals)
+            # The classes are equal in size, so chance is the same for all: their mean estimates it best.
             self._chance[half] = Divergences(joint, rest.mean(1, keepdim=True).expand_as(rest), pair)
             if half is None:
                 self._reached = reached
@@ -120,7 +134,7 @@ class KDEEstimator:
         return mass_divergences(self.grids.masses(torch.where(inside, labels, -1), self.n_classes))
 
 
-ESTIMATORS: dict[str, type[HistogramEstimator] | type[KDEEstimator]] = {
+ESTIMATORS: dict[EstimatorName, type[HistogramEstimator] | type[KDEEstimator]] = {
     "histogram": HistogramEstimator,
     "kde": KDEEstimator,
 }
