@@ -133,7 +133,7 @@ def growth(results: Results) -> str:
         ]
         for axis in axes
     ]
-    headers = ["along", "exponent", "of the last doubling", "memory above the model, most / base", "whole process"]
+    headers = ["along", "exponent", "of the last doubling", "memory above the model, largest / base", "whole process"]
     return _markdown(_rounded(summary), headers) + "\n\n" + points
 
 
@@ -160,8 +160,8 @@ def generation(results: Results) -> str:
         chosen = [m for m in result.measurements if (m["way"], m["settings"]) == (way, number)]
         theirs, ours = (_median(chosen, side, "seconds") for side in ("transformers", "ours"))
         rows.append([number, way, len(chosen) // 2, theirs, ours, result.ratios[f"{way}/{number}"]])
-    headers = ["settings", "continuations", "runs each", "one call each, s", "saebench, s", "ratio"]
-    equal = f"Greedy texts that are the same on both sides: {result.settings['equal_greedy_texts']:.1%}."
+    headers = ["settings", "continuations", "runs each", "one call per setting, s", "saebench, s", "ratio"]
+    equal = f"Share of greedy texts that are the same on both sides: {result.settings['equal_greedy_texts']:.1%}."
     return _markdown(_rounded(rows), headers) + "\n\n" + equal
 
 

@@ -66,6 +66,6 @@ TARGETS = (
     Target("share of the floor, ten SAEs", 0.7, True, _ratio("floor", "share/10")),
     Target("time against tokens, exponent", 1.05, False, _ratio("growth", "exponent/tokens")),
     Target("time against SAEs, exponent", 1.05, False, _ratio("growth", "exponent/saes")),
-    Target("memory above the model, 16 times the tokens / once", 1.1, False, _ratio("growth", "memory/tokens")),
+    Target("memory above the model, 16 times the tokens / the base", 1.1, False, _ratio("growth", "memory/tokens")),
     Target("memory above the model, 2,048 latents, GB", 1.5, False, above_model_gb),
 )
