@@ -1,8 +1,8 @@
 """saebench: evaluate sparse autoencoders of language models.
 
-``saebench.run(...)`` does from Python what ``saebench run`` does in a shell, and ``saebench.results.load(...)`` gives
-the table of records as ``saebench table`` does. Importing the package is cheap: torch, transformers and pandas are
-imported by what needs them.
+``saebench.run(...)`` does from Python what ``saebench run`` does in a shell, and ``saebench.results.load(...)`` returns
+the table of records that ``saebench table`` prints. Importing the package is cheap: torch, transformers and pandas are
+imported only by the code that needs them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ def __getattr__(name: str) -> Any:
 
         return run
     if name == "results":
-        from saebench import results
+        # Not `from saebench import results`, which would ask this function again.
+        import saebench.results as results
 
         return results
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -21,14 +21,27 @@ def run(
     progress: Progress | None = None,
     **options: Any,
 ) -> pd.DataFrame:
-    """Evaluate SAEs and return the table, one row per number (see ``saebench.results.table.load``).
+    """Evaluate SAEs and return the table of their numbers.
 
-    ``sae_group`` names SAEs to compare with each other, ``"NAME=REF,REF"``; their rows are called ``group:NAME``.
-    ``options`` are those of ``saebench run``: suite, model, hook, preset, text, out, seed, device, dtype, limit,
-    batch_size, memory_budget and cache_budget (bytes, or text such as "1.5GB"), overwrite, parameters. Without
-    arguments the embedded default runs. What is in ``out`` already is not computed again. Raises UsageError and the
-    other classes of ``saebench.errors`` for what stops every job; a job that fails alone becomes a row with status
-    ``failed``.
+    Without arguments the bundled default runs. Records that are in ``out`` already are not computed again. A job that
+    fails while others succeed does not raise: it becomes a row with the status ``failed``.
+
+    Args:
+        sae: References of the SAEs, such as ``"zoo:topk-k32-s0"``.
+        sae_group: SAEs to compare with each other, as ``"NAME=REF,REF"``. Their rows are called ``group:NAME``.
+        tasks: Names of the tasks; by default all that apply to the SAEs and groups.
+        config: A YAML file of options. Options that are given here win over it.
+        progress: What reports progress; by default lines on stderr.
+        **options: The other options of ``saebench run``: suite, model, hook, preset, text, out, seed, device, dtype,
+            limit, batch_size, memory_budget and cache_budget (bytes, or text such as "1.5GB"), overwrite, parameters.
+
+    Returns:
+        A table with one row per number; `saebench.results.table.COLUMNS` names its columns.
+
+    Raises:
+        UsageError: What was asked for is not possible.
+        SaebenchError: Something else stops every job; see `saebench.errors` for the classes.
+        KeyboardInterrupt: The run was interrupted. The records that were finished are kept.
     """
     from saebench.progress import ConsoleProgress
     from saebench.results.table import from_records

@@ -1,7 +1,7 @@
 """Write the published boards (Markdown, CSV, JSON) from the published records, or check that they are up to date.
 
-For each ``leaderboards/NAME.yaml`` the files ``NAME.md``, ``NAME.csv`` and ``NAME.json`` are written beside it.
-``--check`` writes nothing and exits with 1 when one of them differs from what would be written.
+For each ``leaderboards/NAME.yaml``, the files ``NAME.md``, ``NAME.csv`` and ``NAME.json`` are written beside it.
+``--check`` writes nothing and exits with 1 when a file is out of date.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import argparse
 import sys
 from pathlib import Path
 
-from saebench.cards.registry import registry
 from saebench.errors import SaebenchError
 from saebench.leaderboard.board import load_board
 from saebench.leaderboard.data import build
@@ -20,15 +19,15 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def files(definition: Path, results: Path) -> dict[Path, str]:
-    """Path and content of each file of the board that ``definition`` defines."""
-    data = build(load_board(definition), [results], registry().card)
+    """Return the path and content of each file of the board that ``definition`` defines."""
+    data = build(load_board(definition), [results])
     contents = {".md": to_markdown(data), ".csv": to_csv(data), ".json": to_json(data, details=False)}
     return {definition.with_suffix(suffix): content for suffix, content in contents.items()}
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 when a file is stale")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 when a file is out of date")
     parser.add_argument("--results", type=Path, default=ROOT / "results", help="folder of records")
     parser.add_argument("--boards", type=Path, default=ROOT / "leaderboards", help="folder of definitions")
     options = parser.parse_args(arguments)
@@ -46,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     if options.check and stale:
-        print(f"stale: {', '.join(stale)}; run: .venv/bin/python scripts/build_leaderboards.py", file=sys.stderr)
+        print(f"out of date: {', '.join(stale)}; run: .venv/bin/python scripts/build_leaderboards.py", file=sys.stderr)
         return 1
     return 0
 

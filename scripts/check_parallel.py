@@ -1,6 +1,6 @@
-"""Check the parallel sentences of the package: counts, repetitions, lengths, scripts, and the language identified.
+"""Check the parallel sentences of the package: their counts, repetitions, lengths, scripts and identified languages.
 
-Prints one line per finding and exits with 1 if there is any.
+It prints one line per finding and exits with 1 if there is one.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from saebench.scorers.language import language_identifier
 SIZES = {"train": 64, "validation": 24, "test": 40}
 TOPICS = 16
 ENGLISH_WORDS = (8, 18)
-SIMILAR = 0.3  # Jaccard similarity of two sentences' character trigrams (of bigrams in Chinese)
-LENGTH_RATIO = 1.7  # characters per English character, against the language's median
-SCRIPTS = {"ru": "CYRILLIC", "zh": "CJK"}  # all others are Latin
+SIMILAR = 0.3  # the Jaccard similarity of two sentences' character trigrams (bigrams in Chinese)
+LENGTH_RATIO = 1.7  # characters per English character, relative to the language's median
+SCRIPTS = {"ru": "CYRILLIC", "zh": "CJK"}  # all other languages are written in Latin script
 BYTES = 250_000
 
-Rows = Sequence[dict[str, str]]  # id, split, topic and a sentence per language
+Rows = Sequence[dict[str, str]]  # each row has an id, a split, a topic, and a sentence in every language
 
 
 def counts(rows: Rows) -> Iterator[str]:
-    """The size of the splits, and topics that are not spread evenly over each of them."""
+    """Yield splits of the wrong size, topics that are spread unevenly, and ids that are repeated or wrong."""
     for split, size in SIZES.items():
         topics = Counter(row["topic"] for row in rows if row["split"] == split)
         if topics.total() != size:
@@ -47,7 +47,7 @@ def counts(rows: Rows) -> Iterator[str]:
 
 
 def similar(rows: Rows, languages: Sequence[str]) -> Iterator[str]:
-    """Two sentences of one language that have too much in common."""
+    """Yield pairs of sentences of one language that have too much in common."""
     for language in languages:
         grams = [_grams(row[language], 2 if language == "zh" else 3) for row in rows]
         for (one, a), (other, b) in itertools.combinations(zip(rows, grams, strict=True), 2):
@@ -63,7 +63,7 @@ def _grams(sentence: str, n: int) -> set[str]:
 
 
 def uneven(rows: Rows, languages: Sequence[str]) -> Iterator[str]:
-    """Translations that are longer or shorter than usual, measured against their English sentence."""
+    """Yield translations that are unusually long or short relative to their English sentence."""
     for language in languages:
         ratios = [len(row[language]) / len(row["en"]) for row in rows]
         usual = statistics.median(ratios)
@@ -73,7 +73,7 @@ def uneven(rows: Rows, languages: Sequence[str]) -> Iterator[str]:
 
 
 def form(rows: Rows, languages: Sequence[str]) -> Iterator[str]:
-    """Script, white space, punctuation, and the length of the English sentences."""
+    """Yield problems of script, white space and punctuation, and English sentences of the wrong length."""
     for row in rows:
         words = len(row["en"].split())
         if not ENGLISH_WORDS[0] <= words <= ENGLISH_WORDS[1]:
@@ -86,11 +86,11 @@ def form(rows: Rows, languages: Sequence[str]) -> Iterator[str]:
                 yield f"{where}: letters that are not {script}: {''.join(sorted(foreign))}"
             if sentence != " ".join(sentence.split()) or unicodedata.normalize("NFC", sentence) != sentence:
                 yield f"{where}: white space that is doubled or not a plain space, or characters that are not composed"
-            plain = unicodedata.normalize("NFKC", sentence)  # the wide question mark of Chinese becomes the plain one
+            plain = unicodedata.normalize("NFKC", sentence)  # turns the wide question mark of Chinese into a plain one
             if not plain.rstrip(" »”“").endswith((".", "?", "!", "。")) or '"' in plain:
-                yield f"{where}: no full stop at the end, or typewriter quotation marks"
+                yield f"{where}: no full stop at the end, or straight quotation marks"
             if ("?" in plain) != ("?" in row["en"]):
-                yield f"{where}: a question in one of the languages only"
+                yield f"{where}: a question in only one of the two languages"
 
 
 def _in_script(letter: str, script: str) -> bool:
@@ -98,17 +98,17 @@ def _in_script(letter: str, script: str) -> bool:
 
 
 def misidentified(parallel: Parallel) -> Iterator[str]:
-    """Sentences that py3langid, choosing among the set's languages, takes for another language."""
+    """Yield sentences that py3langid, choosing among the set's languages, takes for another language."""
     identify = language_identifier("py3langid", parallel.languages)
     for split, language in itertools.product(parallel.splits, parallel.languages):
         sentences = parallel.sentences(split, language)
-        for sentence, found in zip(sentences, identify(sentences), strict=True):
-            if found != language:
-                yield f"{language}: taken for {found}: {sentence}"
+        for sentence, identified in zip(sentences, identify(sentences), strict=True):
+            if identified != language:
+                yield f"{language}: taken for {identified}: {sentence}"
 
 
 def findings(path: Path) -> list[str]:
-    """Everything that is wrong with the set in ``path``. Raises SaebenchError for a file that cannot be read as one."""
+    """Return everything that is wrong with the set in ``path``. Raises SaebenchError for a file that is not a set."""
     parallel = load_parallel(f"jsonl:{path}")
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     if not all(row.keys() >= {"id", "topic", "en"} for row in rows):
@@ -123,14 +123,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("path", type=Path, nargs="?", default=BUILTIN["everyday"], help="a JSON Lines file")
     path = parser.parse_args(arguments).path
     try:
-        found = findings(path)
+        lines = findings(path)
     except SaebenchError as error:
         print(error, file=sys.stderr)
         return 2
-    for line in found:
+    for line in lines:
         print(line)
-    print(f"{path.name}: {len(found)} findings")
-    return 1 if found else 0
+    print(f"{path.name}: {len(lines)} findings")
+    return 1 if lines else 0
 
 
 if __name__ == "__main__":

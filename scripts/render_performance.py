@@ -1,7 +1,7 @@
 """Fill the tables and draw the figures of docs/performance.md from the benchmarks' results, or check them.
 
-A block ``<!-- bench:NAME -->`` … ``<!-- /bench -->`` is replaced by the table of that name; the figures go to
-``docs/figures/``. ``--check`` writes nothing and exits with 1 when page or figures do not show the results.
+A block ``<!-- bench:NAME -->`` … ``<!-- /bench -->`` is replaced by the table of that name, and the figures are written
+to ``docs/figures/``. ``--check`` writes nothing and exits with 1 when the page or a figure is out of date.
 """
 
 from __future__ import annotations
@@ -23,19 +23,21 @@ _OPENING = re.compile(r"<!-- bench:")
 
 
 def render(page: str, results: Results) -> str:
-    """``page`` with every block filled. Raises UsageError for a block that is never closed or has an unknown name."""
+    """Return ``page`` with every block filled. Raises UsageError for a block that is not closed or has no table."""
     blocks = list(_BLOCK.finditer(page))
     if not blocks or len(blocks) != len(_OPENING.findall(page)):
-        raise UsageError("Blocks are opened by <!-- bench:NAME --> and closed by <!-- /bench -->; mend the page.")
-    for found in blocks:
-        if found["name"] not in BLOCKS:
-            raise UsageError(f"There is no table {found['name']!r}.{did_you_mean(found['name'], BLOCKS)}")
-    return _BLOCK.sub(lambda found: f"{found[1]}\n{block(found['name'], results)}\n\n{found[3]}", page)
+        raise UsageError(
+            "A table begins with <!-- bench:NAME --> and is closed by <!-- /bench -->; one of them is missing."
+        )
+    for match in blocks:
+        if match["name"] not in BLOCKS:
+            raise UsageError(f"There is no table {match['name']!r}.{did_you_mean(match['name'], BLOCKS)}")
+    return _BLOCK.sub(lambda match: f"{match[1]}\n{block(match['name'], results)}\n\n{match[3]}", page)
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 when the page is stale")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 when the page is out of date")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of result files")
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "performance.md", help="page to fill")
     options = parser.parse_args(arguments)
@@ -52,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
     if after == before and shown:
         return 0
     if options.check:
-        print(f"{options.page.name} is stale; run: .venv/bin/python scripts/render_performance.py", file=sys.stderr)
+        print(f"out of date: {options.page.name}; run: .venv/bin/python scripts/render_performance.py", file=sys.stderr)
         return 1
     options.page.write_text(after, encoding="utf-8")
     draw(results, figures)

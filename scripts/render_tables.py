@@ -1,8 +1,8 @@
 """Fill the tables of README.md and of the tasks' pages from the published records, or check that they are up to date.
 
-A block ``<!-- table:TASK -->`` … ``<!-- /table -->`` is replaced by the readable table of that task's records
-below ``results/``; ``<!-- table:TASK METRIC METRIC -->`` shows those metrics. ``--check`` writes nothing and exits
-with 1 when a page differs from what would be written.
+A block ``<!-- table:TASK -->`` … ``<!-- /table -->`` is replaced by the wide table of that task's records in
+``results/``; ``<!-- table:TASK METRIC METRIC -->`` shows only those metrics. ``--check`` writes nothing and exits with
+1 when a page is out of date.
 """
 
 from __future__ import annotations
@@ -24,12 +24,14 @@ _OPENING = re.compile(r"<!-- table:")
 
 
 def render(page: str, records: pd.DataFrame) -> str:
-    """``page`` with every table block filled from ``records``, whose columns are `table.COLUMNS`.
+    """Return ``page`` with every table block filled from ``records``, whose columns are `table.COLUMNS`.
 
     Raises UsageError for a block that is never closed or that names an unknown task or metric.
     """
     if len(_BLOCK.findall(page)) != len(_OPENING.findall(page)):
-        raise UsageError("A table block is opened by <!-- table:TASK --> and closed by <!-- /table -->; mend the page.")
+        raise UsageError(
+            "A table begins with <!-- table:TASK --> and is closed by <!-- /table -->; one of them is missing."
+        )
     return _BLOCK.sub(lambda block: f"{block[1]}{_tables(block, records)}\n<!-- /table -->", page)
 
 
@@ -57,7 +59,7 @@ def _made_by(rows: pd.DataFrame) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 when a page is stale")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 when a page is out of date")
     parser.add_argument("--results", type=Path, default=ROOT / "results", help="folder of records")
     parser.add_argument("pages", type=Path, nargs="*", help="files to fill; README.md and docs/tasks/*.md by default")
     options = parser.parse_args(arguments)
@@ -77,7 +79,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     if options.check and stale:
-        print(f"stale: {', '.join(stale)}; run: .venv/bin/python scripts/render_tables.py", file=sys.stderr)
+        print(f"out of date: {', '.join(stale)}; run: .venv/bin/python scripts/render_tables.py", file=sys.stderr)
         return 1
     return 0
 

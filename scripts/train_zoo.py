@@ -1,14 +1,14 @@
-"""Train the zoo: SAEs of Gemma-3-270m, layer 9, residual stream, that ship with saebench.
+"""Train the zoo: the SAEs of Gemma-3-270m, layer 9, residual stream, that are bundled with saebench.
 
-    python scripts/train_zoo.py capture --work DIR --tokens 6000000   # activations, once
-    python scripts/train_zoo.py train --work DIR [NAME ...]           # SAELens' own trainer, one SAE after another
-    python scripts/train_zoo.py publish --work DIR                    # float16 weights and cards into saebench/zoo_data
+    python scripts/train_zoo.py capture --work DIR --tokens 6000000   # captures activations, once
+    python scripts/train_zoo.py train --work DIR [NAME ...]           # trains one SAE after another, with SAELens
+    python scripts/train_zoo.py publish --work DIR                    # writes float16 weights into saebench/zoo_data
 
-Training text is the zoo's share of the sae-probes asset (saebench/data/heldout.py): no evaluation ever reads it.
+The training text is the zoo's share of the sae-probes asset (saebench/data/heldout.py), which no evaluation reads.
 Activations are centred and scaled for training, and the scaling is folded back into the weights, so a published SAE
-takes and returns raw activations. About 0.2 % of this model's tokens (mostly apostrophes) are attention sinks whose
-activation is 500 times larger than others along one dimension: nine in ten of them are left out of training, because
-they would be most of the loss; they stay in every evaluation.
+takes and returns raw activations. About 0.2 % of this model's tokens (mostly apostrophes) are attention sinks, whose
+activation along one dimension is 500 times larger than that of others. Nine in ten of them are left out of training,
+because they would be most of the loss; every evaluation keeps them.
 """
 
 from __future__ import annotations
@@ -43,21 +43,21 @@ from saebench.stats.rng import generator
 from saebench.stats.sparsity import FiringCounts
 
 MODEL, HOOK = "asset:gemma-3-270m", "blocks.9.hook_resid_post"
-# Held-out text: news, of which training saw no file, and held-out documents of two files that it did see.
+# Held-out text: a file of news that training did not read, and held-out documents of two files that it did read.
 HELD_OUT = ("asset:sae-probes/97_news_class", "asset:sae-probes/100_news_fake", "asset:sae-probes/111_yelp_data")
 CONTEXT, D_SAE = 256, 2048
-# Tokens taken at most from a file (by its number); None takes the whole zoo share.
+# The number of a file -> at most so many tokens of it are read; None means the whole zoo share.
 FILES: dict[int, int | None] = {
     45: 400_000, 48: None, 49: None, 56: None, 57: None, 58: None, 59: None, 60: None, 61: None, 62: None, 63: None,
     64: None, 94: None, 98: 400_000, 100: None, 101: None, 111: None, 158: 350_000, 159: 350_000, 160: 250_000,
 }  # fmt: skip
-SINK_NORM, SINK_KEPT = 30.0, 0.1  # a sink's norm is over 30 times the median
+SINK_NORM, SINK_KEPT = 30.0, 0.1  # the norm of a sink is more than 30 times the median
 BATCH, LR, WARM_UP, DEAD_WINDOW = 512, 6e-4, 200, 250
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What makes one SAE of the zoo differ from the others."""
+    """How one SAE of the zoo is trained."""
 
     architecture: str
     k: int
@@ -80,7 +80,10 @@ ZOO = {
 
 
 def training_tokens(tokenizer: Any) -> np.ndarray:
-    """Training sequences ``[sequences, CONTEXT]``: distinct documents in a hashed order, joined by EOS, BOS first."""
+    """Return training sequences ``[sequences, CONTEXT]``, each with BOS first.
+
+    They are made of distinct documents, in the order of their hashes, joined by EOS.
+    """
     names = {int(name.split("_")[0]): name for name in dataset_names() if not name.endswith("_OOD")}
     seen: set[str] = set()
     documents: list[tuple[bytes, list[int]]] = []
@@ -106,7 +109,7 @@ def training_tokens(tokenizer: Any) -> np.ndarray:
 
 
 def capture(work: Path, wanted: int, batch: int = 16) -> None:
-    """Write centred and scaled activations (float16) and their normalisation."""
+    """Write about ``wanted`` centred and scaled activations (float16), and their normalisation."""
     work.mkdir(parents=True, exist_ok=True)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     lm = load_lm(MODEL, device=device, dtype=torch.float32)
@@ -127,15 +130,15 @@ def capture(work: Path, wanted: int, batch: int = 16) -> None:
     mean = typical.mean(0)
     scale = (typical - mean).square().mean().sqrt()
     save_file({"mean": mean.cpu(), "scale": scale.cpu()}, work / "normalisation.safetensors")
-    found = open_memmap(work / "activations.npy", mode="w+", dtype=np.float16, shape=(total, lm.d_model))
+    store = open_memmap(work / "activations.npy", mode="w+", dtype=np.float16, shape=(total, lm.d_model))
     position = 0
     with ConsoleProgress().task("capture", total, "tokens") as ticker:
         for start in range(0, rows, batch):
             values = ((activations(start).double() - mean) / scale).half().cpu().numpy()
-            found[position : position + len(values)] = values
+            store[position : position + len(values)] = values
             position += len(values)
             ticker.advance(len(values))
-    found.flush()
+    store.flush()
 
 
 # ---------------------------------------------------------------------------- training
@@ -202,7 +205,7 @@ def train(work: Path, name: str, samples: int) -> None:
 
 
 def training_rows(data: np.ndarray) -> np.ndarray:
-    """Indices of the tokens to train on: all but nine in ten of the attention sinks."""
+    """Return the indices of the tokens to train on: all except nine in ten of the attention sinks."""
     norms = np.concatenate(
         [np.linalg.norm(data[start : start + 65536].astype(np.float32), axis=1) for start in range(0, len(data), 65536)]
     )
@@ -215,7 +218,7 @@ def training_rows(data: np.ndarray) -> np.ndarray:
 
 
 def publish(work: Path) -> None:
-    """Fold the normalisation into the weights, store them as float16, and write what is known into ``zoo.json``."""
+    """Fold the normalisation into the weights, store them as float16, and describe the SAEs in ``zoo.json``."""
     normalisation = load_file(work / "normalisation.safetensors")
     cards: dict[str, dict[str, Any]] = {}
     for name, recipe in ZOO.items():
@@ -231,7 +234,7 @@ def publish(work: Path) -> None:
         (target / "cfg.json").write_text(json.dumps(config, indent=2) + "\n")
         cards[name] = _card(recipe, json.loads((source / "training.json").read_text()))
     index = ZOO_DIR / "zoo.json"
-    index.write_text(json.dumps(cards, indent=2) + "\n")  # the SAEs load by their names from here on
+    index.write_text(json.dumps(cards, indent=2) + "\n")  # from now on the SAEs can be loaded by their names
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     lm = load_lm(MODEL, device=device, dtype=torch.float32)
     for text in reversed(HELD_OUT):
@@ -243,14 +246,14 @@ def publish(work: Path) -> None:
 
 
 def held_out_quality(lm: LanguageModel, names: list[str], text: str, sequences: int = 128) -> dict[str, dict[str, Any]]:
-    """FVU, L0 and dead share of published SAEs on documents that no training saw."""
+    """Return FVU, L0 and dead share of published SAEs on documents that training did not read."""
     batch = tokenize(load_documents(text), lm.tokenizer, 128, sequences)
     parts = []
     for start in range(0, sequences, 16):
         rows = slice(start, start + 16)
         parts.append(lm.prefix(batch.tokens[rows].to(lm.device), [HOOK])[HOOK][batch.evaluated[rows].to(lm.device)])
     x, sequence = torch.cat(parts), batch.evaluated.nonzero()[:, 0].to(lm.device)
-    found: dict[str, dict[str, Any]] = {}
+    quality: dict[str, dict[str, Any]] = {}
     for name in names:
         sae = load_sae(f"zoo:{name}", LoadContext(device=lm.device))
         sums, firing = ReconstructionSums(sequences, Centre.of(x)), FiringCounts(sequences, sae.d_sae)
@@ -262,15 +265,15 @@ def held_out_quality(lm: LanguageModel, names: list[str], text: str, sequences: 
         values = {metric: ratio(num.numpy(), den.numpy()) for metric, (num, den) in sums.ratios().items()}
         values |= {metric: ratio(num, den) for metric, (num, den) in firing.ratios().items()}
         shown = {metric: round(values[metric], 4) for metric in ("fvu", "fvu_standardised", "l0")}
-        found[name] = {**shown, "dead_share": firing.shares()["dead_share"].value, "tokens": len(x)}
-    return found
+        quality[name] = {**shown, "dead_share": firing.shares()["dead_share"].value, "tokens": len(x)}
+    return quality
 
 
 def fold(weights: dict[str, torch.Tensor], mean: torch.Tensor, scale: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Weights on raw activations of an SAE trained on ``(x - mean) / scale``, with decoder rows of unit norm.
+    """Turn the weights of an SAE trained on ``(x - mean) / scale`` into weights for raw activations.
 
-    Latents come out in units of the raw activation: both the encoder's input and its output scale by ``scale``, so
-    ``W_enc`` and the unit rows of ``W_dec`` stay as they are.
+    The rows of the decoder must have unit norm. The latents are in units of the raw activation: both the input and the
+    output of the encoder are multiplied by ``scale``, so ``W_enc`` and the rows of ``W_dec`` stay as they are.
     """
     out = {key: value.double() for key, value in weights.items()}
     for bias in ("b_enc", "threshold"):
@@ -306,7 +309,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for activations and checkpoints (8 GB)")
     parser.add_argument("--tokens", type=int, default=6_000_000, help="distinct tokens to capture (default 6,000,000)")
     parser.add_argument(
-        "--samples", type=int, default=6_000_000, help="tokens trained on, repeats counted (default: 6,000,000)"
+        "--samples", type=int, default=6_000_000, help="tokens to train on, counting repeats (default: 6,000,000)"
     )
     parser.add_argument("--threads", type=int, default=None, help="CPU threads (default: all)")
     options = parser.parse_args()

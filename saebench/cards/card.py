@@ -1,7 +1,7 @@
-"""Task cards: the published definition of what a task measures, one YAML file each, validated strictly.
+"""Task cards: the published definitions of what tasks measure. Each is a YAML file, validated strictly.
 
-The files live in ``tasks/`` of the repository and travel in the wheel as ``saebench/_cards/``. They are data:
-version, presets, metrics with direction, unit and bounds, sources, and what the numbers cannot tell.
+The files are in ``tasks/`` of the repository; in the wheel they are in ``saebench/_cards/``. A card holds the version,
+the parameters and presets, the metrics with direction, unit and bounds, the sources, and what the numbers cannot tell.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from saebench.errors import SaebenchError, UsageError, did_you_mean
 
 Preset = Literal["smoke", "quick", "standard", "paper"]
 PRESETS: tuple[Preset, ...] = get_args(Preset)
-Scope = Literal["sae", "group", "both"]  # what a task measures: single SAEs, groups of SAEs, or either
-Groups = Literal["seeds", "sizes"]  # in what the SAEs of a group differ
+Scope = Literal["sae", "group", "both"]  # whether a task measures single SAEs, groups of SAEs, or both
+Groups = Literal["seeds", "sizes"]  # whether the SAEs of a group differ in seed or in size
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
 Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
@@ -44,10 +44,10 @@ class _Strict(BaseModel):
 
 
 class Parameter(_Strict):
-    """A setting that changes the numbers (batch sizes and the like do not belong here), and the rules for its value.
+    """A setting that changes the numbers, and the rules for its value. Settings such as batch sizes do not belong here.
 
-    The type is that of ``default``. For a list, ``minimum``, ``above``, ``maximum`` and ``choices`` hold for every
-    item, and ``items`` says what the items are where the default is empty.
+    The type of the value is that of ``default``. For a list, ``minimum``, ``above``, ``maximum`` and ``choices`` hold
+    for every item, and ``items`` says what the items are when the default is empty.
     """
 
     default: Value
@@ -76,12 +76,14 @@ class Parameter(_Strict):
         return self
 
     def checked(self, value: Any) -> Value:
-        """``value`` as records keep it (a whole number becomes a float where one is wanted). Raises ValidationError."""
-        model = self._model
-        return model.model_validate({"value": value}).model_dump(mode="json")["value"]
+        """Return ``value`` as records keep it: a whole number becomes a float if the parameter is a float.
+
+        Raises ValidationError for a value that breaks a rule.
+        """
+        return self._model.model_validate({"value": value}).model_dump(mode="json")["value"]
 
     def rules(self) -> dict[str, Any]:
-        """The rules as JSON schema, to be compared with those of a settings class."""
+        """Return the rules as JSON schema, to compare them with those of a settings class."""
         schema = self._model.model_json_schema()["properties"]["value"]
         return {key: value for key, value in schema.items() if key != "title"}
 
@@ -92,7 +94,7 @@ class Parameter(_Strict):
 
     @cached_property
     def _model(self) -> type[Settings]:
-        """A model of one field, ``value``, with the type that this parameter describes."""
+        """A model with one field, ``value``, of the type that this parameter describes."""
         kind = self._item_type()
         bounds: dict[str, Any] = {
             key: kind(bound) if kind is int and bound == int(bound) else bound
@@ -110,7 +112,7 @@ class Parameter(_Strict):
 
 
 class DataReference(_Strict):
-    """Text or a dataset that a task uses unless told otherwise."""
+    """A text or dataset that a task uses by default."""
 
     reference: Text
     revision: Text
@@ -119,23 +121,23 @@ class DataReference(_Strict):
 
 
 class MetricSpec(_Strict):
-    """One metric id of the table: what it is and how to read it."""
+    """One metric: what it is and how to read it."""
 
     id: Name
     title: Text
     description: Text
-    unit: Text  # of the value, e.g. "nats per token", "share", "ratio"
-    higher_is_better: bool | None  # None: a description of the SAE, not a merit
+    unit: Text  # the unit of the value, such as "nats per token", "share" or "ratio"
+    higher_is_better: bool | None  # None: it describes the SAE, and neither direction is better
     bounds: Annotated[list[float | None], Field(min_length=2, max_length=2)]
-    chance: float | None = None  # what a method that knows nothing scores
+    chance: float | None = None  # the score of a method that knows nothing
     primary: bool = False
     ranked: bool = True  # False: too unreliable to rank SAEs by; leaderboards show it and never rank by it
     interval: Text  # how its interval is made, and over which units
-    reliability: str = ""  # what is known of noise, bias and blind spots
+    reliability: str = ""  # what is known about noise, bias and blind spots
 
 
 class TaskCard(_Strict):
-    """One task. ``ours`` says which part of the definition is saebench's operationalisation ("" = none)."""
+    """The definition of one task."""
 
     name: Name
     version: Annotated[int, Field(ge=1)]
@@ -144,12 +146,12 @@ class TaskCard(_Strict):
     measures: Text
     cannot_tell: Text
     scope: Scope
-    groups: Groups = "seeds"  # which of the groups that come along it takes by default; of no meaning for scope "sae"
+    groups: Groups = "seeds"  # which of the bundled groups it takes by default; it has no meaning for the scope "sae"
     needs: list[Annotated[Capability, Field(strict=False)]]
-    without_controls: list[Text] = []  # baselines of the default that would say nothing here
+    without_controls: list[Text] = []  # the default controls that would say nothing about this task
     cost: Text
-    # Whether it reads a sampled text as `core` does: a clean pass, two ablations, a suffix pass for each SAE. Such
-    # passes are counted before a run.
+    # Whether the task reads a sampled text as `core` does: a clean pass, two ablations, and a suffix pass for each SAE.
+    # The command announces the number of these passes before a run.
     passes_counted: bool = False
     parameters: dict[Name, Parameter]
     presets: dict[Preset, dict[str, Value]]
@@ -158,7 +160,7 @@ class TaskCard(_Strict):
     table_columns: Annotated[list[str], Field(min_length=1)]
     citation: list[ArxivId]
     caveats: list[Text] = []
-    ours: str = ""
+    ours: str = ""  # which parts of the definition are saebench's own choices
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -184,16 +186,16 @@ class TaskCard(_Strict):
         return self
 
     def metric(self, id: str) -> MetricSpec:
-        """Raises UsageError for an unknown metric."""
+        """Return what the card says about a metric. Raises UsageError for an unknown metric."""
         for spec in self.metrics:
             if spec.id == id:
                 return spec
         raise UsageError(f"Task {self.name!r} has no metric {id!r}.{did_you_mean(id, [m.id for m in self.metrics])}")
 
     def resolve(self, preset: str, overrides: dict[str, Any] | None = None) -> dict[str, Any]:
-        """All parameters: defaults, then those of ``preset``, then ``overrides``.
+        """Return all parameters: the defaults, replaced by those of ``preset``, and these by ``overrides``.
 
-        Raises UsageError for an unknown preset or parameter and for a value of the wrong type.
+        Raises UsageError for an unknown preset or parameter and for a value that breaks a rule.
         """
         if preset not in PRESETS:
             known = ", ".join(PRESETS)
@@ -203,7 +205,7 @@ class TaskCard(_Strict):
         return {**defaults, **{key: self._checked(key, value) for key, value in chosen.items()}}
 
     def _checked(self, key: str, value: Any) -> Any:
-        """``value`` as parameter ``key`` holds it. Raises UsageError for an unknown parameter or a broken rule."""
+        """Return ``value`` as records keep it. Raises UsageError for an unknown parameter or a broken rule."""
         if key not in self.parameters:
             raise UsageError(f"Task {self.name!r} has no parameter {key!r}.{did_you_mean(key, self.parameters)}")
         try:
@@ -213,16 +215,19 @@ class TaskCard(_Strict):
 
 
 def cards_dir() -> Path:
-    """The folder of the built-in cards: inside the installed package, or ``tasks/`` of a checkout."""
+    """Return the folder of the built-in cards: it is inside the installed package, or ``tasks/`` of a checkout."""
     package = Path(__file__).resolve().parent.parent
     for folder in (package / "_cards", package.parent / "tasks"):
         if (folder / "core.yaml").is_file():
             return folder
-    raise SaebenchError(f"The task cards of saebench are missing beside {package}; install saebench again.")
+    raise SaebenchError(f"The task cards are missing from {package}; install saebench again.")
 
 
 def read_yaml(path: Path, what: str) -> Any:
-    """The content of ``path``. Raises UsageError, calling it ``what``, when it cannot be read or is not YAML."""
+    """Return the content of ``path``.
+
+    Raises UsageError, which calls the file ``what``, when it cannot be read or is not YAML.
+    """
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -232,7 +237,7 @@ def read_yaml(path: Path, what: str) -> Any:
 
 
 def load_card(path: Path | str) -> TaskCard:
-    """The card in ``path``. Raises UsageError naming the file and the path of the key for whatever is wrong in it."""
+    """Return the card in ``path``. Raises UsageError, naming the file and the key, for anything wrong in it."""
     path = Path(path)
     content = read_yaml(path, "task card")
     try:
@@ -245,7 +250,7 @@ def load_card(path: Path | str) -> TaskCard:
 
 
 def _explain(error: ValidationError) -> str:
-    """``key.path: message`` of every problem, once per key (a union reports each of its members)."""
+    """Return ``key.path: message`` for every problem, once per key; a union reports each of its members."""
     messages: dict[str, str] = {}
     for problem in error.errors():
         place = problem["loc"]

@@ -1,8 +1,9 @@
-"""Which tasks there are: the built-in ones and those of installed plug-ins.
+"""The tasks of this installation: the built-in ones and those of plug-ins.
 
-A plug-in is a package with an entry point in the group ``saebench.tasks`` (name = the task's name, value =
-``module:Class``). The class is a `saebench.evaluation.SAETask`, a `saebench.evaluation.GroupTask`, or both, as its
-card's scope says, and has ``card_path``, the file of its card (absolute, or relative to the class's module).
+A plug-in is a package with an entry point in the group ``saebench.tasks``. The name of the entry point is the task's
+name, and its value is ``module:Class``. The class is a `saebench.evaluation.SAETask`, a `saebench.evaluation.GroupTask`
+or both, as the scope of its card says. Its attribute ``card_path`` is the file of its card, absolute or relative to the
+module of the class.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from saebench.errors import SaebenchError, UsageError, did_you_mean
 
 GROUP = "saebench.tasks"
 _METHODS: dict[Scope, tuple[str, ...]] = {"sae": ("run",), "group": ("run_group",), "both": ("run", "run_group")}
-# In the order of tables; `saebench.tasks.factory` has their classes.
+# In the order in which tables show them. `saebench.tasks.factory` knows their classes.
 BUILT_IN = (
     "core",
     "concept_separability",
@@ -37,49 +38,53 @@ BUILT_IN = (
 
 @dataclass(frozen=True)
 class Entry:
-    """One registered task. A broken one has no card and says in ``error`` why it cannot be used."""
+    """One registered task. A broken plug-in has no card, and ``error`` says why it cannot be used."""
 
     name: str
-    origin: str  # "saebench", or the plug-in's distribution
+    origin: str  # "saebench", or the distribution of the plug-in
     card: TaskCard | None
     error: str = ""
-    implementation: type | None = None  # the class of a plug-in
+    implementation: type | None = None  # the class of a plug-in; None for a built-in task
 
 
 class TaskRegistry:
-    """Entries by name. Looking up an unknown or broken task raises UsageError."""
+    """The registered tasks by name. Looking up an unknown or broken task raises UsageError."""
 
     def __init__(self, entries: Iterable[Entry]) -> None:
         self._all = list(entries)
         self._entries: dict[str, Entry] = {}
         for entry in self._all:
-            if entry.card is not None or entry.name not in self._entries:  # a broken one hides no usable one
+            if entry.card is not None or entry.name not in self._entries:  # a broken entry hides no usable one
                 self._entries[entry.name] = entry
 
     def entries(self) -> list[Entry]:
-        """All entries, broken ones too."""
+        """Return all entries, including broken ones."""
         return list(self._all)
 
     def names(self) -> list[str]:
-        """The names of the tasks that can be used."""
+        """Return the names of the tasks that can be used."""
         return [entry.name for entry in self._entries.values() if entry.card is not None]
 
     def card(self, name: str) -> TaskCard:
+        """Return the card of the task ``name``."""
         return self._usable(name)[1]
 
     def plug_in(self, name: str) -> type | None:
-        """The class of a task that a plug-in brought; None for a built-in one."""
+        """Return the class of a plug-in's task; None for a built-in task."""
         return self._usable(name)[0].implementation
 
     def metric(self, task: str, version: int, metric: str) -> MetricSpec | None:
-        """What the card says of a record's metric; None for tasks and versions that are not installed here."""
+        """Return what the card says about a metric of a record.
+
+        None for a task or version that is not installed here, and for a metric that the card does not declare.
+        """
         entry = self._entries.get(task)
         if entry is None or entry.card is None or entry.card.version != version:
             return None
         return next((spec for spec in entry.card.metrics if spec.id == metric), None)
 
     def table_columns(self) -> dict[str, list[str]]:
-        """The metrics that a readable table shows, by task."""
+        """Return the metrics that the wide table shows, by task."""
         return {entry.name: entry.card.table_columns for entry in self._entries.values() if entry.card is not None}
 
     def _usable(self, name: str) -> tuple[Entry, TaskCard]:
@@ -93,9 +98,9 @@ class TaskRegistry:
 
 @functools.cache
 def registry() -> TaskRegistry:
-    """The tasks of this installation, looked up once per process.
+    """Return the tasks of this installation, which are looked up once per process.
 
-    Raises UsageError for a built-in card that is wrong; a plug-in that is wrong becomes a broken entry.
+    Raises UsageError for a built-in card that is wrong. A plug-in that is wrong becomes a broken entry.
     """
     folder = cards_dir()
     entries = [Entry(name, "saebench", load_card(folder / f"{name}.yaml")) for name in BUILT_IN]
@@ -105,17 +110,18 @@ def registry() -> TaskRegistry:
 
 
 def mismatch(implementation: Any, card: TaskCard) -> str:
-    """How a class contradicts its card or the protocol of the card's scope; empty when it does not."""
+    """Say how a class contradicts its card or lacks what the card's scope requires; empty when it does neither."""
     members = ("name", "needs", "settings", *_METHODS[card.scope])
     missing = [member for member in members if not hasattr(implementation, member)]
     if missing:
         return f"the class has no {missing[0]!r}"
     if implementation.name != card.name:
-        return f"the class is called {implementation.name!r}, the card {card.name!r}"
+        return f"the class is called {implementation.name!r}, but the card {card.name!r}"
     if set(implementation.needs) != set(card.needs):
-        return f"the class needs {sorted(map(str, implementation.needs))}, the card says {sorted(card.needs)}"
-    if not issubclass(implementation.settings, Settings):
-        return "its settings are no subclass of saebench.evaluation.Settings"
+        needs, published = (sorted(map(str, names)) for names in (implementation.needs, card.needs))
+        return f"the class needs {needs}, but the card says {published}"
+    if not (isinstance(implementation.settings, type) and issubclass(implementation.settings, Settings)):
+        return "its settings are not a subclass of saebench.evaluation.Settings"
     return "; ".join(disagreements(implementation.settings, card))
 
 
@@ -131,6 +137,6 @@ def _plug_in(point: EntryPoint, taken: Mapping[str, str]) -> Entry:
             raise SaebenchError(f"its card is for a task called {card.name!r}")
         if problem := mismatch(implementation, card):
             raise SaebenchError(problem)
-    except Exception as error:  # whatever a stranger's code raises on import: the other tasks must stay usable
+    except Exception as error:  # a plug-in may raise anything on import, and the other tasks must stay usable
         return Entry(point.name, origin, None, f"{type(error).__name__}: {error}")
     return Entry(point.name, origin, card, implementation=implementation)

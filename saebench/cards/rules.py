@@ -1,12 +1,12 @@
-"""What the value of a setting must fulfil: the markers that types carry, and the sentences for values that fail.
+"""Rules for the values of settings: markers for types, and the sentences about values that break a rule.
 
-A rule is checked by pydantic wherever it is written, on a card or in a settings class, so that both refuse a value in
-the same words.
+pydantic checks a rule wherever it is written, on a card or in a settings class, so both refuse a value in the same
+words.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -19,7 +19,7 @@ from saebench.errors import did_you_mean
 
 @dataclass(frozen=True)
 class Ascending:
-    """The values of a list rise, so no value stands there twice."""
+    """Marks a list whose values rise, so that none is repeated."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_after_validator_function(_ascending, handler(source))
@@ -30,7 +30,7 @@ class Ascending:
 
 @dataclass(frozen=True)
 class Unique:
-    """No value stands in a list twice."""
+    """Marks a list in which no value is repeated."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_after_validator_function(_unique, handler(source))
@@ -46,13 +46,12 @@ def _ascending(values: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _unique(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    for number, value in enumerate(values):
-        if value in values[:number]:
-            raise PydanticCustomError("rule", "must name each value once; {value} stands there twice", {"value": value})
+    if len(set(values)) < len(values):
+        raise PydanticCustomError("rule", "must name each value once")
     return values
 
 
-# The type of a pydantic error -> what the value should have been; the braces are filled from the error's context.
+# The type of a pydantic error -> what the value should be. The context of the error fills the braces.
 _EXPECTED = {
     "int_type": "a whole number",
     "float_type": "a number",
@@ -67,30 +66,37 @@ _EXPECTED = {
 }
 
 
-def explain(error: ValidationError, task: str, named: str = "") -> str:
-    """The first problem of ``error`` as one sentence that names the setting, the task, the rule and the value.
+def explain(error: ValidationError, task: str, named: str = "", known: Iterable[str] = ()) -> str:
+    """Return the first problem of ``error`` as one sentence that names the setting, the task, the rule and the value.
 
-    ``named`` is the name of the setting where the error does not know it.
+    Args:
+        error: What pydantic raised for a settings class or for the parameter of a card.
+        task: The name of the task.
+        named: The name of the setting, where the error does not know it.
+        known: The settings that exist, to suggest one for a misspelt name.
     """
     problem = error.errors()[0]
-    kind, given, context = problem["type"], problem["input"], problem.get("ctx", {})
-    if not problem["loc"]:  # a rule between several settings, whose text is a sentence of its own
+    kind, value, context = problem["type"], problem["input"], problem.get("ctx", {})
+    if not problem["loc"]:  # a rule between several settings, whose message is a whole sentence
         return f"Task {task!r}: {context.get('error', problem['msg'])}"
-    name = f"Parameter {(named or problem['loc'][0])!r} of task {task!r}"
-    # An item of a list is named by its place, from 1.
+    setting = named or str(problem["loc"][0])
+    if kind == "extra_forbidden":
+        return f"Task {task!r} has no parameter {setting!r}.{did_you_mean(setting, known)}"
+    name = f"Parameter {setting!r} of task {task!r}"
+    # An item of a list is named by its place, counted from 1.
     item = next((part for part in problem["loc"][1:] if isinstance(part, int)), None)
     where = name if item is None else f"{name} (value {item + 1} of the list)"
     if kind == "rule":
-        return f"{name} {problem['msg']}, not {_shown(given)}."
+        return f"{name} {problem['msg']}, not {_shown(value)}."
     if kind in ("too_short", "string_too_short"):
-        return f"{name} is empty; give one value at least."
+        return f"{name} is empty; give at least one value."
     if kind == "literal_error":
-        return f"{where} must be one of {_choices(context)}, not {given!r}.{_meant(given, context)}"
+        return f"{where} must be one of {_choices(context)}, not {value!r}.{_meant(value, context)}"
     if kind in _EXPECTED:
-        return f"{where} must be {_EXPECTED[kind].format(**context)}, not {_shown(given)}."
+        return f"{where} must be {_EXPECTED[kind].format(**context)}, not {_shown(value)}."
     if kind == "missing":
         return f"{name} is missing."
-    return f"{where}: {context.get('error', problem['msg'])} (got {_shown(given)})."
+    return f"{where}: {context.get('error', problem['msg'])} (got {_shown(value)})."
 
 
 def _shown(value: Any) -> str:
@@ -101,5 +107,5 @@ def _choices(context: Mapping[str, Any]) -> str:
     return str(context["expected"]).replace("'", "").replace(" or ", ", ")
 
 
-def _meant(given: Any, context: Mapping[str, Any]) -> str:
-    return did_you_mean(given, _choices(context).split(", ")) if isinstance(given, str) else ""
+def _meant(value: Any, context: Mapping[str, Any]) -> str:
+    return did_you_mean(value, _choices(context).split(", ")) if isinstance(value, str) else ""

@@ -1,4 +1,4 @@
-"""The settings of a task as a type: what strict mypy checks wherever the science reads a parameter."""
+"""The settings of a task as a type, so that mypy checks every place where a task reads a setting."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Value = bool | int | float | str | list[int] | list[float] | list[str]
 class Settings(BaseModel):
     """Everything that a user may choose about a task, with the defaults and the rules of its card.
 
-    A subclass declares one field for each parameter of the card,: lists as tuples, texts with few
-    values as ``Literal``, bounds as ``Field(ge=...)``, and `saebench.cards.rules.Ascending` or `Unique` where the card
-    says so. Rules between two settings are a ``model_validator(mode="after")`` that raises ValueError with a sentence.
-    Settings are frozen and hashable: they serve as a cache key as they are.
+    A subclass declares one field for each parameter of the card: lists as tuples, texts with few values as ``Literal``,
+    bounds as ``Field(ge=...)``, and `saebench.cards.rules.Ascending` or `Unique` where the card says so. A rule between
+    two settings is a ``model_validator(mode="after")`` that raises ValueError with one sentence. Settings are frozen
+    and hashable, so they can be part of cache keys.
 
     >>> class Counting(Settings):
     ...     texts: int = 8
@@ -35,59 +35,59 @@ class Settings(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _lists_as_tuples(cls, values: Any) -> Any:
-        """Cards, config files and records hold lists; a frozen type wants tuples."""
+        """Turn lists, which cards, config files and records hold, into tuples, which a frozen type needs."""
         if isinstance(values, Mapping):
             return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
         return values
 
     @classmethod
     def parse(cls, values: Mapping[str, Any], task: str) -> Self:
-        """Settings from plain values. Raises UsageError that names the setting, the rule, and ``task``."""
+        """Return settings from plain values.
+
+        Raises UsageError, which names ``task``, the setting and the rule, for a value that breaks a rule.
+        """
         try:
             return cls.model_validate(dict(values))
         except ValidationError as error:
-            raise UsageError(explain(error, task)) from error
+            raise UsageError(explain(error, task, known=cls.model_fields)) from error
 
     def parameters(self) -> dict[str, Value]:
-        """The settings as plain JSON values: what a record keeps, and what its identity is made of."""
+        """Return the settings as plain JSON values, which are a part of the identity of records."""
         return self.model_dump(mode="json")
 
 
 class TextSettings(Settings):
-    """Settings of a task that reads one text: ``--text`` replaces it, and its controls are fitted to it."""
+    """Settings of a task that reads one text: ``--text`` replaces it, and the controls are fitted to it."""
 
     text: str
 
 
 class SampledSettings(TextSettings):
-    """Settings of a task that reads sampled sequences of a text: ``--limit`` sets how many."""
+    """Settings of a task that reads sampled sequences of a text: ``--limit`` sets how many it reads."""
 
     context_length: int
     sequences: int
 
 
 def disagreements(settings: type[Settings], card: TaskCard) -> list[str]:
-    """Where a settings class and its card differ, one phrase for each parameter; empty when they agree.
-
-    Compared are the names, the defaults, and every rule.
-    """
+    """Return how a settings class and its card differ in names, defaults and rules; empty when they agree."""
     schemas = settings.model_json_schema()
     fields = settings.model_fields
-    found = []
+    phrases = []
     if missing := [name for name in card.parameters if name not in fields]:
-        found.append(f"{settings.__name__} lacks {', '.join(missing)}")
+        phrases.append(f"{settings.__name__} lacks {', '.join(missing)}")
     if unknown := [name for name in fields if name not in card.parameters]:
-        found.append(f"the card lacks {', '.join(unknown)}")
+        phrases.append(f"the card lacks {', '.join(unknown)}")
     for name, parameter in card.parameters.items():
         if name not in fields:
             continue
         default = fields[name].get_default()
         if parameter.default != (list(default) if isinstance(default, tuple) else default):
-            found.append(f"{name}: the default is {default!r}, on the card {parameter.default!r}")
+            phrases.append(f"{name}: the default is {default!r}, but {parameter.default!r} on the card")
         rules = {key: value for key, value in schemas["properties"][name].items() if key not in _PROSE}
         if rules != (published := parameter.rules()):
-            found.append(f"{name}: the rules are {rules}, on the card {published}")
-    return found
+            phrases.append(f"{name}: the rules are {rules}, but {published} on the card")
+    return phrases
 
 
 _PROSE = ("title", "default", "description")

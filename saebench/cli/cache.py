@@ -11,24 +11,24 @@ import click
 from saebench.errors import SaebenchError
 
 
-@click.group(short_help="Activations and losses that runs share: how much disk they take, and freeing it.")
+@click.group(short_help="Show or clear the activations and losses that runs share.")
 def cache() -> None:
-    """Activations and losses of language models that runs share: how much disk they take, and freeing it.
+    """Show or clear the activations and losses of language models that runs share.
 
     \b
     Examples:
       saebench cache info
       saebench cache clear
 
-    `saebench run` keeps them so that the next SAE at the same hook, on the same text, costs its own pass alone. What
-    was used least recently goes first when --cache-budget is reached. Nothing is lost by clearing but time. The cache
-    lies beside the assets: in the platform's cache folder, or in SAEBENCH_HOME. Exit code: 0.
+    `saebench run` keeps them so that the next SAE at the same hook and on the same text costs only its own pass. When
+    --cache-budget is reached, those that were not used for the longest time are removed first. Clearing the cache loses
+    nothing but time. It is beside the assets: in the platform's cache folder, or in SAEBENCH_HOME. Exit code: 0.
     """
 
 
 @cache.command()
 def info() -> None:
-    """Show the folder, the number of series in it, and their size.
+    """Show the folder, how many series it holds, and their size.
 
     A series is the activations at one site, or the losses, of one language model on one text. Exit code: 0.
     """
@@ -44,7 +44,7 @@ def info() -> None:
 
 @cache.command()
 def clear() -> None:
-    """Free the disk, without asking. Runs compute again what they need.
+    """Clear the cache without asking. Runs compute again what they need.
 
     Exit code: 0.
     """
@@ -65,6 +65,6 @@ def _accessible(folder: Path) -> Iterator[None]:
     except OSError as error:
         where = error.filename or folder
         raise SaebenchError(
-            f"The cache at {where} is out of reach ({error.strerror or error}); mend that path or its permissions, or "
+            f"The cache at {where} cannot be used ({error.strerror or error}); fix that path or its permissions, or "
             "set SAEBENCH_HOME to another folder."
         ) from error

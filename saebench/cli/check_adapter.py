@@ -18,27 +18,30 @@ _SAMPLE = (32, 8)  # context length, sequences
 
 @click.command("check-adapter", short_help="Check whether an SAE does what an evaluation needs.")
 @click.argument("ref")
-@click.option("--model", metavar="REF", help="Check against this language model too, on its activations.  [none]")
-@click.option("--hook", metavar="SITE", help="Site of an SAE that names none, such as blocks.9.hook_resid_post.")
-@click.option("--text", metavar="REF", help="Text for --model to read.  [asset:sae-probes/97_news_class]")
+@click.option("--model", metavar="REF", help="Check also against this language model, on its activations.  [none]")
+@click.option(
+    "--hook", metavar="SITE", help="Hook point of a control that names none, such as blocks.9.hook_resid_post."
+)
+@click.option("--text", metavar="REF", help="Text that --model reads.  [asset:sae-probes/97_news_class]")
 def check_adapter(ref: str, model: str | None, hook: str | None, text: str | None) -> None:
-    """Check whether an SAE does what an evaluation needs, in seconds.
+    """Check in seconds whether an SAE does what an evaluation needs.
 
     \b
     Examples:
       saebench check-adapter sae_lens:path/to/folder
       saebench check-adapter python:my_package.saes:build --model asset:gemma-3-270m
 
-    Checked are shapes, dtypes, devices, determinism, batch invariance, that capabilities are what they claim, that
-    the fingerprint is stable and, with --model, that the SAE fits the language model. Without --model no language
-    model is loaded and inputs are random; the controls pca, random and neurons need one. REF is as in `saebench saes`.
+    The checks cover shapes, dtypes, devices, determinism and batch invariance, whether the SAE has the capabilities
+    that it declares, whether its fingerprint is stable and, with --model, whether it fits the language model. Without
+    --model no language model is loaded and inputs are random; the controls pca, random and neurons need a model.
+    `saebench saes` says what REF may be.
 
     Exit codes: 0 all checks pass, 1 some fail, 2 a reference is wrong.
     """
     from saebench.errors import UsageError
 
     if text is not None and model is None:
-        raise UsageError("--text names activations of a language model; name it with --model.")
+        raise UsageError("--text is read by a language model; name it with --model.")
     results = list(_results(ref, model, hook, text))
     width = max(len(result.name) for result in results)
     for result in results:
@@ -71,7 +74,7 @@ def _results(ref: str, model: str | None, hook: str | None, text: str | None) ->
     from saebench.passes.context import TaskContext
     from saebench.sae.base import LoadContext
     from saebench.sae.conformance import CheckResult, run_checks
-    from saebench.sae.protocol import HookSite
+    from saebench.sae.hook import HookSite
     from saebench.sae.reference import load_sae
 
     site = HookSite.at(hook) if hook else None

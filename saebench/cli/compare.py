@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 @click.argument("b", metavar="B")
 @click.option("--metric", "metrics", metavar="M", multiple=True, help="Only this metric; may be repeated.")
 @click.option("--task", metavar="T", help="Only this task.")
-@click.option("--all", "everything", is_flag=True, help="All metrics, not just each task's main ones.")
-@click.option("--subsets", is_flag=True, help="Also single datasets, concepts and other parts.")
+@click.option("--all", "everything", is_flag=True, help="All metrics, not only the main ones of each task.")
+@click.option("--subsets", is_flag=True, help="Also single datasets, concepts and other subsets.")
 @click.option("--preset", metavar="P", help="Only records of this preset.")
-@click.option("--seed", metavar="N", type=int, help="Only records of this seed; needed where there are several.")
+@click.option("--seed", metavar="N", type=int, help="Only records of this seed; required if there are several.")
 @results_option
 @click.option(
     "--format",
@@ -33,10 +33,13 @@ if TYPE_CHECKING:
     type=click.Choice(["text", "md", "json"]),
     default="text",
     show_default=True,
-    help="Of the output.",
+    help="The format of the output.",
 )
 @click.option(
-    "--plot", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False), help="Also draw it (.png, .svg, .pdf)."
+    "--plot",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Also draw the comparison (.png, .svg, .pdf).",
 )
 def compare(
     a: str,
@@ -51,10 +54,10 @@ def compare(
     format_: str,
     plot: Path | None,
 ) -> None:
-    """Compare two SAEs on the same data: is B better than A, or can the difference be chance?
+    """Compare two SAEs on the same data: is B better than A, or could the difference be chance?
 
-    A and B are names of SAEs as `saebench table` shows them, with or without what stands before the colon, of groups
-    of SAEs, or the first 8 or more digits of a record id or an SAE's fingerprint.
+    A and B are SAEs or groups of SAEs. Name them as `saebench table` shows them, with or without the part before the
+    colon, or by the first 8 or more digits of a record id or of an SAE's fingerprint.
 
     \b
     Examples:
@@ -63,10 +66,11 @@ def compare(
       saebench compare baseline:neurons topk-k32-s0 --task sparse_probing --subsets
       saebench compare topk-k32-s0 batchtopk-k32-s0 --plot comparison.svg
 
-    Only records of the same task version, parameters, language model, data and seed are compared; what is left out is
-    listed with the reason. Exit codes: 0, or 2 when nothing can be compared.
+    Only records of the same task version, parameters, language model, data and seed are compared. What cannot be
+    compared is listed with the reason.
+
+    Exit codes: 0, or 2 when nothing can be compared.
     """
-    from saebench.cards.registry import registry
     from saebench.errors import UsageError
     from saebench.results import compare as comparing
     from saebench.results.compare_plot import save_plot
@@ -82,11 +86,11 @@ def compare(
     sides = [_chosen(results, name, task, preset, seed) for name in (a, b)]
     wanted = _wanted(sides, metrics, everything)
     measured = [[(record, results.arrays(record)) for record in side] for side in sides]
-    found = comparing.compare(*measured, facts=registry().metric, wanted=wanted, subsets=subsets)
-    _something_or_raise(found)
+    comparison = comparing.compare(*measured, wanted=wanted, subsets=subsets)
+    _something_or_raise(comparison)
     if plot is not None:
-        save_plot(found, plot)
-    click.echo(to_json(found) if format_ == "json" else to_text(found, "md" if format_ == "md" else "text"))
+        save_plot(comparison, plot)
+    click.echo(to_json(comparison) if format_ == "json" else to_text(comparison, "md" if format_ == "md" else "text"))
 
 
 def _chosen(results: Results, name: str, task: str | None, preset: str | None, seed: int | None) -> list[Record]:
@@ -110,7 +114,7 @@ def _chosen(results: Results, name: str, task: str | None, preset: str | None, s
 
 
 def _wanted(sides: Sequence[Sequence[Record]], metrics: Sequence[str], everything: bool) -> dict[str, list[str]] | None:
-    """Metrics by task: those named, all (None), or the main ones of the card, primary ones first."""
+    """Return the metrics of each task: those named, all (None), or the main ones of the card, primary ones first."""
     from saebench.cards.registry import registry
     from saebench.errors import UsageError, did_you_mean
 
@@ -119,7 +123,7 @@ def _wanted(sides: Sequence[Sequence[Record]], metrics: Sequence[str], everythin
         known = {number.metric for record in records for number in record.measurements}
         for metric in metrics:
             if metric not in known:
-                raise UsageError(f"No result of these SAEs has the metric {metric!r}.{did_you_mean(metric, known)}")
+                raise UsageError(f"No result for these SAEs has the metric {metric!r}.{did_you_mean(metric, known)}")
         return {record.identity.task: list(metrics) for record in records}
     if everything:
         return None
@@ -130,9 +134,9 @@ def _wanted(sides: Sequence[Sequence[Record]], metrics: Sequence[str], everythin
     return wanted
 
 
-def _something_or_raise(found: Comparison) -> None:
+def _something_or_raise(comparison: Comparison) -> None:
     from saebench.errors import UsageError
     from saebench.results.compare_text import summaries
 
-    if not found.lines():
-        raise UsageError(f"Nothing can be compared. {' '.join(summaries(found.excluded))}")
+    if not comparison.lines():
+        raise UsageError(f"Nothing can be compared. {' '.join(summaries(comparison.excluded))}")

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 CANNOT_START = 1
 
 
-@click.command(short_help="Show what is there, what is missing, and what mends it.")
+@click.command(short_help="Show what is installed, what is missing, and how to fix it.")
 def doctor() -> None:
-    """Show versions, devices, the cache, and what is missing for `saebench run`, with the command that mends it.
+    """Show versions, devices, the cache, and what is missing for `saebench run`, with the command that fixes it.
 
-    Exit codes: 0 the default run can start (missing assets are fetched by it), 1 it cannot.
+    Exit codes: 0 the default run can start (it fetches missing assets), 1 it cannot.
     """
     for title, lines in (("Versions", _versions()), ("Devices", _devices()), ("Cache", _cache())):
         click.echo(title)
@@ -43,11 +43,11 @@ def doctor() -> None:
 def _versions() -> Iterator[str]:
     from saebench.results.provenance import PACKAGES, package_versions
 
-    found = package_versions()
+    versions = package_versions()
     yield f"saebench {__version__}, in {Path(__file__).resolve().parent.parent}"
     yield f"python {platform.python_version()}, {sys.executable}"
     yield f"system {platform.platform()}"
-    yield ", ".join(f"{name} {found.get(name, 'is missing')}" for name in PACKAGES)
+    yield ", ".join(f"{name} {versions.get(name, 'is missing')}" for name in PACKAGES)
 
 
 def _devices() -> Iterator[str]:
@@ -95,13 +95,13 @@ def _cache() -> Iterator[str]:
     try:
         n_series, shared = usage(cache_folder())
     except OSError as error:
-        yield f"activations that runs share: {cache_folder()} is out of reach ({error.strerror or error})"
+        yield f"activations that runs share: {cache_folder()} cannot be used ({error.strerror or error})"
         return
-    yield f"activations that runs share: {n_series} series, {format_bytes(shared)}; `saebench cache clear` frees them"
+    yield f"activations that runs share: {n_series} series, {format_bytes(shared)}; `saebench cache clear` removes them"
 
 
 def _problems() -> Iterator[str]:
-    """What keeps ``saebench run`` from starting."""
+    """Yield what prevents ``saebench run`` from starting."""
     from saebench.errors import SaebenchError
     from saebench.results.provenance import PACKAGES, package_versions
     from saebench.runner.assets import missing_assets
@@ -109,9 +109,9 @@ def _problems() -> Iterator[str]:
     from saebench.runner.request import make_request
 
     if absent := [name for name in PACKAGES if name not in package_versions()]:
-        yield f"{', '.join(absent)} missing; run `{sys.executable} -m pip install {' '.join(absent)}`."
+        yield f"Packages are missing: {', '.join(absent)}; run `{sys.executable} -m pip install {' '.join(absent)}`."
     if not os.access(Path.cwd(), os.W_OK):
-        yield f"The current folder {Path.cwd()} is not writable; change to another, or give --out."
+        yield f"The current folder {Path.cwd()} is not writable; change to another folder, or give --out."
     try:
         missing = missing_assets(make_plan(make_request({})))
     except SaebenchError as error:
@@ -134,11 +134,11 @@ def _cannot_fetch(missing: list[Asset]) -> Iterator[str]:
     wanted = sum(asset.finished_size for asset in missing[:-1]) + missing[-1].disk_needed
     if (free := shutil.disk_usage(folder).free) < wanted:
         yield (
-            f"{names} need {wanted / 1e9:.1f} GB, but {folder} has {free / 1e9:.1f} GB free; free some, or set "
-            "SAEBENCH_HOME to another disk."
+            f"{names} need {wanted / 1e9:.1f} GB, but {folder} has {free / 1e9:.1f} GB free; free some space, or set "
+            "SAEBENCH_HOME to a folder on another disk."
         )
 
 
 def _existing(folder: Path) -> Path:
-    """``folder``, or the nearest parent that exists."""
+    """Return ``folder``, or its nearest parent that exists."""
     return next(path for path in (folder, *folder.parents) if path.exists())

@@ -16,34 +16,38 @@ from saebench.results import DEFAULT_FOLDER
     type=click.Choice(["every_eval_ever"]),
     default="every_eval_ever",
     show_default=True,
-    help="Of the files.",
+    help="The schema of the files.",
 )
 @click.option(
-    "--out", metavar="DIR", required=True, type=click.Path(path_type=Path, file_okay=False), help="Write here."
+    "--out",
+    metavar="DIR",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The folder to write into.",
 )
 @click.option("--organization", metavar="NAME", default="unknown", show_default=True, help="Who made the numbers.")
 def export(folders: tuple[Path, ...], schema: str, out: Path, organization: str) -> None:
-    """Write records in another project's schema: one JSON file per record, by default of those in saebench-results.
+    """Write records in another project's schema, one JSON file per record. DIR is saebench-results by default.
 
     \b
     Examples:
       saebench export results --out every-eval-ever --organization "Example University"
 
-    every_eval_ever is the schema 0.3.0 of https://github.com/evaleval/every_eval_ever; files get the names that its
-    datastore wants, and exporting again writes the same files. It asks of every score whether lower is better, so
-    metrics without a direction, such as L0, are left out, and records that have no other number with them.
+    every_eval_ever is the schema 0.3.0 of https://github.com/evaleval/every_eval_ever. The files have the names that
+    its datastore expects, and exporting again writes the same files. The schema requires that every score says whether
+    lower is better. Metrics without a direction, such as L0, are therefore left out, and so are records that have no
+    other numbers.
 
     Exit codes: 0, or 2 when there is nothing to write.
     """
-    from saebench.cards.registry import registry
     from saebench.errors import UsageError
     from saebench.results.every_eval_ever import write
     from saebench.results.table import read
 
     sources = folders or (DEFAULT_FOLDER,)
-    written, left_out = write(read(*sources), out, registry().metric, organization)
+    written, left_out = write(read(*sources), out, organization)
     if not written:
         where = ", ".join(map(str, sources))
         raise UsageError(f"No record in {where} has a number that {schema} can hold; nothing was written.")
-    rest = f"; {left_out} without a number that the schema can hold are left out" if left_out else ""
-    click.echo(f"{written} records written to {out}{rest}")
+    rest = f"; left out without a number that the schema can hold: {left_out}" if left_out else ""
+    click.echo(f"records written to {out}: {written}{rest}")

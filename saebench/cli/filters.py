@@ -1,4 +1,4 @@
-"""The options that choose among records, shared by the commands that read them."""
+"""Options that choose among records. The commands that read records share them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _OPTIONS = [
     click.option("--hook", "hook", metavar="SITE", multiple=True, help="Only this hook."),
     click.option("--preset", "preset", metavar="P", multiple=True, help="Only this preset."),
     click.option("--metric", "metric", metavar="M", multiple=True, help="Only this metric."),
-    click.option("--subset", "subset", metavar="S", multiple=True, help="Only this subset; '' is all of the data."),
+    click.option("--subset", "subset", metavar="S", multiple=True, help="Only this subset; '' means all of the data."),
     click.option("--seed", "seed", metavar="N", type=int, multiple=True, help="Only this seed."),
     click.option("--status", "status", metavar="S", multiple=True, help="Only ok, failed or not_applicable."),
     click.option("--controls/--no-controls", "controls", default=True, help="With or without controls.  [with]"),
@@ -30,19 +30,19 @@ results_option = click.option(
     metavar="DIR",
     multiple=True,
     type=click.Path(path_type=Path),
-    help="Where records are; may be repeated.  [saebench-results]",
+    help="A folder of records; may be repeated.  [saebench-results]",
 )
 
 
 def filter_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds the options; their values reach the command as the fields of `saebench.results.filters.Filters`."""
+    """Add the options to ``command``, which receives their values as fields of `saebench.results.filters.Filters`."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
 
 
 def to_filters(options: dict[str, Any]) -> Filters:
-    """The values of `filter_options`."""
+    """Return the filters from the values of `filter_options`."""
     from saebench.results.filters import Filters
 
     return Filters(**options)

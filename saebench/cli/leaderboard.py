@@ -1,4 +1,4 @@
-"""``saebench leaderboard``: build a board from records, and look at it."""
+"""``saebench leaderboard``: build a board from records, and view it."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _BOARDS = Path("leaderboards")
 _OUT = Path("saebench-leaderboard")
 
 
-@click.group(short_help="Build a leaderboard from records, and look at it.")
+@click.group(short_help="Build a leaderboard from records, and view it.")
 def leaderboard() -> None:
-    """Rank SAEs by their records, with intervals of the ranks, beside controls.
+    """Rank SAEs by their records, with intervals of the ranks, and show controls beside them.
 
     \b
     Examples:
@@ -37,25 +37,29 @@ def leaderboard() -> None:
     "--board",
     "name",
     metavar="NAME",
-    help="A definition: a file that ends in .yaml, or the name of one in leaderboards/.  [every task with records]",
+    help="A definition: a file that ends in .yaml, or the name of one in leaderboards/.  [all tasks with records]",
 )
 @results_option
 @click.option(
-    "--out", metavar="DIR", default=_OUT, show_default=True, type=click.Path(path_type=Path), help="Written here."
+    "--out",
+    metavar="DIR",
+    default=_OUT,
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="The folder to write into.",
 )
 def build(name: str | None, folders: tuple[Path, ...], out: Path) -> None:
     """Write a board as Markdown, CSV, JSON and a static site.
 
-    SAEs are ranked among those at the same hook of the same language model, of about the same width, by their mean rank
-    over tasks. A place is shared where the data do not decide. Rows that lack a task stand apart, controls are never
-    ranked.
+    SAEs are ranked by their mean rank over tasks, among SAEs of about the same width at the same hook of the same
+    language model. SAEs share a place where the data do not decide between them. Rows that lack a task are listed
+    separately, and controls are never ranked.
 
     \b
     Examples:
       saebench leaderboard build
       saebench leaderboard build --board embedded --results results --out site
     """
-    from saebench.cards.registry import registry
     from saebench.errors import UsageError
     from saebench.leaderboard.board import find_board
     from saebench.leaderboard.data import build as build_data
@@ -64,7 +68,7 @@ def build(name: str | None, folders: tuple[Path, ...], out: Path) -> None:
 
     folders = folders or (DEFAULT_FOLDER,)
     board = find_board(name, _BOARDS) if name is not None else _everything(folders)
-    data = build_data(board, folders, registry().card)
+    data = build_data(board, folders)
     contents = {".md": to_markdown(data), ".csv": to_csv(data), ".json": to_json(data)}
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -76,18 +80,23 @@ def build(name: str | None, folders: tuple[Path, ...], out: Path) -> None:
     rows = sum(len(stratum["rows"]) for stratum in data["strata"])
     click.echo(f"{board.name}: {rows} rows from {data['records']} records, in {out}")
     if left_out := len(data["left_out"]):
-        click.echo(f"{left_out} records are not counted; {out / f'{board.name}.md'} says why")
-    click.echo(f"look at it: saebench leaderboard serve {out}")
+        click.echo(f"{left_out} records do not count; {out / f'{board.name}.md'} says why")
+    click.echo(f"view it with: saebench leaderboard serve {out}")
 
 
 @leaderboard.command()
 @click.argument("folder", metavar="[DIR]", default=_OUT, type=click.Path(path_type=Path))
 @click.option(
-    "--port", metavar="N", default=8000, show_default=True, type=click.IntRange(0, 65535), help="0: any free."
+    "--port",
+    metavar="N",
+    default=8000,
+    show_default=True,
+    type=click.IntRange(0, 65535),
+    help="The port; 0 means any free one.",
 )
 @click.option("--browser/--no-browser", default=True, help="Whether to open a browser.  [open one]")
 def serve(folder: Path, port: int, browser: bool) -> None:
-    """Show a built site in the browser, from this machine only, until Ctrl-C.
+    """Show a built site in the browser until Ctrl-C. Only this machine can reach it.
 
     \b
     Examples:
@@ -104,7 +113,7 @@ def serve(folder: Path, port: int, browser: bool) -> None:
         raise UsageError(f"Port {port} cannot be used ({error.strerror}); choose another with --port.") from error
     with server:
         url = f"http://127.0.0.1:{server.server_address[1]}/"
-        click.echo(f"{folder} is at {url} (Ctrl-C ends this)")
+        click.echo(f"{folder} is at {url} (stop with Ctrl-C)")
         if browser:
             webbrowser.open(url)
         server.serve_forever()
@@ -112,17 +121,20 @@ def serve(folder: Path, port: int, browser: bool) -> None:
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
     def log_message(self, format: str, *arguments: Any) -> None:
-        """No line for each request."""
+        """Print nothing about requests."""
 
 
 def make_server(folder: Path, port: int) -> http.server.ThreadingHTTPServer:
-    """A server of the files in ``folder`` that only this machine reaches. Raises OSError for a port in use."""
+    """Return a server of the files in ``folder`` that only this machine can reach.
+
+    Raises OSError for a port that is in use.
+    """
     handler = functools.partial(_Quiet, directory=str(folder))
     return http.server.ThreadingHTTPServer(("127.0.0.1", port), handler)
 
 
 def _everything(folders: tuple[Path, ...]) -> Board:
-    """The board of all tasks that have records in ``folders``. Raises UsageError where there are none."""
+    """Return the board of all tasks with records in ``folders``. Raises UsageError where there are none."""
     from saebench.cards.registry import registry
     from saebench.errors import UsageError
     from saebench.leaderboard.board import Board, BoardTask

@@ -25,24 +25,24 @@ def lm_eval(context: click.Context, arguments: tuple[str, ...]) -> None:
       saebench lm-eval --model saebench --model_args pretrained=asset:gemma-3-270m,sae=zoo:topk-k32-s0 \\
           --tasks saebench_sciq --limit 200 --batch_size 8
       saebench lm-eval --model saebench --model_args pretrained=asset:gemma-3-270m --tasks saebench
-      saebench lm-eval ls tasks                     all tasks, ours among them
-      saebench lm-eval run --help                   lm-eval's own options, which are taken as they are
+      saebench lm-eval ls tasks                     all tasks, including those of saebench
+      saebench lm-eval run --help                   the options of lm-eval, which are passed on as they are
 
     \b
     --model_args, separated by commas:
       pretrained=REF      language model: asset:NAME, hf:ORG/NAME[@REVISION] or a folder
       sae=REF             an SAE; see `saebench saes`
-      intervention=SPEC   none, splice (the reconstruction replaces the activation), or what docs/lm-eval.md lists;
-                          without it splice if there is an SAE
-      device=, dtype=, batch_size=, and whatever lm-eval's own model `hf` takes
+      intervention=SPEC   none, splice (the reconstruction replaces the activation), or one of those in
+                          docs/lm-eval.md; by default splice if there is an SAE
+      device=, dtype=, batch_size=, and the other arguments of lm-eval's model `hf`
 
-    A value with commas is put into quotes, inside those of the shell: 'pretrained=REF,sae="python:my.py:f?a=1,2"'.
-    Without sae and intervention the scores are those of lm-eval's `hf`, to the last digit.
+    A value with commas needs quotes inside those of the shell: 'pretrained=REF,sae="python:my.py:f?a=1,2"'.
+    Without sae and intervention the scores equal those of lm-eval's `hf` to the last digit.
 
-    Tasks that need no network: saebench_sciq, saebench_openbookqa, saebench_truthfulqa, saebench_commonsense,
-    saebench_sst2; `saebench` names them all. They need the asset sae-probes.
+    These tasks need the asset sae-probes, but no network: saebench_sciq, saebench_openbookqa, saebench_truthfulqa,
+    saebench_commonsense and saebench_sst2. The name `saebench` means all of them.
 
-    Exit codes: 0 all went well, 1 lm-eval failed, 2 what was asked for is not possible.
+    Exit codes: 0 success, 1 lm-eval failed, 2 the request is not possible.
     """
     if not arguments:
         click.echo(context.get_help())
@@ -67,10 +67,10 @@ def lm_eval(context: click.Context, arguments: tuple[str, ...]) -> None:
         if isinstance(error, ValueError) and missing != str(error):
             hint = did_you_mean(missing.split(", ")[0], known)
             raise UsageError(
-                f"lm-eval knows no task {missing!r}.{hint} `saebench lm-eval ls tasks` lists them."
+                f"lm-eval has no task {missing!r}.{hint} `saebench lm-eval ls tasks` lists all tasks."
             ) from error
         traceback.print_exc()
-        click.echo("\nlm-eval failed; the lines above say where.", err=True)
+        click.echo("\nlm-eval failed; the lines above show where.", err=True)
         context.exit(FAILED)
     finally:
         sys.argv = before

@@ -1,4 +1,4 @@
-"""The command ``saebench``: its commands, and what becomes of errors."""
+"""The command ``saebench``: its subcommands, and how errors are shown."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from saebench.errors import SaebenchError
 from saebench.version import __version__
 
 USAGE, BUG, INTERRUPTED = 2, 70, 130
-# What the machine refuses (disk full, no permission) is no bug of ours.
+# These errors mean that the machine refuses something (disk full, no permission); they are not bugs of saebench.
 _REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
@@ -35,7 +35,7 @@ class _Failure(click.ClickException):
 
 
 class _Commands(click.Group):
-    """A group that turns every error into one sentence and an exit code."""
+    """A group of commands that turns every error into one sentence and an exit code."""
 
     def invoke(self, ctx: click.Context) -> Any:
         set_environment()
@@ -43,7 +43,7 @@ class _Commands(click.Group):
             with plain_warnings():
                 return super().invoke(ctx)
         except KeyboardInterrupt:
-            click.echo("interrupted; the same command goes on from there", err=True)
+            click.echo("interrupted; the same command continues where it stopped", err=True)
             ctx.exit(INTERRUPTED)
         except SaebenchError as error:
             _traceback_if_debugging()
@@ -52,13 +52,13 @@ class _Commands(click.Group):
             raise
         except Exception as error:
             if isinstance(error, OSError) and error.errno == errno.EPIPE:
-                raise  # `saebench table | head`: click ends quietly
+                raise  # as in `saebench table | head`, which click ends quietly
             if isinstance(error, OSError) and error.errno in _REFUSED:
                 _traceback_if_debugging()
                 where = f": {error.filename}" if error.filename else ""
                 raise _Failure(f"{error.strerror}{where}.") from error
             traceback.print_exc()
-            click.echo("\nThis is a bug in saebench; please report it with the lines above.", err=True)
+            click.echo("\nThis is a bug in saebench; please report it together with the lines above.", err=True)
             ctx.exit(BUG)
 
 
@@ -70,18 +70,18 @@ def _traceback_if_debugging() -> None:
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="saebench")
 def cli() -> None:
-    """Evaluate sparse autoencoders (SAEs) of language models: numbers with intervals, beside controls.
+    """Evaluate sparse autoencoders (SAEs) of language models: numbers with intervals, beside those of controls.
 
     \b
     Examples:
-      saebench run                                  the default: Gemma-3-270m, the SAEs that come along, controls
+      saebench run                                  the default: Gemma-3-270m, the bundled SAEs and controls
       saebench run --sae sae_lens:path/to/folder    your own SAE
       saebench table                                what was measured so far
-      saebench doctor                               is everything there?
+      saebench doctor                               what is missing for a run
 
-    Results go to saebench-results/. Exit codes: 0 all went well; 1 something failed, the rest is done; 2 what was
-    asked for is not possible, and the message says why; 70 a bug in saebench; 130 interrupted. SAEBENCH_DEBUG=1
-    shows tracebacks and what other libraries print; SAEBENCH_HOME moves the cache of models and texts.
+    Results are written to saebench-results/. Exit codes: 0 success; 1 something failed, but the rest is done; 2 the
+    request is not possible, and the message says why; 70 a bug in saebench; 130 interrupted. SAEBENCH_DEBUG=1 shows
+    tracebacks and the output of other libraries; SAEBENCH_HOME moves the cache of models and texts.
     """
 
 

@@ -1,4 +1,4 @@
-"""What other libraries say on the terminal: nothing, unless SAEBENCH_DEBUG=1 asks for it."""
+"""Keeping other libraries quiet on the terminal, unless SAEBENCH_DEBUG=1 asks for their output."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from typing import TextIO
 
 
 def debugging() -> bool:
-    """Whether the user wants tracebacks and the libraries' own messages."""
+    """Return whether the user wants tracebacks and the messages of other libraries."""
     return os.environ.get("SAEBENCH_DEBUG", "") not in ("", "0")
 
 
 def set_environment() -> None:
-    """Settings that libraries read when they are imported; what the user has set stays."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its warning about forks
+    """Set the environment variables that libraries read when they are imported, except those that the user has set."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # it would warn about forks
     if not debugging():
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 
 @contextmanager
 def plain_warnings() -> Iterator[None]:
-    """Warnings of saebench as one line each, those of other libraries not at all."""
+    """Show each warning of saebench on one line, and no warnings of other libraries."""
     if debugging() or sys.warnoptions:
         yield
         return
@@ -47,7 +47,10 @@ def _show(
 
 
 def quiet_libraries() -> None:
-    """Call before a language model or an SAE is loaded. Download bars of the hub stay: they are our progress too."""
+    """Silence other libraries; call it before a language model or an SAE is loaded.
+
+    The progress bars of downloads from the hub stay, because they show users of saebench what takes time.
+    """
     if debugging():
         return
     import logging
@@ -55,7 +58,7 @@ def quiet_libraries() -> None:
     from huggingface_hub.utils.tqdm import enable_progress_bars
     from transformers.utils.logging import disable_progress_bar
 
-    disable_progress_bar()  # "Loading weights"; it takes the hub's bars with it
+    disable_progress_bar()  # it hides "Loading weights", and the hub's bars, too
     if not os.environ.get("HF_HUB_DISABLE_PROGRESS_BARS"):
         enable_progress_bars()
     for library in ("transformer_lens", "sae_lens"):

@@ -25,8 +25,8 @@ def _names(context: click.Context, parameter: click.Parameter, value: str | None
     return names
 
 
-@click.command(short_help="Evaluate SAEs: the command that does the work.")
-@click.option("--suite", metavar="NAME", help="smoke, quick, standard or paper: which preset tasks use.  [quick]")
+@click.command(short_help="Evaluate SAEs and write a record for each.")
+@click.option("--suite", metavar="NAME", help="Every task at this preset: smoke, quick, standard or paper.  [quick]")
 @click.option(
     "--tasks", metavar="A,B", callback=_names, help="Tasks, separated by commas.  [all; see `saebench tasks`]"
 )
@@ -37,8 +37,8 @@ def _names(context: click.Context, parameter: click.Parameter, value: str | None
     "--sae-group",
     metavar="NAME=REF,REF",
     multiple=True,
-    help="SAEs to compare with each other, such as the seeds of one SAE, under a name of yours; or only the name of a "
-    "group that comes along; may be repeated.  [where no --sae is given, those that come along; see `saebench saes`]",
+    help="SAEs to compare with each other, such as the seeds of one SAE, and a name for them; or only the name of a "
+    "predefined group; may be repeated.  [the predefined groups, unless --sae is given; see `saebench saes`]",
 )
 @click.option(
     "--model",
@@ -48,7 +48,8 @@ def _names(context: click.Context, parameter: click.Parameter, value: str | None
 @click.option(
     "--hook",
     metavar="SITE",
-    help="Site of SAEs that name none, such as blocks.9.hook_resid_post.  [the zoo's, else the middle of the model]",
+    help="Hook point of controls that name none, such as blocks.9.hook_resid_post.  [that of the zoo's SAEs, else the "
+    "middle of the model]",
 )
 @click.option("--preset", metavar="NAME", help="Sizes of the tasks: smoke, quick, standard or paper.  [the suite's]")
 @click.option(
@@ -60,14 +61,14 @@ def _names(context: click.Context, parameter: click.Parameter, value: str | None
 @click.option(
     "--dtype",
     type=click.Choice(["auto", "float32", "bfloat16"]),
-    help="Of the language model; auto is bfloat16 where the hardware multiplies it, else float32.  [auto]",
+    help="Type of the language model; auto is bfloat16 if the hardware multiplies it, else float32.  [auto]",
 )
 @click.option("--limit", metavar="N", type=click.IntRange(min=2), help="Sequences to evaluate.  [the preset's]")
 @click.option(
     "--batch-size",
     metavar="N",
     type=click.IntRange(min=1),
-    help="Sequences at a time.  [picked from the model and the memory budget]",
+    help="Sequences at a time.  [chosen from the model and the memory budget]",
 )
 @click.option(
     "--memory-budget", metavar="SIZE", help="Working memory beside the weights, such as 800MB or 2GiB.  [1GB]"
@@ -81,18 +82,18 @@ def _names(context: click.Context, parameter: click.Parameter, value: str | None
     "--config",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="YAML file with these options; those given here win. It may also hold "
+    help="YAML file with these options; options on the command line override it. It may also hold "
     "`parameters: {core: {context_length: 256}}`.",
 )
 @click.option(
     "--overwrite",
     type=click.Choice(["missing", "failed", "always"]),
-    help="What is computed: what has no record; also what failed; everything.  [missing]",
+    help="Compute what has no record (missing), also what failed (failed), or everything (always).  [missing]",
 )
-@click.option("--dry-run", is_flag=True, help="Print what would be done and what it costs, and do nothing.")
+@click.option("--dry-run", is_flag=True, help="Only print what would be done and what it costs.")
 @click.pass_context
 def run(context: click.Context, /, config: Path | None, dry_run: bool, **options: Any) -> None:
-    """Evaluate SAEs. Without options: the SAEs that come with saebench, beside controls, on Gemma-3-270m.
+    """Evaluate SAEs. Without options, evaluate the SAEs that ship with saebench, and controls, on Gemma-3-270m.
 
     \b
     Examples:
@@ -102,21 +103,21 @@ def run(context: click.Context, /, config: Path | None, dry_run: bool, **options
       saebench run --sae-group seeds=sae_lens:path/to/seed0,sae_lens:path/to/seed1
       saebench run --config run.yaml --seed 0 --seed 1 --out results-two-seeds
 
-    Tasks that compare SAEs with each other take the groups. All others take single SAEs: those of --sae, or else the
-    members of the groups that are given.
+    Tasks that compare SAEs with each other take groups. All other tasks take single SAEs: those of --sae, or else the
+    members of the groups of --sae-group.
 
-    Each SAE (or group), task and seed becomes one record below --out, written whole or not at all, with its numbers,
-    intervals and how they were made. What is there is not computed again, so the same command goes on after a crash or
-    Ctrl-C. Language models and texts that are missing are fetched first, once. A table closes the run; `saebench table`
-    prints it again.
+    Each SAE (or group), task and seed gives one record below --out with its numbers, their intervals and how they were
+    made. A record is written as a whole or not at all. Existing records are not computed again, so after a crash or
+    Ctrl-C the same command goes on. Missing language models and texts are fetched first, once. In the end the run
+    prints a table, which `saebench table` prints again.
 
     Exit codes: 0 all records ok (or not applicable), 1 some failed, 2 nothing could run, 130 interrupted.
     """
     from saebench.runner.plan import make_plan
     from saebench.runner.request import make_request
 
-    given = {key: list(value) if isinstance(value, tuple) else value for key, value in options.items() if _given(value)}
-    plan = make_plan(make_request(given, config))
+    chosen = {key: list(value) if isinstance(value, tuple) else value for key, value in options.items() if _set(value)}
+    plan = make_plan(make_request(chosen, config))
     if dry_run:
         from saebench.runner.describe import describe
 
@@ -139,7 +140,8 @@ def run(context: click.Context, /, config: Path | None, dry_run: bool, **options
     context.exit(SOME_FAILED if _failed(summary) else 0)
 
 
-def _given(value: object) -> bool:
+def _set(value: object) -> bool:
+    """Whether the user set an option."""
     return value is not None and value != ()
 
 
@@ -149,7 +151,7 @@ def _failed(summary: RunSummary) -> list[str]:
 
 
 def _name(record: Record) -> str:
-    """The reference of an SAE; a group's holds those of all its members, and is too long to read."""
+    """The reference of an SAE, or the name of a group, whose reference is too long to read."""
     from saebench.results.record import GROUP
 
     return record.sae.name if record.sae.name.startswith(GROUP) else record.identity.sae
@@ -167,7 +169,7 @@ def _report(summary: RunSummary) -> None:
         click.echo("\nfailed:")
         for line in failed:
             click.echo(f"  {line}")
-        click.echo("run again with --overwrite failed once the cause is mended")
+        click.echo("once the cause is fixed, run again with --overwrite failed")
 
 
 def _closing_line(summary: RunSummary) -> str:

@@ -2,36 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import click
 
+if TYPE_CHECKING:
+    from saebench.sae.registry import Entry
+
 _COLUMNS = ("architecture", "k", "d_sae", "l0", "fvu", "dead_share", "hook")
 
-_BASELINES = """\
-baseline:pca                      the leading principal components of the text's activations  (k, hook)
-baseline:neurons                  the activations themselves: reconstructs perfectly, sparse in nothing  (hook)
-baseline:random                   random unit directions, thresholded to a wanted L0  (d_sae, l0, seed, hook)
-baseline:permuted-decoder(REF)    an SAE whose decoder rows are shuffled: encoder intact, decoder broken  (seed)"""
 
-_OTHERS = """\
-sae_lens:DIR                      a folder written by SAELens (cfg.json and safetensors)
-sae_lens:RELEASE/ID               from the hub; `saebench saes --sae-lens` lists the releases that SAELens knows
-sae_lens:ORG/REPO/FOLDER          from any repository of the hub in SAELens' format
-python:pkg.module:factory         a function of yours that returns an SAE; also python:path/to/file.py:factory"""
-
-
-@click.command(short_help="List the SAEs that come along, the controls, and how others are named.")
+@click.command(short_help="List the SAEs that ship with saebench, the controls, and how to name others.")
 @click.option(
     "--sae-lens",
     "filter_",
     metavar="[FILTER]",
     is_flag=False,
     flag_value="",
-    help="List the releases that SAELens knows (offline) whose name contains FILTER; the SAEs of one when it is exact.",
+    help="List the releases of SAELens (offline) whose names contain FILTER, or the SAEs of the release FILTER.",
 )
 def saes(filter_: str | None) -> None:
-    """List the SAEs that come with saebench, the controls, groups, and how others are named.
+    """List the SAEs that ship with saebench, the controls, how to name others, and groups of SAEs.
 
     \b
     Examples:
@@ -45,11 +37,15 @@ def saes(filter_: str | None) -> None:
 
 
 def _everything() -> str:
+    from saebench.sae.registry import scheme_registry
+
+    entries = scheme_registry().entries()
     return "\n\n".join(
         [
-            f"SAEs that come with saebench, with numbers on news text that no training saw\n{_zoo()}",
-            f"Controls, with their options\n{_BASELINES}",
-            f"Others\n{_OTHERS}",
+            f"SAEs that ship with saebench, with numbers on news text that none was trained on\n{_zoo()}",
+            "\n".join(["Controls, with their options", *_forms(entries, control=True)]),
+            "\n".join(["SAEs, with their options", *_forms(entries, control=False), *_broken(entries)]),
+            f"Values of options\n{_options(entries)}",
             f"Groups, for tasks that compare SAEs with each other (--sae-group)\n{_groups()}",
         ]
     )
@@ -68,6 +64,29 @@ def _zoo() -> str:
     return tabulate(rows, headers=["reference", *columns], tablefmt="simple", disable_numparse=True)
 
 
+def _forms(entries: list[Entry], *, control: bool) -> Iterator[str]:
+    """One line for each way to write a reference, with the names of its options."""
+    for entry in entries:
+        for form in entry.scheme.forms if entry.scheme else ():
+            if form.control == control:
+                options = f"  ({', '.join(form.options)})" if form.options else ""
+                origin = "" if entry.origin == "saebench" else f"  (from {entry.origin})"
+                yield f"{f'{entry.name}:{form.body}':<32}  {form.description}{options}{origin}"
+
+
+def _broken(entries: list[Entry]) -> Iterator[str]:
+    for entry in entries:
+        if entry.scheme is None:
+            yield f"{f'{entry.name}:':<32}  cannot be used: {entry.error}  (from {entry.origin})"
+
+
+def _options(entries: list[Entry]) -> str:
+    """What the value of each option must be; an option that means two things has two lines."""
+    forms = [form for entry in entries if entry.scheme for form in entry.scheme.forms]
+    expects = sorted({(name, option.expects) for form in forms for name, option in form.options.items()})
+    return "\n".join(f"{name:<32}  {text}" for name, text in expects)
+
+
 def _groups() -> str:
     from tabulate import tabulate
 
@@ -76,7 +95,7 @@ def _groups() -> str:
     rows = []
     for group in predefined_groups().values():
         rows += [[group.name if number == 0 else "", str(ref)] for number, ref in enumerate(group.members)]
-    rows.append(["NAME=REF,REF", "one of your own"])
+    rows.append(["NAME=REF,REF", "a group of your own"])
     return tabulate(rows, headers=["group", "SAEs"], tablefmt="simple", disable_numparse=True)
 
 
@@ -88,12 +107,12 @@ def _cell(value: Any) -> str:
 
 def _releases(filter_: str) -> str:
     from saebench.errors import UsageError, did_you_mean
-    from saebench.sae.reference import sae_lens_releases
+    from saebench.sae.sae_lens_scheme import sae_lens_releases
 
     releases = sae_lens_releases()
     if filter_ in releases:
         return "\n".join(f"sae_lens:{filter_}/{sae_id}" for sae_id in sorted(releases[filter_]))
-    found = {name: ids for name, ids in sorted(releases.items()) if filter_.lower() in name.lower()}
-    if not found:
+    matching = {name: ids for name, ids in sorted(releases.items()) if filter_.lower() in name.lower()}
+    if not matching:
         raise UsageError(f"SAELens knows no release with {filter_!r} in its name.{did_you_mean(filter_, releases)}")
-    return "\n".join(f"{name}  ({len(ids)} SAEs, such as {min(ids)})" for name, ids in found.items())
+    return "\n".join(f"{name}  ({len(ids)} SAEs, such as {min(ids)})" for name, ids in matching.items())

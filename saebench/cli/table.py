@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     type=click.Choice(["md", "latex", "csv", "json", "parquet"]),
     default="md",
     show_default=True,
-    help="Of the output.",
+    help="The format of the output.",
 )
 @click.option(
     "--wide/--long",
@@ -37,7 +37,9 @@ if TYPE_CHECKING:
 )
 @click.option("--pivot", metavar="ROWS/COLUMNS", help="Plain values, such as sae/metric or sae,seed/task,metric.")
 @filter_options
-@click.option("--output", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False), help="Write here.  [stdout]")
+@click.option(
+    "--output", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False), help="The file to write.  [stdout]"
+)
 def table(
     folders: tuple[Path, ...],
     format_: str,
@@ -46,9 +48,9 @@ def table(
     output: Path | None,
     **filters: Any,
 ) -> None:
-    """Print the table of records, by default those in saebench-results.
+    """Print the table of records, by default of those in saebench-results.
 
-    DIR may be a folder of records of any depth, a part of one, or a single record; several are joined.
+    DIR may be a folder of records of any depth, a part of one, or a single record. Several are joined.
 
     \b
     Examples:
@@ -58,20 +60,20 @@ def table(
       saebench table results --task core --pivot sae/metric --format csv
       saebench table results-a results-b --format csv --output all.csv
 
-    The wide table shows each task's main metrics unless --metric names others. The long table has one row per number:
-    which SAE, model, task and seed, the value, its interval, and how it was made. A pivot has one number per cell and
-    averages nothing: where two meet, the message says what tells them apart. Its fields are sae, task, metric, subset,
-    model, hook, preset, seed, task_version, record_id, architecture, d_sae and l0.
+    The wide table shows the main metrics of each task unless --metric names others. The long table has one row per
+    number: the SAE, model, task and seed, the value, its interval, and how it was made. A pivot has one number per cell
+    and averages nothing: if two numbers fall into one cell, the message says how they differ. Its fields are sae, task,
+    metric, subset, model, hook, preset, seed, task_version, record_id, architecture, d_sae, l0 and control.
 
-    Every filter may be given several times, which means either; different filters must all fit. Names may hold * and ?.
-    LaTeX wants the package booktabs.
+    A filter may be repeated, and then a row must fit one of its values; different filters must all fit. Names may hold
+    * and ?. LaTeX needs the package booktabs.
 
     Exit codes: 0, or 2 when there is nothing to show.
     """
     from saebench.errors import UsageError
 
     if format_ == "parquet" and output is None and sys.stdout.isatty():
-        raise UsageError("Parquet is not for terminals; name a file with --output.")
+        raise UsageError("A terminal cannot show Parquet; name a file with --output.")
     if pivot is not None and wide is not None:
         raise UsageError("--pivot makes a table of its own; leave out --wide or --long.")
     frame, metrics = _wanted(folders or (DEFAULT_FOLDER,), to_filters(filters))
@@ -94,7 +96,7 @@ def table(
 
 
 def _wanted(folders: Sequence[Path], filters: Filters) -> tuple[pd.DataFrame, list[str]]:
-    """The rows that ``filters`` want, and the metrics that they name."""
+    """Return the rows that fit ``filters``, and the metrics that these name."""
     from saebench.errors import UsageError
     from saebench.results.filters import apply, matching
     from saebench.results.table import load
@@ -114,8 +116,8 @@ def _wide(frame: pd.DataFrame, metrics: Sequence[str], format_: Format) -> bytes
     tables = to_wide(frame, {name: metrics for name in frame["task"]} if metrics else registry().table_columns())
     if len(tables) > 1 and format_ not in ("md", "latex"):
         raise UsageError(
-            f"These records make {len(tables)} wide tables (one per task, preset, model and site), which {format_} "
-            "cannot hold; choose fewer with --task or DIR, or use --long."
+            f"These records make {len(tables)} wide tables (one per task, preset, model and hook), but {format_} holds "
+            "only one; choose among them with --task or DIR, or use --long."
         )
     return b"\n".join(export(one, format_) for one in tables)
 

@@ -18,10 +18,10 @@ _TAKES = {
 }
 
 
-@click.command(short_help="List the tasks, or show the card of one.")
+@click.command(short_help="List the tasks, or show the card of one task.")
 @click.argument("name", required=False)
 def tasks(name: str | None) -> None:
-    """List the tasks, or show the card of one: what it measures, how, and what it cannot tell.
+    """List the tasks, or show the card of one task: what it measures, how, and what it cannot tell.
 
     \b
     Examples:
@@ -65,8 +65,8 @@ def _card(card: TaskCard) -> str:
         _section("Cannot tell", card.cannot_tell),
         _section("Takes", _TAKES[card.scope]),
         _section("Cost", card.cost),
-        _section("Needs of the SAE", ", ".join(card.needs) or "nothing beyond encode and decode"),
-        "Parameters, and what presets change\n"
+        _section("The SAE must have", ", ".join(card.needs) or "nothing beyond encode and decode"),
+        "Parameters, and how presets change them\n"
         + tabulate(
             parameters,
             headers=["parameter", "default", *card.presets, "meaning"],
@@ -88,7 +88,7 @@ def _card(card: TaskCard) -> str:
     if card.caveats:
         parts.append("Caveats\n" + "\n".join(_paragraph(f"- {caveat}") for caveat in card.caveats))
     if card.ours:
-        parts.append(_section("Ours", card.ours))
+        parts.append(_section("Choices of saebench", card.ours))
     if card.citation:
         parts.append(_section("Sources", ", ".join(f"arXiv:{source}" for source in card.citation)))
     return "\n\n".join(parts)

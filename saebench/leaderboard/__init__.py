@@ -1,0 +1,1 @@
+"""Leaderboards: their definitions, the records that they count, ranks with uncertainty, and how boards are written."""

@@ -1,18 +1,16 @@
-"""The definition of a board: which results it shows and ranks. One YAML file each, validated strictly."""
+"""Definitions of boards: which results a leaderboard shows and ranks. Each is a YAML file, validated strictly."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
 
-from saebench.cards.card import MetricSpec, TaskCard, read_yaml
+from saebench.cards.card import MetricSpec, read_yaml
+from saebench.cards.registry import registry
 from saebench.errors import UsageError, did_you_mean
 
-# A task's name -> its card; raises UsageError for an unknown one. `TaskRegistry.card` is one.
-CardLookup = Callable[[str], TaskCard]
 Stratum = Literal["model", "hook", "width"]
 Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=64)]
@@ -23,7 +21,7 @@ class _Strict(BaseModel):
 
 
 class Filter(_Strict):
-    """Which records count; an empty list lets all of them in."""
+    """Which records count. An empty list includes all of them."""
 
     models: list[Text] = []
     hooks: list[Text] = []
@@ -31,10 +29,10 @@ class Filter(_Strict):
 
 
 class BoardTask(_Strict):
-    """What of a task is shown, and what of that decides ranks."""
+    """Which metrics of a task are shown, and which of them decide ranks."""
 
-    columns: Annotated[list[str], Field(min_length=1)] | None = None  # None: those of the card's table
-    ranked: list[str] | None = None  # None: primary metrics with a direction, less those that the card does not rank
+    columns: Annotated[list[str], Field(min_length=1)] | None = None  # None: the columns of the card's table
+    ranked: list[str] | None = None  # None: the primary metrics with a direction that the card allows to rank by
 
 
 class Board(_Strict):
@@ -44,14 +42,14 @@ class Board(_Strict):
     title: Text
     description: Text
     filter: Filter = Filter()
-    strata: list[Stratum] = ["model", "hook", "width"]  # rows are ranked only among those that share all of these
+    strata: list[Stratum] = ["model", "hook", "width"]  # a row is ranked among the rows that share all of these
     tasks: Annotated[dict[str, BoardTask], Field(min_length=1)]
     rank_rule: Literal["mean rank"] = "mean rank"
 
     @field_validator("tasks", mode="before")
     @classmethod
     def _bare_names(cls, tasks: object) -> object:
-        """``core:`` without anything below it means the card's own columns and ranked metrics."""
+        """Let ``core:`` without anything below it mean the card's own columns and ranked metrics."""
         return {name: task or {} for name, task in tasks.items()} if isinstance(tasks, dict) else tasks
 
     @field_validator("strata")
@@ -59,44 +57,53 @@ class Board(_Strict):
     def _comparable(cls, strata: list[Stratum]) -> list[Stratum]:
         if missing := {"model", "hook"} - set(strata):
             name = sorted(missing)[0]
-            raise ValueError(f"{name!r} is missing, but numbers from several {name}s cannot be ranked together")
+            raise ValueError(f"{name!r} is missing, but numbers of several {name}s cannot be ranked together")
         return strata
 
-    def columns(self, card: TaskCard) -> list[MetricSpec]:
-        """Metrics to show of a task of this board, those that decide ranks included."""
-        names = [*(self.tasks[card.name].columns or card.table_columns), *(spec.id for spec in self.ranked(card))]
+    def columns(self, task: str) -> list[MetricSpec]:
+        """Return the metrics of ``task`` that the board shows, including those that decide ranks.
+
+        Raises UsageError for a task or metric that does not exist.
+        """
+        card = registry().card(task)
+        names = [*(self.tasks[task].columns or card.table_columns), *(spec.id for spec in self.ranked(task))]
         return [card.metric(name) for name in dict.fromkeys(names)]
 
-    def ranked(self, card: TaskCard) -> list[MetricSpec]:
-        """Metrics of a task of this board that decide ranks; none for a task that only describes."""
-        chosen = self.tasks[card.name].ranked
+    def ranked(self, task: str) -> list[MetricSpec]:
+        """Return the metrics of ``task`` that decide ranks; none for a task that only describes SAEs.
+
+        Raises UsageError for a task or metric that does not exist.
+        """
+        card, chosen = registry().card(task), self.tasks[task].ranked
         if chosen is None:
             return [spec for spec in card.metrics if spec.primary and spec.ranked and spec.higher_is_better is not None]
         return [card.metric(name) for name in dict.fromkeys(chosen)]
 
-    def check(self, cards: CardLookup) -> None:
-        """Raises UsageError for tasks and metrics that do not exist, and for metrics that must not be ranked."""
+    def check(self) -> None:
+        """Compare the board with the installed cards.
+
+        Raises UsageError for tasks and metrics that do not exist, and for metrics that must not decide ranks.
+        """
         where = f"The board {self.name!r} is wrong:"
-        for name in self.tasks:
+        for task in self.tasks:
             try:
-                card = cards(name)
-                self.columns(card)
+                self.columns(task)
             except UsageError as error:
-                raise UsageError(f"{where} tasks.{name}: {error}") from error
-            for spec in self.ranked(card):
+                raise UsageError(f"{where} tasks.{task}: {error}") from error
+            for spec in self.ranked(task):
                 if spec.higher_is_better is None:
                     raise UsageError(
-                        f"{where} tasks.{name}.ranked: {spec.id!r} has no direction, so that nothing is better."
+                        f"{where} tasks.{task}.ranked: {spec.id!r} has no direction, so no SAE is better than another."
                     )
                 if not spec.ranked:
                     raise UsageError(
-                        f"{where} tasks.{name}.ranked: the task's card marks {spec.id!r} as too unreliable to rank by; "
+                        f"{where} tasks.{task}.ranked: the task's card marks {spec.id!r} as too unreliable to rank by; "
                         "name it under columns instead."
                     )
 
 
 def load_board(path: Path | str) -> Board:
-    """The board in ``path``. Raises UsageError naming the file and the key for whatever is wrong in it."""
+    """Return the board in ``path``. Raises UsageError, naming the file and the key, for anything wrong in it."""
     path = Path(path)
     content = read_yaml(path, "board")
     if not isinstance(content, dict):
@@ -111,18 +118,23 @@ def load_board(path: Path | str) -> Board:
 
 
 def find_board(name: str, folder: Path) -> Board:
-    """The board in the file ``name``, or that called ``name`` in ``folder``. Raises UsageError without either."""
+    """Return the board in the file ``name`` (if it ends in .yaml), or the board called ``name`` in ``folder``.
+
+    Raises UsageError when there is no such board.
+    """
     if Path(name).suffix in (".yaml", ".yml"):
         return load_board(name)
     known = sorted(path.stem for path in folder.glob("*.yaml"))
     if name not in known:
-        boards = f"boards in {folder} are {', '.join(known)}" if known else f"there are no boards in {folder}"
-        raise UsageError(f"There is no board {name!r}; {boards}, and a file ends in .yaml.{did_you_mean(name, known)}")
+        boards = f"the boards in {folder} are {', '.join(known)}" if known else f"there are no boards in {folder}"
+        raise UsageError(
+            f"There is no board {name!r}; {boards}. The name of a file must end in .yaml.{did_you_mean(name, known)}"
+        )
     return load_board(folder / f"{name}.yaml")
 
 
 def _explain(error: ValidationError) -> str:
-    """One sentence on the first problem; an unknown key first, because it may be why another one is missing."""
+    """Return one sentence on the first problem. Unknown keys come first, because a misspelt key also seems missing."""
     first = min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
     place, key = ".".join(map(str, first["loc"])), str(first["loc"][-1]) if first["loc"] else ""
     if first["type"] == "extra_forbidden":

@@ -1,4 +1,4 @@
-"""A board as JSON values: all that its pages, tables and files are made of. The same records give the same values."""
+"""A board as JSON values, from which its pages, tables and files are made. Equal records give equal values."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from saebench.cards.card import TaskCard
-from saebench.leaderboard.board import Board, CardLookup
+from saebench.cards.registry import registry
+from saebench.leaderboard.board import Board
 from saebench.leaderboard.gather import Gathered, LeftOut, Subject
 from saebench.leaderboard.stratum import strata
 from saebench.results.record import GROUP, Record
@@ -20,18 +20,19 @@ from saebench.version import __version__
 
 SCHEMA_VERSION = 1
 Json = dict[str, Any]
-# Of log10 of a latent's density, the same for all SAEs, so that histograms can be laid over each other.
+# Bins of log10 of a latent's density. They are the same for all SAEs, so that histograms can be compared.
 _DENSITY_EDGES = np.linspace(-6.0, 0.0, 31)
 
 
-def build(board: Board, folders: Sequence[Path], cards: CardLookup) -> Json:
-    """The board from all records below ``folders``.
+def build(board: Board, folders: Sequence[Path]) -> Json:
+    """Return the values of ``board`` from all records below ``folders``.
 
-    Raises UsageError for a folder that is not there and for a board that names what no card or record has, and
-    SaebenchError for records whose arrays are missing or damaged.
+    Raises:
+        UsageError: A folder does not exist, or the board names something that no card or no record has.
+        SaebenchError: The arrays of a record are missing or damaged.
     """
-    board.check(cards)
-    gathered = Gathered(board, folders, cards)
+    board.check()
+    gathered = Gathered(board, folders)
     counted = gathered.counted()
     return {
         "schema_version": SCHEMA_VERSION,
@@ -41,15 +42,15 @@ def build(board: Board, folders: Sequence[Path], cards: CardLookup) -> Json:
         "data_hash": _hash(board, counted),
         "saebench_version": __version__,
         "records": len(counted),
-        "strata": strata(board, gathered, cards),
-        "saes": _saes(gathered, cards),
-        "tasks": {task: _task(cards(task)) for task in sorted({record.identity.task for record in counted})},
-        "left_out": [_left_out(each) for each in gathered.left_out],
+        "strata": strata(board, gathered),
+        "saes": _saes(gathered),
+        "tasks": {task: _task(task) for task in sorted({record.identity.task for record in counted})},
+        "left_out": [_left_out(entry) for entry in gathered.left_out],
     }
 
 
 def _hash(board: Board, records: Sequence[Record]) -> str:
-    """Of the definition, and of the ids and numbers of the records that count."""
+    """Return a hash of the definition and of the ids and numbers of the records that count."""
     numbers = {
         record.record_id: [record.status, record.error, *(m.model_dump(mode="json") for m in record.measurements)]
         for record in records
@@ -58,30 +59,30 @@ def _hash(board: Board, records: Sequence[Record]) -> str:
     return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
 
-def _task(card: TaskCard) -> Json:
-    return card.model_dump(mode="json")
+def _task(name: str) -> Json:
+    return registry().card(name).model_dump(mode="json")
 
 
-def _left_out(each: LeftOut) -> Json:
-    who = each.record.identity
+def _left_out(entry: LeftOut) -> Json:
+    who = entry.record.identity
     return {
-        "record_id": each.record.record_id,
-        "sae": each.record.sae.name,
+        "record_id": entry.record.record_id,
+        "sae": entry.record.sae.name,
         "task": who.task,
         "task_version": who.task_version,
-        "reason": each.reason,
+        "reason": entry.reason,
     }
 
 
-def _saes(gathered: Gathered, cards: CardLookup) -> Json:
-    """By slug, everything that was measured of an SAE or group at one site, whatever the preset."""
-    found: dict[Subject, list[Record]] = {}
+def _saes(gathered: Gathered) -> Json:
+    """Return, by slug, everything that was measured of an SAE or group at one site, with any preset."""
+    by_subject: dict[Subject, list[Record]] = {}
     for of_place in gathered.tasks.values():
         for of_task in of_place.values():
             for subject, record in of_task.items():
-                found.setdefault(subject, []).append(record)
+                by_subject.setdefault(subject, []).append(record)
     pages = {}
-    for subject, records in sorted(found.items(), key=lambda item: gathered.slugs[item[0]]):
+    for subject, records in sorted(by_subject.items(), key=lambda item: gathered.slugs[item[0]]):
         records.sort(key=lambda record: (record.identity.task, record.preset, record.record_id))
         info = records[0].sae
         pages[gathered.slugs[subject]] = {
@@ -90,29 +91,27 @@ def _saes(gathered: Gathered, cards: CardLookup) -> Json:
             "hook": info.hook,
             "d_in": info.d_in,
             "d_sae": info.d_sae,
-            "records": [_record(record, cards(record.identity.task)) for record in records],
+            "records": [_record(record) for record in records],
             "densities": _densities(gathered, records),
         }
     return pages
 
 
-def _record(record: Record, card: TaskCard) -> Json:
-    facts = record.model_dump(
-        mode="json", include={"record_id", "preset", "status", "error", "counts", "provenance", "identity"}
-    )
+def _record(record: Record) -> Json:
+    kept = {"record_id", "preset", "status", "error", "counts", "provenance", "identity"}
     return {
-        **facts,
+        **record.model_dump(mode="json", include=kept),
         "task": record.identity.task,
         "task_version": record.identity.task_version,
         "measurements": [m.model_dump(mode="json", exclude={"contributions"}) for m in record.measurements],
-        "command": command(record, card),
+        "command": command(record),
     }
 
 
 def _densities(gathered: Gathered, records: Sequence[Record]) -> Json | None:
-    """Histogram of log10 of the share of tokens on which each latent fires; ``dead`` latents never did.
+    """Return the histogram of log10 of the share of tokens on which each latent fires, and the number that never does.
 
-    None where no record holds densities. Of several presets the one with the most tokens counts.
+    None where no record holds densities. If there are several presets, the one with the most tokens counts.
     """
     known = [(record.counts.get("tokens", 0), record) for record in records]
     for _, record in sorted(known, key=lambda item: (-item[0], item[1].record_id)):
@@ -125,15 +124,16 @@ def _densities(gathered: Gathered, records: Sequence[Record]) -> Json | None:
     return None
 
 
-def command(record: Record, card: TaskCard) -> str:
-    """The command that measures this again; what no option sets stands behind it as a comment."""
+def command(record: Record) -> str:
+    """Return the command that measures this again; settings that have no option follow as a comment."""
     who = record.identity
     is_group = record.sae.name.startswith(GROUP)
     words = ["saebench", "run", "--sae-group" if is_group else "--sae", who.sae, "--tasks", who.task]
     words += ["--model", who.model, "--preset", record.preset, "--seed", str(who.seed), "--dtype", who.dtype]
+    # A baseline is fitted at the hook of the run unless its reference names one. All other references bring their hook.
     if "baseline:" in who.sae and "hook=" not in who.sae:
         words += ["--hook", record.sae.hook]
-    usual = card.resolve(record.preset)
+    usual = registry().card(who.task).resolve(record.preset)
     changed = {key: value for key, value in who.parameters.items() if usual.get(key) != value}
     for key, option in (("text", "--text"), ("sequences", "--limit")):
         if key in changed:

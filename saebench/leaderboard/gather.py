@@ -1,8 +1,8 @@
-"""Which records a board counts: one per SAE and task of a stratum, all measured alike. The rest is named with a reason.
+"""Choosing the records that a board counts: one per SAE and task of a stratum, all measured in the same way.
 
-Versions of a task are never mixed: that of the installed card counts. Neither are runs that differ in anything else
-that decides numbers (parameters, seed, language model, precision, data): of several such settings, that of the most
-SAEs counts.
+Versions of a task are never mixed: the version of the installed card counts. Nor are runs mixed that differ in anything
+else that decides numbers (parameters, seed, language model, precision, data): if there are several such settings, the
+one with the most SAEs counts. The other records are listed with the reason why they do not count.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from saebench.cards.registry import registry
 from saebench.errors import UsageError, did_you_mean
-from saebench.leaderboard.board import Board, CardLookup
+from saebench.leaderboard.board import Board
 from saebench.results.paired import mismatches
 from saebench.results.record import GROUP, Arrays, Record, Status
 from saebench.results.slug import slug
@@ -23,17 +24,20 @@ from saebench.results.store import ResultStore
 
 
 class Place(NamedTuple):
-    """What the rows of a stratum share, its width class apart."""
+    """What the rows of a stratum share, except the width class."""
 
     model: str
     hook: str
     preset: str
-    groups: bool  # groups of SAEs are measured by other tasks, and never meet single SAEs
+    groups: bool  # groups of SAEs are measured by other tasks and never share a stratum with single SAEs
 
 
 class Subject(NamedTuple):
-    """An SAE or group at a site, whatever was measured of it. A control is fitted to each task's text: its contents
-    differ between tasks, and do not tell two controls apart."""
+    """An SAE or group at one site.
+
+    A control is fitted to the text of each task. Its contents differ between tasks, so they do not distinguish controls
+    and its fingerprint is "".
+    """
 
     model: str
     hook: str
@@ -50,30 +54,38 @@ class LeftOut:
 
 
 class Gathered:
-    """The records of a board. ``tasks[place][task][subject]`` is the one that counts; ``slugs`` are names of pages."""
+    """The records of a board.
 
-    def __init__(self, board: Board, folders: Sequence[Path], cards: CardLookup) -> None:
+    Attributes:
+        tasks: ``tasks[place][task][subject]`` is the record that counts.
+        slugs: The name of each subject's page.
+        left_out: The records that do not count, with the reasons.
+    """
+
+    def __init__(self, board: Board, folders: Sequence[Path]) -> None:
         self._stores: dict[str, ResultStore] = {}
         self.left_out: list[LeftOut] = []
         self.tasks: dict[Place, dict[str, dict[Subject, Record]]] = {}
         candidates = _filtered(board, self._newest(folders))
         by_setting: dict[tuple[Place, str], list[Record]] = defaultdict(list)
         for record in candidates:
-            if reason := _unusable(record, cards):
+            if reason := _unusable(record):
                 self.left_out.append(LeftOut(record, reason))
             else:
                 by_setting[place_of(record), record.identity.task].append(record)
         for (place, task), records in sorted(by_setting.items()):
             self.tasks.setdefault(place, {})[task] = self._comparable(records)
         self.slugs = _slugs({subject for of_task in self.tasks.values() for one in of_task.values() for subject in one})
-        self.left_out.sort(key=lambda each: (each.record.sae.name, each.record.identity.task, each.record.record_id))
+        self.left_out.sort(
+            key=lambda entry: (entry.record.sae.name, entry.record.identity.task, entry.record.record_id)
+        )
 
     def arrays(self, record: Record) -> Arrays:
-        """Contributions and the task's own arrays of a record that counts."""
+        """Return the arrays of a record that counts: its contributions, and those that the task added."""
         return self._stores[record.record_id].arrays(record)
 
     def counted(self) -> list[Record]:
-        """All records that count, in the order of ids."""
+        """Return all records that count, in the order of their ids."""
         by_id = {
             r.record_id: r
             for of_place in self.tasks.values()
@@ -83,21 +95,21 @@ class Gathered:
         return [by_id[key] for key in sorted(by_id)]
 
     def _newest(self, folders: Sequence[Path]) -> list[Record]:
-        """Of several copies of one record the newest, in the order of ids."""
-        found: dict[str, Record] = {}
+        """Return the newest copy of each record, in the order of ids."""
+        newest: dict[str, Record] = {}
         for folder in folders:
             if not folder.is_dir():
                 raise UsageError(f"No results at {folder}: there is no such folder.")
             store = ResultStore(folder)
             for record in store:
-                known = found.get(record.record_id)
+                known = newest.get(record.record_id)
                 if known is None or record.provenance.created > known.provenance.created:
-                    found[record.record_id] = record
+                    newest[record.record_id] = record
                     self._stores[record.record_id] = store
-        return [found[key] for key in sorted(found)]
+        return [newest[key] for key in sorted(newest)]
 
     def _comparable(self, records: list[Record]) -> dict[Subject, Record]:
-        """By subject, the records of one setting; the others are left out."""
+        """Return, by subject, the records of the setting that counts, and leave out those of other settings."""
         by_setting: dict[str, list[Record]] = defaultdict(list)
         for record in records:
             by_setting[_setting(record)].append(record)
@@ -108,14 +120,14 @@ class Gathered:
 
         first, *others = sorted(by_setting, key=weight)
         counted: dict[Subject, Record] = {}
-        # ok before failed, then the newest: of one SAE there may be records from several kinds of device
+        # One SAE may have records from several kinds of device: ok comes before failed, then the newest counts.
         for record in sorted(by_setting[first], key=_preferred):
             if (known := counted.setdefault(subject_of(record), record)) is not record:
                 self.left_out.append(LeftOut(record, f"record {known.record_id} of the same SAE and task counts"))
         example = by_setting[first][0]
         for record in (record for setting in others for record in by_setting[setting]):
             self.left_out.append(
-                LeftOut(record, f"measured otherwise than most. {' '.join(mismatches(example, record))}")
+                LeftOut(record, f"measured differently from most. {' '.join(mismatches(example, record))}")
             )
         return counted
 
@@ -130,7 +142,10 @@ def subject_of(record: Record) -> Subject:
 
 
 def _filtered(board: Board, records: Iterable[Record]) -> list[Record]:
-    """Raises UsageError where the board asks for a model, hook or preset that no record has."""
+    """Return the records that fit the board's filter.
+
+    Raises UsageError where the board asks for a task, model, hook or preset that no record has.
+    """
     kept = [record for record in records if record.identity.task in board.tasks]
     if not kept:
         raise UsageError(f"There are no records of the tasks of board {board.name!r} ({', '.join(board.tasks)}).")
@@ -156,14 +171,14 @@ def _field(record: Record, field: str) -> str:
     return {"model": record.identity.model, "hook": record.sae.hook, "preset": record.preset}[field]
 
 
-def _unusable(record: Record, cards: CardLookup) -> str:
-    """Why a record cannot be on the board whatever the others are; empty when it can."""
-    card = cards(record.identity.task)
+def _unusable(record: Record) -> str:
+    """Say why a record cannot be on the board, whatever the other records are; empty when it can."""
+    card = registry().card(record.identity.task)
     version, installed = record.identity.task_version, card.version
     if version < installed:
-        return f"outdated: version {version} of the task, version {installed} counts"
+        return f"outdated: measured by version {version} of the task, but version {installed} counts"
     if version > installed:
-        return f"version {version} of the task is newer than the one that is installed, {installed}"
+        return f"measured by version {version} of the task, which is newer than the installed version {installed}"
     if record.preset not in card.presets:
         return f"the task has no preset {record.preset!r}"
     if not record.sae.hook:
@@ -172,7 +187,7 @@ def _unusable(record: Record, cards: CardLookup) -> str:
 
 
 def _setting(record: Record) -> str:
-    """Everything that must be the same for two numbers to be compared, as `saebench.results.paired.mismatches` says."""
+    """Return all that must be equal for two numbers to be compared (see `saebench.results.paired.mismatches`)."""
     who = record.identity
     return json.dumps([who.parameters, who.model_fingerprint, who.dtype, who.data, who.seed], sort_keys=True)
 
@@ -182,7 +197,7 @@ def _preferred(record: Record) -> tuple[bool, float, str]:
 
 
 def _slugs(subjects: set[Subject]) -> dict[Subject, str]:
-    """Names of files, one per subject: the SAE's own where that is enough to tell it from the others."""
+    """Return the name of each subject's file: that of the SAE, with more where several subjects share it."""
     count: dict[str, int] = defaultdict(int)
     for subject in subjects:
         count[slug(subject.sae)] += 1

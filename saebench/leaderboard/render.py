@@ -21,7 +21,7 @@ _CSV_COLUMNS = (
 
 
 def to_markdown(data: Json) -> str:
-    """A page: a table per stratum, ranked rows first, then incomplete ones, then controls."""
+    """Return the page of a board: a table per stratum, with ranked rows first, then incomplete ones, then controls."""
     parts = [f"# {data['title']}", data["description"], *map(_stratum, data["strata"])]
     if data["left_out"]:
         parts.append(_left_out(data["left_out"]))
@@ -34,7 +34,7 @@ def to_markdown(data: Json) -> str:
 
 
 def to_csv(data: Json) -> str:
-    """A line per row and metric, numbers in full; empty cells where there is nothing."""
+    """Return a line per row and metric, with numbers in full, and empty cells where there is nothing."""
     text = io.StringIO()
     writer = csv.DictWriter(text, _CSV_COLUMNS, lineterminator="\n")
     writer.writeheader()
@@ -50,13 +50,13 @@ def to_csv(data: Json) -> str:
 
 
 def to_json(data: Json, *, details: bool = True) -> str:
-    """The board itself; without ``details`` only what its tables show, without the pages of SAEs and tasks."""
+    """Return the board as JSON; without ``details`` it lacks the pages of SAEs and tasks."""
     kept = data if details else {key: value for key, value in data.items() if key not in ("saes", "tasks")}
     return json.dumps(kept, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def place(row: Json) -> str:
-    """``1``, ``1-3`` where shared, ``2 of 3 tasks`` for an incomplete row, ``control``."""
+    """Return the place of a row: ``1``, ``1-3`` where it is shared, ``2 of 3 tasks`` if incomplete, or ``control``."""
     if row["control"]:
         return "control"
     if row["rank"] is not None:
@@ -114,5 +114,5 @@ def _cell(value: Json) -> str:
 
 
 def _left_out(left_out: list[Json]) -> str:
-    lines = [f"- {each['sae']}, {each['task']} v{each['task_version']}: {each['reason']}" for each in left_out]
+    lines = [f"- {entry['sae']}, {entry['task']} v{entry['task_version']}: {entry['reason']}" for entry in left_out]
     return "## Not counted\n\n" + "\n".join(" ".join(line.split()) for line in lines)

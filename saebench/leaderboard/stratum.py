@@ -1,4 +1,4 @@
-"""The strata of a board: rows that share language model, hook, preset and width class, ranked among themselves."""
+"""The strata of a board: rows that share language model, hook, preset and width class are ranked among each other."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from saebench.cards.card import MetricSpec
-from saebench.leaderboard.board import Board, CardLookup
+from saebench.leaderboard.board import Board
 from saebench.leaderboard.gather import Gathered, Place, Subject
 from saebench.leaderboard.ranking import Column, Rank, rank
 from saebench.results.paired import Scored, scores
@@ -15,12 +15,12 @@ from saebench.results.record import Record, SAEInfo, Status
 from saebench.results.slug import slug
 
 Json = dict[str, Any]
-Metric = tuple[str, MetricSpec]  # the task's name, and what its card says of the metric
+Metric = tuple[str, MetricSpec]  # the task's name, and what its card says about the metric
 
 
 @dataclass(frozen=True)
 class _Row:
-    """A subject with its record of each task, and its numbers over everything (subset "") by (task, metric)."""
+    """A subject with its record of each task, and its numbers over all of the data (subset "") by (task, metric)."""
 
     id: str
     records: dict[str, Record]
@@ -31,23 +31,23 @@ class _Row:
         return next(iter(self.records.values())).sae
 
 
-def strata(board: Board, gathered: Gathered, cards: CardLookup) -> list[Json]:
-    """All strata that have an SAE or group besides controls.
+def strata(board: Board, gathered: Gathered) -> list[Json]:
+    """Return all strata that have an SAE or group that is not a control.
 
-    A control of a width class that SAEs are ranked in stands beside those only; any other one stands everywhere.
+    A control whose width class has a stratum is shown in that one; any other control is shown in every stratum.
     """
     made = []
     for place in sorted(gathered.tasks):
-        rows = _rows(board, gathered, place, cards)
+        rows = _rows(board, gathered, place)
         widths = {_width(board, row): None for row in rows if not row.sae.control}
         for width in sorted(widths, key=lambda name: (len(name), name)):
             beside = [row for row in rows if _width(board, row) == width or _width(board, row) not in widths]
-            made.append(_stratum(board, place, width, beside, cards))
+            made.append(_stratum(board, place, width, beside))
     return made
 
 
 def width_class(d_sae: int) -> str:
-    """The power of two that is nearest in ratio: 24,576 latents stand beside 32,768."""
+    """Return the power of two that is nearest in ratio: 24,576 latents are in one class with 32,768."""
     return str(1 << round(math.log2(d_sae))) if d_sae > 0 else "unknown"
 
 
@@ -55,9 +55,9 @@ def _width(board: Board, row: _Row) -> str:
     return width_class(row.sae.d_sae) if "width" in board.strata else "all"
 
 
-def _rows(board: Board, gathered: Gathered, place: Place, cards: CardLookup) -> list[_Row]:
-    """Rows that have a number to show, or a failure: some tasks score nothing but pairs of a group's members."""
-    shown = {(task, spec.id) for task in board.tasks for spec in board.columns(cards(task))}
+def _rows(board: Board, gathered: Gathered, place: Place) -> list[_Row]:
+    """Return the rows that have a number or a failure to show. Some records have numbers on subsets only."""
+    shown = {(task, spec.id) for task in board.tasks for spec in board.columns(task)}
     by_subject: dict[Subject, dict[str, Record]] = {}
     for task in board.tasks:
         for subject, record in gathered.tasks[place].get(task, {}).items():
@@ -76,17 +76,17 @@ def _rows(board: Board, gathered: Gathered, place: Place, cards: CardLookup) -> 
     return rows
 
 
-def _stratum(board: Board, place: Place, width: str, rows: list[_Row], cards: CardLookup) -> Json:
-    metrics: list[Metric] = [(task, spec) for task in board.tasks for spec in board.columns(cards(task))]
+def _stratum(board: Board, place: Place, width: str, rows: list[_Row]) -> Json:
+    metrics: list[Metric] = [(task, spec) for task in board.tasks for spec in board.columns(task)]
     metrics = [(task, spec) for task, spec in metrics if any((task, spec.id) in row.numbers for row in rows)]
-    deciding = {(task, spec.id) for task in board.tasks for spec in board.ranked(cards(task))}
+    deciding = {(task, spec.id) for task in board.tasks for spec in board.ranked(task)}
     columns = [
         Column(task, spec.id, bool(spec.higher_is_better), tuple(row.numbers.get((task, spec.id)) for row in rows))
         for task, spec in metrics
         if (task, spec.id) in deciding
     ]
     ranking = rank(columns, [not row.sae.control for row in rows])
-    found = [
+    shown = [
         _row(row, place, metrics, rank_, completed, len(ranking.tasks))
         for row, rank_, completed in zip(rows, ranking.ranks, ranking.completed, strict=True)
     ]
@@ -100,7 +100,7 @@ def _stratum(board: Board, place: Place, width: str, rows: list[_Row], cards: Ca
         "preset": place.preset,
         "groups": place.groups,
         "metrics": [_metric(task, spec, (task, spec.id) in counted) for task, spec in metrics],
-        "rows": sorted(found, key=_position),
+        "rows": sorted(shown, key=_position),
     }
 
 
@@ -143,6 +143,6 @@ def _value(row: _Row, task: str, metric: str) -> Json:
 
 
 def _position(row: Json) -> tuple[bool, bool, float, str, str]:
-    """Ranked rows by mean rank, then the incomplete ones, then controls."""
+    """Sort ranked rows first, by mean rank, then incomplete ones, then controls."""
     rank_ = row["rank"]
     return row["control"], rank_ is None, rank_["mean"] if rank_ else 0.0, row["sae"], row["id"]

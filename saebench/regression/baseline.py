@@ -1,8 +1,8 @@
-"""Baselines: the numbers that a check compares with, as a small JSON file beside the tests.
+"""Baselines: the numbers that a check compares with, in a small JSON file beside the tests.
 
-A file is a list of records, each cut down to the measurements that are checked, with their per-unit contributions:
-without those there is no paired difference. It is made to be read and reviewed as a diff: sorted keys, a line per
-array, eight significant digits, and an update that measures the same numbers leaves it as it is.
+A file is a list of records with only the measurements that are checked and the contributions of every unit, which
+paired differences need. It is written to be reviewed as a diff: keys are sorted, every array has a line, numbers have
+eight significant digits, and an update that measures the same numbers leaves the file as it is.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from saebench.results.atomic import write_atomic
 from saebench.results.paired import Key, Scored, scores
 from saebench.results.record import Arrays, Measurement, Record
 
-_DIGITS = 8  # float32, in which models and SAEs compute, holds seven
+_DIGITS = 8  # models and SAEs compute in float32, which holds seven
 
 
 class Contributions(BaseModel):
-    """Numerator and denominator of a ratio of sums, one value per unit."""
+    """The numerators and denominators of a ratio of sums, one of each per unit."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -35,7 +35,7 @@ class Contributions(BaseModel):
 
 
 class Entry(BaseModel):
-    """One record's share of a baseline."""
+    """The part of one record that a baseline keeps."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -47,14 +47,17 @@ class Entry(BaseModel):
         return [(self.record.identity.task, m.metric, m.subset) for m in self.record.measurements]
 
     def scores(self) -> dict[Key, Scored]:
-        """Raises SaebenchError when contributions that a measurement names are missing."""
+        """Return the numbers of the record.
+
+        Raises SaebenchError when contributions that a measurement names are missing.
+        """
         arrays: Arrays = {}
         for key, parts in self.contributions.items():
             arrays |= {f"{key}.num": np.array(parts.num), f"{key}.den": np.array(parts.den)}
         return scores(self.record, arrays)
 
     def only(self, keys: Collection[Key]) -> Entry:
-        """The same record with the measurements of ``keys`` alone."""
+        """Return this entry with the measurements of ``keys`` alone."""
         task = self.record.identity.task
         kept = [m for m in self.record.measurements if (task, m.metric, m.subset) in keys]
         named = {m.contributions for m in kept}
@@ -65,7 +68,7 @@ class Entry(BaseModel):
 
 
 class Baseline(BaseModel):
-    """What a file holds. A metric is in one entry only; entries of one task may come from several updates."""
+    """The content of a file. A metric is in one entry only; entries of one task may come from several updates."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -77,7 +80,7 @@ class Baseline(BaseModel):
         return {key for entry in self.entries for key in entry.keys}
 
     def with_new(self, now: Sequence[Entry]) -> Self:
-        """This baseline, and of ``now`` the metrics that it lacks."""
+        """Return this baseline with those metrics of ``now`` that it lacks."""
         entries = {entry.record.record_id: entry for entry in self.entries}
         for entry in now:
             new = entry.only(set(entry.keys) - self.keys)
@@ -89,9 +92,13 @@ class Baseline(BaseModel):
 
 
 def entry(record: Record, arrays: Arrays, keys: Collection[Key], root: Path) -> Entry:
-    """The share of ``record`` and its ``arrays`` that ``keys`` name, rounded.
+    """Return the entry of ``record`` with the measurements that ``keys`` name, rounded.
 
-    Paths below ``root`` become relative to it, so that two checkouts of one project can be compared.
+    Args:
+        record: The record.
+        arrays: Its arrays, which hold the contributions.
+        keys: The measurements to keep.
+        root: Paths below this folder become relative to it, so that two checkouts of one project can be compared.
     """
     task = record.identity.task
     kept = [_rounded(m) for m in record.measurements if (task, m.metric, m.subset) in keys]
@@ -107,14 +114,14 @@ def entry(record: Record, arrays: Arrays, keys: Collection[Key], root: Path) -> 
 
 
 def baseline_path(folder: Path, name: str) -> Path:
-    """The file of the baseline ``name``. Raises UsageError for a name that is no plain file name."""
+    """Return the file of the baseline ``name``. Raises UsageError for a name that is not a plain file name."""
     if not re.fullmatch(r"\w[\w.~-]*", name, re.ASCII):
-        raise UsageError(f"A baseline's name is made of letters, digits and any of '._-~', not {name!r}.")
+        raise UsageError(f"The name of a baseline may hold letters, digits and any of '._-~'; {name!r} does not fit.")
     return folder / f"{name}.json"
 
 
 def read_baseline(path: Path) -> Baseline | None:
-    """The baseline in ``path``, None where there is no file. Raises SaebenchError when it is damaged or foreign."""
+    """Return the baseline in ``path``; None where there is no file. Raises SaebenchError for a file that is damaged."""
     try:
         return Baseline.model_validate_json(path.read_bytes())
     except FileNotFoundError:
@@ -125,13 +132,13 @@ def read_baseline(path: Path) -> Baseline | None:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise SaebenchError(
-            f"The baseline {path} cannot be used ({f'{where}: ' if where else ''}{first['msg']}); take it from version "
-            "control again, or write it anew with --saebench-update."
+            f"The baseline {path} cannot be used ({f'{where}: ' if where else ''}{first['msg']}); restore it from "
+            "version control, or write it again with --saebench-update."
         ) from error
 
 
 def write_baseline(path: Path, baseline: Baseline) -> bool:
-    """Write it whole, unless the file holds the same numbers of the same SAE already; says whether it wrote.
+    """Write ``baseline`` unless the file holds the same numbers of the same SAE already. Return whether it was written.
 
     Raises SaebenchError when the file cannot be written.
     """
@@ -160,7 +167,7 @@ def _joined(known: Entry, new: Entry) -> Entry:
 
 
 def _content(baseline: Baseline) -> list[Any]:
-    """Everything that was measured, without when, where, and under which path the SAE lay."""
+    """Return everything that was measured, without when and where, and without the path of the SAE."""
     content = [
         (
             entry.record.identity.model_dump(exclude={"sae"}),
@@ -192,7 +199,7 @@ def _round_all(values: np.ndarray) -> list[float]:
 
 
 def _dumps(value: Any, indent: str = "") -> str:
-    """JSON with sorted keys, indented, but a list of numbers or names on one line."""
+    """Return indented JSON with sorted keys, and with lists of numbers or names on one line."""
     inner = f"{indent}  "
     if isinstance(value, dict) and value:
         lines = [f"{inner}{json.dumps(key, ensure_ascii=False)}: {_dumps(value[key], inner)}" for key in sorted(value)]

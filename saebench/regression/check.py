@@ -1,4 +1,4 @@
-"""One check: run the suite on an SAE, compare with the baseline or write it, and say what came out."""
+"""One check: run the suite on an SAE, compare the numbers with the baseline or write it, and report the outcome."""
 
 from __future__ import annotations
 
@@ -16,17 +16,19 @@ from saebench.cards.registry import registry
 from saebench.errors import SaebenchError, UsageError
 from saebench.progress import Progress
 from saebench.regression.baseline import Baseline, Entry, entry, read_baseline, write_baseline
-from saebench.regression.verdicts import NEW_ONLY, UPDATE, Row, Tolerance, compare, named, unusable, written
+from saebench.regression.verdicts import NEW_ONLY, UPDATE, Row, Tolerance, compare, direction, named, unusable, written
 from saebench.results.paired import Key, scores
 from saebench.results.record import Arrays, Record
 from saebench.results.store import ResultStore
 
 Measured = list[tuple[Record, Arrays]]
-# Options of `saebench run` that a check's command line repeats; parameters have none, and go into a config file.
+# The options of `saebench run` that the command of a check repeats. Parameters have no option and need a config file.
 _FLAGS = ("model", "hook", "preset", "text", "limit", "batch_size", "seed", "device", "dtype")
 
 
 class Mode(StrEnum):
+    """Whether a check compares with the baseline, writes it again, or writes only the metrics that it lacks."""
+
     COMPARE = "compare"
     UPDATE = "update"
     NEW_ONLY = "new-only"
@@ -34,15 +36,15 @@ class Mode(StrEnum):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a check found. It passed when there are no problems and no row fails."""
+    """What a check found. It passes when there are no problems and no row fails."""
 
     sae: str
     baseline: str  # the file, relative to the project's root
     rows: list[Row]
-    command: str  # of `saebench run`, which makes the numbers again; empty where nothing could run
-    problems: tuple[str, ...] = ()  # what is no matter of one metric, as sentences
-    wrote: bool = False
-    l0: tuple[float | None, float | None] = (None, None)  # of the baseline's SAE and of this one
+    command: str  # the `saebench run` that measures the numbers again; empty where nothing could run
+    problems: tuple[str, ...] = ()  # sentences about problems that do not belong to one metric
+    wrote: bool = False  # whether the baseline was written
+    l0: tuple[float | None, float | None] = (None, None)  # the L0 of the baseline's SAE and of this one
 
     @property
     def passed(self) -> bool:
@@ -50,7 +52,7 @@ class Outcome:
 
 
 def reference(sae: str | Path) -> str:
-    """The reference that ``sae`` means: a folder is one of SAELens.
+    """Return the reference that ``sae`` means; a folder means an SAE of SAELens.
 
     Raises UsageError for a path that does not exist.
     """
@@ -73,16 +75,25 @@ def check(
     metrics: Sequence[str] | None = None,
     progress: Progress | None = None,
 ) -> Outcome:
-    """Run ``options`` (those of `saebench.run`, with one SAE and one seed) and compare with the baseline in ``path``.
+    """Run the suite and compare its numbers with the baseline in ``path``.
 
-    ``tolerance`` and ``metrics`` are as in `saebench.regression.verdicts`; without ``metrics`` those that the cards
-    call primary and give a direction are checked. Paths are shown and stored relative to ``root``. Raises
-    SaebenchError for what cannot be asked for, run, read or written.
+    Args:
+        options: The options of `saebench.run`, with one SAE and one seed.
+        path: The file of the baseline.
+        root: The project's root. Paths are shown and stored relative to it.
+        mode: Whether to compare, or what to write.
+        tolerance: How much worse a metric may become; see `saebench.regression.verdicts.tolerance_of`.
+        metrics: Patterns of the metrics to check; see `saebench.regression.verdicts.matches`. By default those
+            that their cards call primary and give a direction.
+        progress: What reports progress.
+
+    Raises:
+        SaebenchError: The options are wrong, nothing can run, or a file cannot be read or written.
     """
     sae, shown, command = str(options["sae"]), _shown(path, root), reproduce(options)
     known = None if mode is Mode.UPDATE else read_baseline(path)
     if known is None and mode is Mode.COMPARE:
-        missing = f"There is no baseline {shown}: write it with {UPDATE} (or {NEW_ONLY}), look at it, and commit it."
+        missing = f"There is no baseline {shown}: write it with {UPDATE} (or {NEW_ONLY}), review it, and commit it."
         return Outcome(sae, shown, [], command, (missing,))
     measured, problems = _measure(options, progress)
     if problems:
@@ -91,20 +102,20 @@ def check(
     keys = _selected(measured, metrics)
     if isinstance(tolerance, Mapping):
         named(tolerance, keys | before.keys, "tolerance")
-    now = [found for record, arrays in measured if (found := entry(record, arrays, keys, root)).keys]
+    now = [kept for record, arrays in measured if (kept := entry(record, arrays, keys, root)).keys]
     added: set[Key] = set() if mode is Mode.COMPARE else keys - before.keys
-    new = [one.only(added) for one in now]
+    new = [kept.only(added) for kept in now]
     problems = _unwritable(new)
-    rows = compare(before, [one.only(keys - added) for one in now], tolerance, direction)
+    rows = compare(before, [kept.only(keys - added) for kept in now], tolerance)
     wrote = False
     if added and not problems:
         wrote = write_baseline(path, before.with_new(new))
-        rows = sorted([*rows, *written(new, direction)], key=lambda row: row.key)
+        rows = sorted([*rows, *written(new)], key=lambda row: row.key)
     return Outcome(sae, shown, rows, command, tuple(problems), wrote, (_l0(before.entries), _l0(now)))
 
 
 def reproduce(options: Mapping[str, Any]) -> str:
-    """The shell command that measures the same, with a line before it where parameters need a config file."""
+    """Return the shell command that measures the same, after a line that writes a config file if it needs one."""
     words = ["saebench", "run", "--sae", str(options["sae"]), "--suite", str(options.get("suite", "quick"))]
     if options.get("tasks"):
         tasks = options["tasks"]
@@ -114,15 +125,15 @@ def reproduce(options: Mapping[str, Any]) -> str:
             words += [f"--{name.replace('_', '-')}", str(options[name])]
     if not options.get("parameters"):
         return shlex.join(words)
-    # JSON is YAML, too.
+    # JSON is valid YAML, too.
     content = shlex.quote(json.dumps({"parameters": options["parameters"]}))
     return f"echo {content} > parameters.yaml\n{shlex.join([*words, '--config', 'parameters.yaml'])}"
 
 
 def _measure(options: Mapping[str, Any], progress: Progress | None) -> tuple[Measured, list[str]]:
-    """Records that are ok with their arrays, and what failed. A task that does not apply gives neither."""
+    """Return the records that are ok, with their arrays, and what failed. A task that does not apply gives neither."""
     with warnings.catch_warnings():
-        # A project that turns warnings into errors means its own, not those of the libraries underneath.
+        # A project that turns warnings into errors means its own warnings, not those of the libraries underneath.
         warnings.simplefilter("ignore")
         warnings.filterwarnings("default", module=r"saebench\.")
         frame = run(progress=progress, **{**options, "overwrite": "failed"})
@@ -140,43 +151,42 @@ def _measure(options: Mapping[str, Any], progress: Progress | None) -> tuple[Mea
 
 
 def _selected(measured: Measured, patterns: Sequence[str] | None) -> set[Key]:
-    """The metrics to check. Raises UsageError where none of them has a direction: such a check could not fail."""
+    """Return the metrics to check.
+
+    Raises UsageError where none of them has a direction, because such a check could not fail.
+    """
     known = {key: record for record, _ in measured for key in scores(record, {})}
     if patterns is not None:
         keys = named(patterns, known, "metrics")
     else:
         keys = {key for key, record in known.items() if not key[2] and _primary(record, key[1])}
     versions = {key: record.identity.task_version for key, record in known.items()}
-    if all(direction(key[0], versions[key], key[1]) is None for key in keys):
+    if all(direction(key, versions[key]) is None for key in keys):
         raise UsageError(
-            "None of the metrics to check has a direction in which it is better, so that nothing could fail; name "
+            "None of the metrics to check has a direction in which it is better, so the check could never fail; name "
+            "other metrics in metrics=."
         )
     return keys
 
 
 def _primary(record: Record, metric: str) -> bool:
-    facts = registry().metric(record.identity.task, record.identity.task_version, metric)
-    return facts is not None and facts.primary and facts.higher_is_better is not None
-
-
-def direction(task: str, version: int, metric: str) -> bool | None:
-    facts = registry().metric(task, version, metric)
-    return facts.higher_is_better if facts else None
+    spec = registry().metric(record.identity.task, record.identity.task_version, metric)
+    return spec is not None and spec.primary and spec.higher_is_better is not None
 
 
 def _unwritable(entries: Sequence[Entry]) -> list[str]:
-    """Why these cannot become a baseline: a number that can never be compared would fail ever after."""
-    found = {key: scored for one in entries for key, scored in one.scores().items()}
+    """Say why numbers cannot become a baseline: those that cannot be compared would make every later check fail."""
+    numbers = {key: scored for entry in entries for key, scored in entry.scores().items()}
     return [
-        f"{'/'.join(part for part in key if part)} cannot become a baseline: {problem}; mend the SAE, or leave it out "
-        "of metrics=."
-        for key, scored in found.items()
+        f"{'/'.join(part for part in key if part)} cannot become a baseline: it {problem}; fix the SAE, or leave the "
+        "metric out of metrics=."
+        for key, scored in numbers.items()
         if (problem := unusable(scored))
     ]
 
 
 def _l0(entries: Sequence[Entry]) -> float | None:
-    return next((one.record.sae.l0 for one in entries if one.record.sae.l0 is not None), None)
+    return next((entry.record.sae.l0 for entry in entries if entry.record.sae.l0 is not None), None)
 
 
 def _shown(path: Path, root: Path) -> str:

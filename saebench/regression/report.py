@@ -1,4 +1,4 @@
-"""What a check found, for people: the text of a failure, and the report of a session as JSON and Markdown."""
+"""The outcome of checks for readers: the text of a failure, and the report of a session as JSON and Markdown."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from saebench.version import __version__
 
 SCHEMA_VERSION = 1
 _HEADERS = ("metric", "better", "baseline", "now", "difference", "tolerance", "verdict")
-Result = dict[str, Any]  # a check as JSON values: it travels from pytest-xdist's workers to the report
+Result = dict[str, Any]  # a check as JSON values, which pytest-xdist's workers can send
 
 
 def to_result(outcome: Outcome, test: str) -> Result:
-    """``outcome`` as JSON values (no NaN), with the id of its test."""
+    """Return ``outcome`` as JSON values (without NaN), with the id of its test."""
     return {
         "test": test,
         "passed": outcome.passed,
@@ -38,7 +38,7 @@ def to_result(outcome: Outcome, test: str) -> Result:
 
 
 def message(result: Result) -> str:
-    """The text of a failure: what is wrong, the table, why numbers cannot be compared, and how to see it again."""
+    """Return the text of a failure: what is wrong, the table, the reasons, and how to measure and check again."""
     parts = [heading(result)]
     if result["metrics"]:
         parts.append(tabulate(_cells(result), headers=_HEADERS, tablefmt="simple", disable_numparse=True))
@@ -51,22 +51,22 @@ def message(result: Result) -> str:
 
 
 def heading(result: Result) -> str:
-    """``zoo:x against saebench-baselines/x.json: 1 of 3 metrics worse``."""
+    """Return a line such as ``zoo:x against saebench-baselines/x.json: of 3 metrics 1 worse, 2 undecided``."""
     verdicts = [row["verdict"] for row in result["metrics"]]
-    counts = [f"{verdicts.count(each)} {each}" for each in dict.fromkeys(sorted(verdicts))]
-    found = f"of {len(verdicts)} metrics {', '.join(counts)}" if verdicts else "nothing compared"
-    return f"{result['sae']} against {result['baseline']}: {found}"
+    counts = [f"{verdicts.count(verdict)} {verdict}" for verdict in dict.fromkeys(sorted(verdicts))]
+    outcome = f"of {len(verdicts)} metrics {', '.join(counts)}" if verdicts else "nothing compared"
+    return f"{result['sae']} against {result['baseline']}: {outcome}"
 
 
 def summary(results: Sequence[Result]) -> list[str]:
-    """What passing tests have to say: baselines that were written, and numbers that became better."""
+    """Return lines about passing tests: the baselines that were written, and the numbers that became better."""
     writers: dict[str, list[str]] = {}
     for result in results:
         if result["wrote_baseline"]:
             writers.setdefault(result["baseline"], []).append(result["test"])
     lines = [f"wrote {path}" for path in writers]
     lines += [
-        f"WARNING: {path} was written by {len(tests)} tests, and holds what the last of them found: {', '.join(tests)}"
+        f"WARNING: {path} was written by {len(tests)} tests and holds the numbers of the last: {', '.join(tests)}"
         for path, tests in writers.items()
         if len(tests) > 1
     ]
@@ -79,7 +79,7 @@ def summary(results: Sequence[Result]) -> list[str]:
 
 
 def write_report(path: Path, results: Sequence[Result]) -> None:
-    """Write ``path`` with the endings .json and .md; one of them may be on it already. Raises OSError."""
+    """Write the report to ``path`` with the endings .json and .md; ``path`` may have one of them. Raises OSError."""
     stem = path.with_suffix("") if path.suffix in (".json", ".md") else path
     results = sorted(results, key=lambda result: (result["test"], result["baseline"]))
     content = {"schema_version": SCHEMA_VERSION, "saebench_version": __version__, "checks": results}
@@ -145,13 +145,13 @@ def _cells(result: Result) -> list[list[str]]:
         verdict = row["verdict"].upper() if row["fails"] else row["verdict"]
         cells.append([_name(row), better, *numbers, allowed, verdict])
     before, now = (result["l0"][side] for side in ("baseline", "now"))
-    if now is not None:  # the operating point at which all other numbers are to be read
+    if now is not None:  # all other numbers depend on this operating point
         cells.append(["L0 of the SAE", "", "" if before is None else f"{before:.4g}", f"{now:.4g}", "", "", ""])
     return cells
 
 
 def _text(number: Mapping[str, Any] | None) -> str:
-    from saebench.results.render import format_number  # imports pandas
+    from saebench.results.render import format_number  # lazy, because it imports pandas
 
     if number is None:
         return ""
@@ -172,7 +172,7 @@ def _name(row: Mapping[str, Any]) -> str:
 
 
 def _plain(text: str) -> str:
-    """``text`` in a cell or line of Markdown, without meaning anything there."""
+    """Return ``text`` with all characters escaped that mean something in Markdown, on one line."""
     for mark in "\\`*_<>|[]#":
         text = text.replace(mark, f"\\{mark}")
     return " ".join(text.split())

@@ -1,36 +1,38 @@
-"""Verdicts: which numbers are worse than the baseline's, and which cannot be compared with it.
+"""Verdicts: which numbers are worse than those of the baseline, and which cannot be compared with them.
 
-A metric fails where it is worse, in the direction of its card, by more than the tolerance *and* the 95 % interval of
-the paired difference excludes 0. What cannot be compared fails too: silence about it would look like a pass.
+A metric fails if it is worse, in the direction of its card, by more than the tolerance *and* the 95 % interval of the
+paired difference excludes 0. A metric that cannot be compared fails, too: otherwise it would look like a pass.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
 
+from saebench.cards.registry import registry
 from saebench.errors import SaebenchError, UsageError, did_you_mean
 from saebench.regression.baseline import Baseline, Entry
 from saebench.results.paired import Difference, Key, Scored, difference, mismatches
 
 UPDATE, NEW_ONLY = "--saebench-update", "--saebench-update-new-only"
-Amount = float | str  # 0.01, in the metric's unit; "2%", of the baseline's absolute value
+Amount = float | str  # 0.01 is in the metric's unit; "2%" is a share of the baseline's absolute value
 Tolerance = Amount | Mapping[str, Amount]
-Direction = Callable[[str, int, str], bool | None]  # task, version, metric -> higher is better; None: no merit
 
 
 class Verdict(StrEnum):
+    """The verdict on one metric."""
+
     BETTER = "better"
     WITHIN = "within tolerance"
-    UNDECIDED = "undecided"  # changed by more than the tolerance, which chance may explain
+    UNDECIDED = "undecided"  # changed by more than the tolerance, but it may be chance
     NO_DIRECTION = "no direction"
     WORSE = "worse"
     NOT_COMPARABLE = "not comparable"
-    WRITTEN = "written"  # into the baseline, hence not compared
+    WRITTEN = "written"  # written into the baseline, so there is nothing to compare
 
     @property
     def fails(self) -> bool:
@@ -39,7 +41,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Row:
-    """One metric: both numbers, their difference (now - baseline), and what follows."""
+    """One metric: both numbers, their difference (now - baseline), and the verdict."""
 
     key: Key
     higher_is_better: bool | None
@@ -48,12 +50,14 @@ class Row:
     verdict: Verdict
     difference: Difference | None = None
     tolerance: float | None = None  # in the metric's unit
-    reason: str = ""  # why it cannot be compared, and what mends it
+    reason: str = ""  # why it cannot be compared, and what to do about it
 
 
 def matches(pattern: str, key: Key) -> bool:
-    """Whether ``pattern`` names ``key``: METRIC or TASK/METRIC, which mean the number over everything, or
-    TASK/METRIC/SUBSET. Each part may hold the wildcards ``*``, ``?`` and ``[...]``.
+    """Return whether ``pattern`` names ``key``.
+
+    A pattern is METRIC or TASK/METRIC, which mean the number over all of the data, or TASK/METRIC/SUBSET. Each part may
+    hold the wildcards ``*``, ``?`` and ``[...]``.
     """
     task, metric, subset = key
     parts = pattern.split("/", 2)
@@ -67,21 +71,43 @@ def matches(pattern: str, key: Key) -> bool:
 
 
 def named(patterns: Iterable[str], known: Iterable[Key], what: str) -> set[Key]:
-    """The keys of ``known`` that any of ``patterns`` names. Raises UsageError for a pattern that names none."""
-    known, found = list(known), set()
+    """Return the keys of ``known`` that any of ``patterns`` names.
+
+    Args:
+        patterns: Patterns as `matches` takes them.
+        known: The keys that exist.
+        what: The argument that holds the patterns, for the error message.
+
+    Raises:
+        UsageError: A pattern names no key.
+    """
+    known, keys = list(known), set()
     for pattern in patterns:
         fitting = {key for key in known if matches(pattern, key)}
         if not fitting:
             names = [name for key in known for name in (key[1], f"{key[0]}/{key[1]}", "/".join(key))]
             raise UsageError(f"{what}: no measured metric is called {pattern!r}.{did_you_mean(pattern, names)}")
-        found |= fitting
-    return found
+        keys |= fitting
+    return keys
+
+
+def direction(key: Key, version: int) -> bool | None:
+    """Return whether higher is better for ``key``; None without a direction, and for a task version that is missing."""
+    spec = registry().metric(key[0], version, key[1])
+    return spec.higher_is_better if spec else None
 
 
 def tolerance_of(tolerance: Tolerance, key: Key, baseline: float) -> float:
-    """How much worse ``key`` may become, in its unit; of several patterns the first that names it counts, of none 0.
+    """Return how much worse ``key`` may become, in its unit.
 
-    Raises UsageError for what is neither a number of 0 or more nor such a percentage.
+    Args:
+        tolerance: An amount, or amounts by pattern: the first pattern that names ``key`` counts, and if there is none,
+            the tolerance is 0.
+        key: The metric.
+        baseline: The baseline's value, of which a percentage is taken.
+
+    Raises:
+        UsageError: An amount is neither a number of at least 0 nor a percentage of at least 0.
     """
     if isinstance(tolerance, Mapping):
         tolerance = next((amount for pattern, amount in tolerance.items() if matches(pattern, key)), 0.0)
@@ -97,70 +123,71 @@ def tolerance_of(tolerance: Tolerance, key: Key, baseline: float) -> float:
     return size
 
 
-def compare(baseline: Baseline, now: Sequence[Entry], tolerance: Tolerance, direction: Direction) -> list[Row]:
-    """A row for every metric of either side, by key."""
+def compare(baseline: Baseline, now: Sequence[Entry], tolerance: Tolerance) -> list[Row]:
+    """Return a row for every metric of either side, in the order of keys."""
     before, after = _by_key(baseline.entries), _by_key(now)
-    return [_row(key, before.get(key), after.get(key), tolerance, direction) for key in sorted({*before, *after})]
+    return [_row(key, before.get(key), after.get(key), tolerance) for key in sorted({*before, *after})]
 
 
-def written(now: Sequence[Entry], direction: Direction) -> list[Row]:
-    """Rows of metrics that became the baseline."""
+def written(now: Sequence[Entry]) -> list[Row]:
+    """Return the rows of metrics that were written into the baseline."""
     return [
-        Row(key, direction(key[0], entry.record.identity.task_version, key[1]), None, scored, Verdict.WRITTEN)
+        Row(key, direction(key, entry.record.identity.task_version), None, scored, Verdict.WRITTEN)
         for key, (entry, scored) in sorted(_by_key(now).items())
     ]
 
 
 def unusable(number: Scored) -> str:
-    """Why ``number`` can be no part of a comparison; empty when it can."""
+    """Say why ``number`` cannot be compared; empty when it can."""
     if number.value is None:
-        return f"not scored ({number.not_scored})"
+        return f"is not scored ({number.not_scored})"
     if number.num is None and number.stderr is None and (number.ci_low is None or number.ci_high is None):
         return "has no interval to judge a change by"
     return ""
 
 
-Found = tuple[Entry, Scored]
+Number = tuple[Entry, Scored]  # one number, and the entry that it is from
 
 
-def _by_key(entries: Iterable[Entry]) -> dict[Key, Found]:
+def _by_key(entries: Iterable[Entry]) -> dict[Key, Number]:
     return {key: (entry, scored) for entry in entries for key, scored in entry.scores().items()}
 
 
-def _row(key: Key, old: Found | None, new: Found | None, tolerance: Tolerance, direction: Direction) -> Row:
-    version = next(found for found in (new, old) if found)[0].record.identity.task_version
-    facts = key, direction(key[0], version, key[1]), old and old[1], new and new[1]
+def _row(key: Key, old: Number | None, new: Number | None, tolerance: Tolerance) -> Row:
+    version = next(number for number in (new, old) if number)[0].record.identity.task_version
+    higher = direction(key, version)
+    start = key, higher, old and old[1], new and new[1]
     if old is None:
-        return Row(*facts, Verdict.NOT_COMPARABLE, reason=f"the baseline lacks it; add it with {NEW_ONLY}")
+        return Row(*start, Verdict.NOT_COMPARABLE, reason=f"the baseline lacks it; add it with {NEW_ONLY}")
     if new is None:
-        reason = f"it is in the baseline, but not among what is measured and checked now; if that is meant, {UPDATE}"
-        return Row(*facts, Verdict.NOT_COMPARABLE, reason=reason)
+        reason = f"it is in the baseline, but it is not measured and checked now; if this is intended, use {UPDATE}"
+        return Row(*start, Verdict.NOT_COMPARABLE, reason=reason)
     if reason := _obstacle(old, new):
-        return Row(*facts, Verdict.NOT_COMPARABLE, reason=reason)
+        return Row(*start, Verdict.NOT_COMPARABLE, reason=reason)
     try:
         change = difference(old[1], new[1])
     except SaebenchError as error:
-        return Row(*facts, Verdict.NOT_COMPARABLE, reason=f"{str(error).rstrip('.')}; {UPDATE}")
+        return Row(*start, Verdict.NOT_COMPARABLE, reason=f"{str(error).rstrip('.')}; use {UPDATE}")
     if math.isnan(change.ci_low):
         reason = f"the difference has no interval ({change.n} units); use a larger suite and {UPDATE}"
-        return Row(*facts, Verdict.NOT_COMPARABLE, change, reason=reason)
-    if facts[1] is None:
-        return Row(*facts, Verdict.NO_DIRECTION, change)
+        return Row(*start, Verdict.NOT_COMPARABLE, change, reason=reason)
+    if higher is None:
+        return Row(*start, Verdict.NO_DIRECTION, change)
     allowed = tolerance_of(tolerance, key, old[1].value or 0.0)
-    return Row(*facts, _verdict(change, allowed, facts[1]), change, allowed)
+    return Row(*start, _verdict(change, allowed, higher), change, allowed)
 
 
-def _obstacle(old: Found, new: Found) -> str:
-    """Why two numbers of one metric cannot be compared, and what mends it; empty when they can."""
+def _obstacle(old: Number, new: Number) -> str:
+    """Say why two numbers of one metric cannot be compared, and what to do about it; empty when they can."""
     if problem := unusable(new[1]):
-        return f"now {problem}; mend the SAE, or leave the metric out of metrics= and {UPDATE}"
+        return f"now it {problem}; fix the SAE, or leave the metric out of metrics= and use {UPDATE}"
     if problem := unusable(old[1]):
-        return f"in the baseline {problem}; {UPDATE}"
+        return f"in the baseline it {problem}; use {UPDATE}"
     reasons = [sentence.rstrip(".") for sentence in mismatches(old[0].record, new[0].record)]
-    hooks = [found[0].record.sae.hook for found in (old, new)]
+    hooks = [number[0].record.sae.hook for number in (old, new)]
     if hooks[0] != hooks[1]:
         reasons.append(f"The hooks of the SAEs differ: {hooks[0]} and {hooks[1]}")
-    return f"{'; '.join(reasons)} (baseline first); if that is meant, {UPDATE}" if reasons else ""
+    return f"{'; '.join(reasons)} (baseline first); if this is intended, use {UPDATE}" if reasons else ""
 
 
 def _verdict(change: Difference, tolerance: float, higher: bool) -> Verdict:

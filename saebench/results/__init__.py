@@ -1,6 +1,6 @@
-"""Records, where they lie, and the tables made of them.
+"""Records of results, the folders that hold them, and the tables and comparisons made from them.
 
-``from saebench.results import load`` gives the table of records as a pandas DataFrame, as ``saebench table`` shows it.
+`load` returns the table that ``saebench table`` prints, as a pandas DataFrame.
 """
 
 from saebench.results.load import DEFAULT_FOLDER, load

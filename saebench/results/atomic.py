@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Writing files so that they are there whole or not at all."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _DEAD_AFTER_SECONDS = 3600.0
 def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Let ``write`` fill a temporary file beside ``path``, sync it, then move it into place.
 
-    Whatever goes wrong, ``path`` holds its old content (or nothing), never half of the new one.
+    Whatever goes wrong, ``path`` holds its old content (or does not exist), and never half of the new content.
     """
     temp = path.with_name(f"{_TEMP_PREFIX}{uuid.uuid4().hex}")
     try:
@@ -37,12 +37,12 @@ def remove_abandoned(folder: Path) -> None:
         try:
             if time.time() - temp.stat().st_mtime > _DEAD_AFTER_SECONDS:
                 temp.unlink()
-        except FileNotFoundError:  # its writer, or another cleaner, was faster
+        except FileNotFoundError:  # its writer or another process that cleans up was faster
             continue
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the move itself survive a power cut; Windows cannot open folders and needs none of it."""
+    """Make the move itself survive a power cut. Windows cannot open folders and does not need it."""
     if os.name == "nt":
         return
     descriptor = os.open(folder, os.O_RDONLY)

@@ -1,6 +1,6 @@
-"""Two SAEs, number by number: paired differences with a verdict each, and what could not be compared, with the reason.
+"""Comparing two SAEs number by number: paired differences with verdicts, and the reason where there is no difference.
 
-A verdict speaks of the second SAE: "better" says that it is better than the first.
+A verdict is about the second SAE: "better" means that it is better than the first.
 """
 
 from __future__ import annotations
@@ -10,21 +10,18 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
+from saebench.cards.registry import registry
 from saebench.errors import SaebenchError
 from saebench.results.paired import Difference, Key, Scored, difference, holm, mismatches, scores
 from saebench.results.record import Arrays, Record, Status
-
-if TYPE_CHECKING:
-    from saebench.results.table import MetricLookup
 
 LEVEL = 0.05
 Measured = tuple[Record, Arrays]
 
 
 class Verdict(StrEnum):
-    """On the second SAE, in the direction of the metric's card."""
+    """The verdict on the second SAE, in the direction that the card gives the metric."""
 
     BETTER = "better"
     WORSE = "worse"
@@ -33,12 +30,16 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Line:
-    """One number of both SAEs. ``difference`` is second minus first, in the metric's own unit.
+    """One number of both SAEs, and their difference.
 
-    ``reliable`` is the least absolute difference that would be told from 0 at this noise if this were the only
-    metric; ``reliable_holm`` the same beside the other metrics of the comparison, as they came out: the verdict is
-    decided exactly where the difference is larger. ``p_holm`` is corrected over all metrics. NaN without an interval.
-    ``verdict`` is None for metrics without a direction.
+    Attributes:
+        difference: The second number minus the first, in the metric's unit.
+        p_holm: The p-value, corrected for all metrics of the comparison; NaN without an interval.
+        reliable: The smallest absolute difference that would be significant at this noise if this were the only
+            metric; NaN without an interval.
+        reliable_holm: The same beside the other metrics of the comparison and their p-values. The verdict is decided
+            exactly where the difference is larger.
+        verdict: None for a metric without a direction.
     """
 
     metric: str
@@ -56,7 +57,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two records of one task that may be compared, and their numbers."""
+    """Two records of one task that can be compared, and their numbers."""
 
     a: Record
     b: Record
@@ -65,7 +66,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Excluded:
-    """What was not compared: one number, or all of a task (metric "")."""
+    """Something that was not compared, with the reason: one number, or all of a task (metric "")."""
 
     task: str
     metric: str
@@ -75,11 +76,11 @@ class Excluded:
 
 @dataclass(frozen=True)
 class Comparison:
-    """``more`` numbers are in the records of both and were not asked for."""
+    """What `compare` found."""
 
     pairs: list[Pair]
     excluded: list[Excluded]
-    more: int
+    more: int  # how many numbers are in the records of both SAEs, but were not asked for
 
     def lines(self) -> list[Line]:
         return [line for pair in self.pairs for line in pair.lines]
@@ -89,18 +90,24 @@ def compare(
     a: Iterable[Measured],
     b: Iterable[Measured],
     *,
-    facts: MetricLookup | None = None,
     wanted: Mapping[str, Sequence[str]] | None = None,
     subsets: bool = False,
     replicates: int = 10_000,
     seed: int = 0,
 ) -> Comparison:
-    """Compare the records ``a`` of one SAE with the records ``b`` of another, each with its arrays.
+    """Compare the records ``a`` of one SAE with the records ``b`` of another.
 
-    Records are paired where task, version, parameters, language model, data and seed are the same; of several that
-    are the same in all of these the newest counts. ``facts`` knows the direction of metrics. ``wanted`` names the
-    metrics of each task, in order; a task that it does not name comes last, with all of its metrics. Without
-    ``subsets`` a metric is compared on everything (subset ""), or on its subsets where it has no such number.
+    Records are paired where task, version, parameters, language model, data and seed are equal. If several records of
+    one SAE are equal in all of these, the newest counts. The directions of metrics come from the installed task cards.
+
+    Args:
+        a: The records of the first SAE, each with its arrays.
+        b: The records of the second SAE, each with its arrays.
+        wanted: The metrics of each task, in order. A task that it does not name comes last, with all of its metrics.
+        subsets: Whether to compare subsets, too. Otherwise a metric is compared on all of the data (subset ""), or on
+            its subsets where it has no such number.
+        replicates: Bootstrap replicates of the intervals.
+        seed: Seed of the bootstrap draws.
     """
     paired, excluded = _pair(a, b)
     pairs, more = [], 0
@@ -112,13 +119,13 @@ def compare(
         more += len((ours.keys() & theirs.keys()) - set(keys))
         lines = []
         for key in keys:
-            found = _difference(ours.get(key), theirs.get(key), replicates, seed)
-            if isinstance(found, str):
-                excluded.append(Excluded(*key, found))
+            change = _difference(ours.get(key), theirs.get(key), replicates, seed)
+            if isinstance(change, str):
+                excluded.append(Excluded(*key, change))
                 continue
-            known = facts(task, one[0].identity.task_version, key[1]) if facts else None
-            direction, primary = (known.higher_is_better, known.primary) if known else (None, False)
-            lines.append(Line(key[1], key[2], ours[key], theirs[key], found, direction, primary))
+            spec = registry().metric(task, one[0].identity.task_version, key[1])
+            direction, primary = (spec.higher_is_better, spec.primary) if spec else (None, False)
+            lines.append(Line(key[1], key[2], ours[key], theirs[key], change, direction, primary))
         pairs.append(Pair(one[0], other[0], lines))
     return Comparison(_judged(pairs), excluded, more)
 
@@ -139,25 +146,25 @@ def _pair(a: Iterable[Measured], b: Iterable[Measured]) -> tuple[list[tuple[Meas
         excluded += unusable
         if not unusable:
             pairs.append(pair)
-    return pairs, list(dict.fromkeys(excluded))  # what keeps A's record from B's also keeps B's from A's
+    return pairs, list(dict.fromkeys(excluded))  # one reason may exclude a record of A and a record of B
 
 
 def _newest(measured: Iterable[Measured]) -> dict[str, Measured]:
-    """By everything that `mismatches` looks at, as text that sorts by task."""
-    found: dict[str, Measured] = {}
+    """Return the newest record of each setting. The keys hold all that `mismatches` compares, and sort by task."""
+    newest: dict[str, Measured] = {}
     for record, arrays in measured:
         who = record.identity
         key = json.dumps(
             [who.task, who.task_version, who.seed, who.parameters, who.model_fingerprint, who.dtype, who.data],
             sort_keys=True,
         )
-        if key not in found or found[key][0].provenance.created < record.provenance.created:
-            found[key] = record, arrays
-    return found
+        if key not in newest or newest[key][0].provenance.created < record.provenance.created:
+            newest[key] = record, arrays
+    return newest
 
 
 def _alone(key: str, ours: Mapping[str, Measured], theirs: Mapping[str, Measured]) -> Excluded:
-    """Why the record with this key, of one side, has no partner on the other: what keeps it from the closest one."""
+    """Say why the record with this key has no partner: how the most similar record of the other side differs."""
     side, own, others = ("A", ours, theirs) if key in ours else ("B", theirs, ours)
     record = own[key][0]
     task = record.identity.task
@@ -184,7 +191,7 @@ def _keys(known: Sequence[Key], wanted: Sequence[str] | None, subsets: bool) -> 
 
 
 def _difference(a: Scored | None, b: Scored | None, replicates: int, seed: int) -> Difference | str:
-    """The difference, or why there is none."""
+    """Return the difference, or the reason why there is none."""
     if a is None or b is None:
         return f"only {'B' if a is None else 'A'} has this number"
     if reasons := [f"not scored for {side}: {x.not_scored}" for side, x in (("A", a), ("B", b)) if x.value is None]:
@@ -196,7 +203,7 @@ def _difference(a: Scored | None, b: Scored | None, replicates: int, seed: int) 
 
 
 def _judged(pairs: Sequence[Pair]) -> list[Pair]:
-    """``pairs`` with what needs all p-values: correction, reliable differences, verdicts."""
+    """Return ``pairs`` with what depends on all p-values: corrections, reliable differences and verdicts."""
     p = [line.difference.p for pair in pairs for line in pair.lines]
     corrected, levels = iter(holm(p)), iter(holm_levels(p))
     return [replace(pair, lines=[_judge(line, next(corrected), next(levels)) for line in pair.lines]) for pair in pairs]
@@ -213,7 +220,13 @@ def _judge(line: Line, p_holm: float, level: float) -> Line:
 
 
 def verdict(value: float, p: float, higher_is_better: bool | None) -> Verdict | None:
-    """On the second SAE, from ``value`` = second minus first and its corrected ``p``; NaN (no test) is undecided."""
+    """Return the verdict on the second SAE.
+
+    Args:
+        value: The number of the second SAE minus that of the first.
+        p: The corrected p-value; NaN, when no test was made, leaves it undecided.
+        higher_is_better: The metric's direction; without one (None) there is no verdict (None).
+    """
     if higher_is_better is None:
         return None
     if not p < LEVEL:
@@ -222,9 +235,10 @@ def verdict(value: float, p: float, higher_is_better: bool | None) -> Verdict | 
 
 
 def holm_levels(p: Sequence[float]) -> list[float]:
-    """For each test the level that its own p-value must stay below to be rejected by Holm's rule, the others given.
+    """Return the level below which each p-value is rejected by Holm's rule while the other p-values stay as they are.
 
-    With m tests, of which K others are rejected when this one is left out of the order, that is 0.05 / (m - K).
+    For m tests, of which K others are rejected when this one is left out of the order, the level is 0.05 / (m - K). It
+    is NaN where there is no test (p is NaN).
     """
     order = sorted((value, i) for i, value in enumerate(p) if not math.isnan(value))
     tests = len(order)

@@ -1,4 +1,4 @@
-"""A comparison as a forest plot: every difference on one scale, better to the right."""
+"""A comparison as a forest plot: all differences on one scale, with better to the right."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".png", ".svg", ".pdf")
 _ROW, _MARGIN = 0.28, 1.7  # inches
-# Of Okabe and Ito's palette, told apart by colour-blind readers; shapes say the same.
+# Colours of Okabe and Ito's palette, which colour-blind readers can distinguish; the shapes say the same.
 _LOOK = {Verdict.BETTER: ("#0072B2", "o"), Verdict.WORSE: ("#D55E00", "s"), Verdict.UNDECIDED: ("#767676", "D")}
-_LONGEST = 60  # characters of a name
+_LONGEST = 60  # how many characters of a name are shown
 _LEGEND = {Verdict.BETTER: "B is better", Verdict.WORSE: "B is worse", Verdict.UNDECIDED: "undecided"}
 _TICKS = (0, 1, 3, 10, 30, 100, 300, 1000)
 
@@ -26,10 +26,13 @@ _TICKS = (0, 1, 3, 10, 30, 100, 300, 1000)
 def save_plot(comparison: Comparison, path: Path) -> None:
     """Draw the differences into ``path`` (.png, .svg or .pdf).
 
-    Each is divided by the least difference that would be told from 0 beside the others (`Line.reliable_holm`), so that
-    verdicts begin at the lines -1 and 1, and turned so that B better than A is on the right. Metrics without a
-    direction and numbers without an interval are not drawn. Raises UsageError for another suffix, when matplotlib is
-    not installed, and when nothing can be drawn.
+    A difference is divided by the smallest one that would be significant beside the others (`Line.reliable_holm`), so
+    that verdicts begin at the lines -1 and 1. Its sign is such that a better B is on the right. Metrics without a
+    direction and numbers without an interval are not drawn.
+
+    Raises:
+        UsageError: The suffix is another one, matplotlib is not installed, the file cannot be written, or there is
+            nothing to draw.
     """
     if path.suffix.lower() not in SUFFIXES:
         raise UsageError(f"Cannot draw a plot as {path.name}; its name must end in {', '.join(SUFFIXES)}.")
@@ -46,7 +49,10 @@ def save_plot(comparison: Comparison, path: Path) -> None:
 
 
 def position(line: Line) -> tuple[float, float]:
-    """Where ``line`` is drawn, and half the width of its 95 % interval there; infinite where there is no noise."""
+    """Return where ``line`` is drawn, and half the width of its 95 % interval on that scale.
+
+    The place is infinite where the difference has no noise.
+    """
     sign = 1.0 if line.higher_is_better else -1.0
     if line.reliable_holm == 0:
         value = line.difference.value
@@ -77,7 +83,7 @@ def _figure(comparison: Comparison) -> Figure:
             assert line.verdict is not None
             at, half = position(line)
             colour, marker = _LOOK[line.verdict]
-            if math.isinf(at):  # the same difference in every unit
+            if math.isinf(at):  # the difference is the same in every unit
                 at, half, marker = math.copysign(limit, at), 0.0, ">" if at > 0 else "<"
             label = None if line.verdict in seen else _LEGEND[line.verdict]
             axes.errorbar(at, row, xerr=half, color=colour, marker=marker, capsize=2, markersize=5, label=label)
@@ -98,9 +104,7 @@ def _figure(comparison: Comparison) -> Figure:
     for tick, (_, _, weight) in zip(axes.get_yticklabels(), labels, strict=True):
         tick.set_fontweight(weight)
     axes.tick_params(axis="y", length=0)
-    axes.set_xlabel(
-        "← A is better        B is better →\ndifference / least difference that would be told from 0 (95 %, Holm)"
-    )
+    axes.set_xlabel("← A is better        B is better →\ndifference / smallest significant difference (95 %, Holm)")
     names = [_short(record.sae.name) for record in (pairs[0].a, pairs[0].b)]
     axes.set_title("A = {}\nB = {}".format(*names), loc="left", fontsize=9, parse_math=False)
     axes.annotate("A → B (B - A)", (1.01, 0), xycoords=axes.get_yaxis_transform(), va="center", fontsize=8)
@@ -111,7 +115,7 @@ def _figure(comparison: Comparison) -> Figure:
 
 
 def _short(text: str) -> str:
-    """``text`` without its middle where it is too long for a figure: the ends of paths tell more."""
+    """Shorten ``text`` in its middle if it is too long for a figure; the ends of paths say the most."""
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 3]}…{text[-(_LONGEST - _LONGEST // 3 - 1) :]}"
 
 

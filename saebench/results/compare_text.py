@@ -17,13 +17,13 @@ from saebench.results.render import format_number
 from saebench.stats.intervals import CONFIDENCE
 
 Layout = Literal["text", "md"]
-_FEW = 4  # names that a summary line spells out
+_FEW = 4  # how many names a summary line spells out
 _L0_ALIKE = 1.1
 _LEAST_P = 1e-4
 
 
 def to_text(comparison: Comparison, layout: Layout = "text") -> str:
-    """Who is compared, a table for each task, what could not be compared, and how to read it."""
+    """Return the comparison as text: the SAEs, a table for each task, what was not compared, and how to read it."""
     parts = [_header(comparison.pairs, layout)]
     parts += [_table(pair, layout) for pair in comparison.pairs if pair.lines]
     if comparison.excluded:
@@ -34,7 +34,7 @@ def to_text(comparison: Comparison, layout: Layout = "text") -> str:
 
 
 def to_json(comparison: Comparison) -> str:
-    """Everything in full; null where there is no interval."""
+    """Return the comparison as JSON, with numbers in full, and null where there is no interval."""
     pairs = comparison.pairs
     a, b = map(_sae, _subjects(pairs)) if pairs else (None, None)
     content = {
@@ -45,8 +45,8 @@ def to_json(comparison: Comparison) -> str:
         "tests": _tests(comparison),
         "differences": [_fields(pair, line) for pair in pairs for line in pair.lines],
         "not_compared": [
-            {"task": each.task, "metric": each.metric, "subset": each.subset, "reason": each.reason}
-            for each in comparison.excluded
+            {"task": entry.task, "metric": entry.metric, "subset": entry.subset, "reason": entry.reason}
+            for entry in comparison.excluded
         ],
         "more": comparison.more,
     }
@@ -54,7 +54,7 @@ def to_json(comparison: Comparison) -> str:
 
 
 def signed(value: float, low: float = math.nan, high: float = math.nan) -> str:
-    """``+0.041 [+0.036, +0.046]``: rounded as `format_number` does, always with a sign."""
+    """Return a difference such as ``+0.041 [+0.036, +0.046]``, rounded as `format_number` does, always with a sign."""
     first, *ends = (_with_sign(text) for text in re.findall(r"[-+.\de]+", format_number(value, low, high)))
     return f"{first} [{', '.join(ends)}]" if ends else first
 
@@ -78,7 +78,7 @@ def _header(pairs: Sequence[Pair], layout: Layout) -> str:
 
 
 def _subjects(pairs: Sequence[Pair]) -> tuple[Record, Record]:
-    """A record of each SAE, one that knows its L0 where there is one: not every task measures it."""
+    """Return a record of each SAE, if possible one that holds its L0, which not every task measures."""
     sides = [pair.a for pair in pairs], [pair.b for pair in pairs]
     a, b = (next((record for record in side if record.sae.l0 is not None), side[0]) for side in sides)
     return a, b
@@ -91,17 +91,17 @@ def _facts(record: Record) -> list[str]:
 
 
 def _notes(one: Record, other: Record) -> list[str]:
-    """What the two differ in besides themselves, and what that does to verdicts."""
+    """Return sentences on what else differs between the two, and what that means for the verdicts."""
     a, b = one.sae, other.sae
     notes = []
     if a.hook != b.hook:
         notes.append(f"They read different sites ({a.hook} and {b.hook}), on which most metrics depend.")
     if a.l0 and b.l0 and max(a.l0, b.l0) > _L0_ALIKE * min(a.l0, b.l0):
-        notes.append("Their L0 differ, and most metrics move with sparsity: no verdict here is one at equal sparsity.")
+        notes.append("Their L0 differ, and most metrics depend on sparsity: no verdict here is at equal sparsity.")
     if a.d_sae != b.d_sae:
         notes.append("Their numbers of latents differ, on which many metrics depend.")
     if (x := one.identity.device_class) != (y := other.identity.device_class):
-        notes.append(f"They were measured on different devices ({x} and {y}): last digits may differ by that alone.")
+        notes.append(f"They were measured on different devices ({x} and {y}), which alone may change the last digits.")
     return notes
 
 
@@ -130,14 +130,14 @@ def _table(pair: Pair, layout: Layout) -> str:
 
 
 def _cells(line: Line) -> list[str]:
-    found = line.difference
+    change = line.difference
     arrow = {True: " ↑", False: " ↓", None: ""}[line.higher_is_better]
     tested = _tested(line)
     return [
         f"{name(line.metric, line.subset)}{arrow}",
         _value(line.a),
         _value(line.b),
-        signed(found.value, found.ci_low, found.ci_high),
+        signed(change.value, change.ci_low, change.ci_high),
         f"{line.reliable:.2g} ({line.reliable_holm:.2g})" if tested else "",
         _p(line.p_holm) if tested else "no interval",
         line.verdict.value if line.verdict else "",
@@ -154,18 +154,18 @@ def _p(p: float) -> str:
 
 
 def _units(line: Line) -> str:
-    found, unit = line.difference, line.a.unit
-    counted = f"{found.n:,} {unit}{'' if found.n == 1 else 's'}" if unit and found.n else ""
-    return ", ".join(filter(None, [counted, "unpaired" if found.method == UNPAIRED else ""]))
+    change, unit = line.difference, line.a.unit
+    counted = f"{change.n:,} {unit}{'' if change.n == 1 else 's'}" if unit and change.n else ""
+    return ", ".join(filter(None, [counted, "unpaired" if change.method == UNPAIRED else ""]))
 
 
 def summaries(excluded: Sequence[Excluded]) -> list[str]:
-    """One line for all numbers of a task that share a reason."""
+    """Return one line for all numbers of a task that are excluded for the same reason."""
     grouped: dict[tuple[str, str], list[str]] = {}
-    for each in excluded:
-        names = grouped.setdefault((each.task, each.reason), [])
-        if each.metric:
-            names.append(name(each.metric, each.subset))
+    for entry in excluded:
+        names = grouped.setdefault((entry.task, entry.reason), [])
+        if entry.metric:
+            names.append(name(entry.metric, entry.subset))
     return [f"{task}{_few(names)}: {reason.rstrip('.')}." for (task, reason), names in grouped.items()]
 
 
@@ -187,14 +187,15 @@ def _tested(line: Line) -> bool:
 def _footer(comparison: Comparison) -> str:
     lines = [
         f"B is better or worse than A where p < {LEVEL:g} after Holm's correction for the {_tests(comparison)} numbers "
-        "tested here, else undecided; metrics without an arrow have no better.",
-        "Reliable from: the least difference that would count at this noise, for a metric alone (beside the others).",
+        "tested here; elsewhere it is undecided. For metrics without an arrow, neither direction is better.",
+        "Reliable from: the smallest difference that would count at this noise if the metric were the only one, and in "
+        "brackets beside the others.",
         "Intervals (not corrected) cover the choice of units, not retraining: unless the units are runs, another "
-        "training seed may move a number by more. Compare several seeds before concluding about a method.",
+        "training seed may change a number by more. Compare several seeds before you conclude anything about a method.",
     ]
     if any(line.difference.method == UNPAIRED and _tested(line) for line in comparison.lines()):
         lines.append(
-            "Unpaired: the records share no units; if the data are the same, the interval is wider than it need be."
+            "Unpaired: the records share no units. If the data are the same, the interval is wider than necessary."
         )
     if comparison.more:
         lines.append(f"{comparison.more:,} more numbers are in both records: --all and --subsets show them.")
@@ -210,7 +211,7 @@ def _sae(record: Record) -> dict[str, Any]:
 
 
 def _fields(pair: Pair, line: Line) -> dict[str, Any]:
-    who, found = pair.a.identity, line.difference
+    who, change = pair.a.identity, line.difference
     return {
         "task": who.task,
         "task_version": who.task_version,
@@ -223,18 +224,18 @@ def _fields(pair: Pair, line: Line) -> dict[str, Any]:
         "primary": line.primary,
         "a": _number(line.a) | {"record_id": pair.a.record_id},
         "b": _number(line.b) | {"record_id": pair.b.record_id},
-        "difference": found.value,
-        "stderr": found.stderr,
-        "ci_low": found.ci_low,
-        "ci_high": found.ci_high,
-        "p": found.p,
+        "difference": change.value,
+        "stderr": change.stderr,
+        "ci_low": change.ci_low,
+        "ci_high": change.ci_high,
+        "p": change.p,
         "p_holm": line.p_holm,
         "reliable": line.reliable,
         "reliable_holm": line.reliable_holm,
         "verdict": line.verdict,
-        "n": found.n,
+        "n": change.n,
         "unit": line.a.unit,
-        "method": found.method,
+        "method": change.method,
     }
 
 

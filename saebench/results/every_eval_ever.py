@@ -1,9 +1,9 @@
 """Records in the schema of Every Eval Ever, version 0.3.0 (github.com/evaleval/every_eval_ever): one JSON per record.
 
-The schema describes scores of models; here the SAE stands in the place of the model, and the language model, hook and
-width are details of it. A score there must say whether lower is better: metrics that only describe an SAE (its L0, say)
-and metrics whose task card is not installed have no such direction and are left out, and so are numbers that are not
-scored. An open bound is written ``"Infinity"`` or ``"-Infinity"``, as that schema has it.
+The schema describes scores of models. Here the SAE is the model, and the language model, hook and width are its
+details. The schema requires that a score says whether lower is better. Metrics that only describe an SAE (its L0, for
+example) and metrics whose task card is not installed have no such direction; they are left out, and so are numbers that
+are not scored. The schema writes an open bound as ``"Infinity"`` or ``"-Infinity"``.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol
+from typing import Any
 
+from saebench.cards.card import MetricSpec
+from saebench.cards.registry import registry
 from saebench.results.atomic import write_atomic
 from saebench.results.record import GROUP, Measurement, Record, Status
 from saebench.results.slug import slug
@@ -24,37 +26,16 @@ VERSION = "0.3.0"
 COLLECTION = "saebench"
 
 
-class MetricDescription(Protocol):
-    """What the export takes from a task card about one metric."""
+def to_log(record: Record, organization: str) -> dict[str, Any] | None:
+    """Return ``record`` as an evaluation log; None when it has no number that the schema can hold.
 
-    @property
-    def title(self) -> str: ...
-    @property
-    def description(self) -> str: ...
-    @property
-    def unit(self) -> str: ...
-    @property
-    def higher_is_better(self) -> bool | None: ...
-    @property
-    def bounds(self) -> Sequence[float | None]: ...
-    @property
-    def chance(self) -> float | None: ...
-
-
-# (task, task version, metric) -> description, None when unknown; `TaskRegistry.metric` is one.
-Describe = Callable[[str, int, str], MetricDescription | None]
-
-
-def to_log(record: Record, describe: Describe, organization: str) -> dict[str, Any] | None:
-    """``record`` as an evaluation log; None when it has no number that the schema can hold.
-
-    ``organization`` is who made the numbers. The same record gives the same log, so that an export can be repeated.
+    ``organization`` names who made the numbers. Equal records give equal logs, so that an export can be repeated.
     """
     results = []
     for number in record.measurements if record.status is Status.OK else ():
-        metric = describe(record.identity.task, record.identity.task_version, number.metric)
-        if number.value is not None and metric is not None and metric.higher_is_better is not None:
-            results.append(_result(record, number, metric, lower_is_better=not metric.higher_is_better))
+        spec = registry().metric(record.identity.task, record.identity.task_version, number.metric)
+        if number.value is not None and spec is not None and spec.higher_is_better is not None:
+            results.append(_result(record, number, spec))
     if not results:
         return None
     made = str(record.provenance.created.timestamp())
@@ -76,16 +57,19 @@ def to_log(record: Record, describe: Describe, organization: str) -> dict[str, A
 
 
 def path_of(record: Record) -> PurePosixPath:
-    """``data/saebench/<kind>/<SAE>/<uuid>.json``, where the datastore wants it; the same for the same record."""
+    """Return the path that the datastore expects, ``data/saebench/<kind>/<SAE>/<uuid>.json``.
+
+    Equal records have equal paths.
+    """
     digest = hashlib.sha256(record.record_id.encode()).digest()
     return PurePosixPath("data", COLLECTION, _model_id(record), f"{uuid.UUID(bytes=digest[:16], version=4)}.json")
 
 
-def write(records: Iterable[Record], folder: Path, describe: Describe, organization: str) -> tuple[int, int]:
-    """Write a log per record below ``folder``; returns how many records were written and how many left out."""
+def write(records: Iterable[Record], folder: Path, organization: str) -> tuple[int, int]:
+    """Write a log per record below ``folder``. Return how many records were written and how many were left out."""
     written = left_out = 0
     for record in records:
-        log = to_log(record, describe, organization)
+        log = to_log(record, organization)
         if log is None:
             left_out += 1
             continue
@@ -98,7 +82,7 @@ def write(records: Iterable[Record], folder: Path, describe: Describe, organizat
 
 
 def _model_id(record: Record) -> str:
-    """``zoo/topk-k32-s0``: the kind of reference, and the rest as a portable name."""
+    """Return the kind of reference and the rest as a portable name, such as ``zoo/topk-k32-s0``."""
     name = record.sae.name if record.sae.name.startswith(GROUP) else record.identity.sae
     kind, colon, rest = name.partition(":")
     return f"{slug(kind)}/{slug(rest)}" if colon else f"sae/{slug(name)}"
@@ -138,10 +122,10 @@ def _library(record: Record) -> dict[str, Any]:
     return {"name": "saebench", "version": how.saebench_version, "additional_details": _texts(details)}
 
 
-def _result(record: Record, number: Measurement, metric: MetricDescription, *, lower_is_better: bool) -> dict[str, Any]:
+def _result(record: Record, number: Measurement, spec: MetricSpec) -> dict[str, Any]:
     who = record.identity
     name = f"{COLLECTION}.{who.task}"
-    low, high = metric.bounds
+    low, high = spec.bounds
     return {
         "evaluation_result_id": f"{record.record_id}/{number.metric}/{number.subset}",
         "evaluation_name": f"{name}.{number.subset}" if number.subset else name,
@@ -151,11 +135,11 @@ def _result(record: Record, number: Measurement, metric: MetricDescription, *, l
             "additional_details": {reference: f"sha256:{content}" for reference, content in who.data.items()},
         },
         "metric_config": {
-            "evaluation_description": metric.description,
+            "evaluation_description": spec.description,
             "metric_id": f"{name}.{number.metric}",
-            "metric_name": metric.title,
-            "metric_unit": metric.unit,
-            "lower_is_better": lower_is_better,
+            "metric_name": spec.title,
+            "metric_unit": spec.unit,
+            "lower_is_better": not spec.higher_is_better,
             "score_type": "continuous",
             "min_score": "-Infinity" if low is None else low,
             "max_score": "Infinity" if high is None else high,
@@ -165,7 +149,7 @@ def _result(record: Record, number: Measurement, metric: MetricDescription, *, l
                     "preset": record.preset,
                     "seed": who.seed,
                     "parameters": json.dumps(who.parameters, sort_keys=True),
-                    "chance": metric.chance,
+                    "chance": spec.chance,
                 }
             ),
         },
@@ -187,5 +171,5 @@ def _score(number: Measurement) -> dict[str, Any]:
 
 
 def _texts(values: Mapping[str, object]) -> dict[str, str]:
-    """The values as strings, as the schema wants details; what is not known is left out."""
+    """Return the values as text, which the schema requires of details. Unknown values are left out."""
     return {key: str(value) for key, value in values.items() if value not in (None, "")}

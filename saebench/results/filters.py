@@ -1,4 +1,4 @@
-"""Filters of the table: which rows of `saebench.results.table.load` are wanted, as pure functions of the frame."""
+"""Filters of the table: functions that choose among the rows of `saebench.results.table.load`."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ import pandas as pd
 from saebench.errors import UsageError, did_you_mean
 
 _WILD = frozenset("*?[")
-# Records without numbers (failed, not applicable) have no metric and no subset; they stay, and say why.
+# Records without numbers (failed, not applicable) have no metric and no subset. These filters keep their rows, which
+# say why there are no numbers.
 _OF_NUMBERS = ("metric", "subset")
 
 
 @dataclass(frozen=True)
 class Filters:
-    """Wanted values by column. Several values of a column are alternatives, several columns must all fit.
+    """The wanted values of each column. Several values of a column are alternatives; all columns must fit.
 
-    Texts may hold the wildcards ``*``, ``?`` and ``[...]``; a value that is there literally is that value. The subset
-    ``""`` is the number over everything.
+    Texts may hold the wildcards ``*``, ``?`` and ``[...]``; a text that equals a value of the column means that value.
+    The subset ``""`` means the number over all of the data.
     """
 
     task: Sequence[str] = ()
@@ -32,17 +33,19 @@ class Filters:
     subset: Sequence[str] = ()
     seed: Sequence[int] = ()
     status: Sequence[str] = ()
-    controls: bool = True  # False: without the records of controls
+    controls: bool = True  # False leaves out the records of controls
 
 
 _COLUMNS = ("task", "sae", "model", "hook", "preset", "seed", "status", "metric", "subset")
 
 
 def apply(frame: pd.DataFrame, filters: Filters) -> pd.DataFrame:
-    """The rows of ``frame`` that ``filters`` want; the frame's ``attrs`` stay.
+    """Return the rows of ``frame`` that fit ``filters``, with the frame's ``attrs``.
 
-    ``metric`` and ``subset`` choose among numbers: the rows of records that have none stay. Raises UsageError for a
-    value that no row has, and when nothing is left, naming the filter that took the last rows.
+    ``metric`` and ``subset`` choose among numbers, so the rows of records without numbers stay.
+
+    Raises:
+        UsageError: No row has a wanted value, or no row is left; the message names the filter that removed the last.
     """
     wanted = {column: _known(frame, column, values) for column in _COLUMNS if (values := getattr(filters, column))}
     before: list[str] = []
@@ -50,7 +53,7 @@ def apply(frame: pd.DataFrame, filters: Filters) -> pd.DataFrame:
         frame = frame[~frame["control"].fillna(False)]
         if frame.empty:
             raise UsageError("Nothing is left: every result is of a control.")
-        before.append("an SAE that is no control")
+        before.append("an SAE that is not a control")
     for column, values in wanted.items():
         fits = frame[column].isin(values)
         if column in _OF_NUMBERS:
@@ -67,20 +70,20 @@ def apply(frame: pd.DataFrame, filters: Filters) -> pd.DataFrame:
 
 
 def matching(frame: pd.DataFrame, column: str, patterns: Sequence[str]) -> list[str]:
-    """The values of text column ``column`` that fit ``patterns``, in the order of these, then of the rows.
+    """Return the values of the text column ``column`` that fit ``patterns``, in the order of patterns, then of rows.
 
-    Raises UsageError for a pattern that fits none.
+    Raises UsageError for a pattern that no value fits.
     """
     values = [value for value in dict.fromkeys(frame[column]) if value or column == "subset"]
-    found: dict[str, None] = {}
+    matches: dict[str, None] = {}
     for pattern in patterns:
         fitting = [pattern] if pattern in values else [value for value in values if fnmatchcase(value, pattern)]
         if not fitting and _WILD & set(pattern):
-            raise UsageError(f"No result has a {column} like {pattern!r}.{_choices(values)}")
+            raise UsageError(f"No {column} of a result matches {pattern!r}.{_choices(values)}")
         if not fitting:
             raise UsageError(f"No result has the {column} {pattern!r}.{did_you_mean(pattern, values)}")
-        found |= dict.fromkeys(fitting)
-    return list(found)
+        matches |= dict.fromkeys(fitting)
+    return list(matches)
 
 
 def _known(frame: pd.DataFrame, column: str, values: Sequence[str | int]) -> Sequence[str | int]:
@@ -95,7 +98,7 @@ def _known(frame: pd.DataFrame, column: str, values: Sequence[str | int]) -> Seq
 
 
 def _choices(values: Iterable[str]) -> str:
-    """`` There are a, b, c.``, the first few of them."""
+    """Return `` There are a, b, c.`` with the first few of ``values``."""
     names = sorted(values)
     more = f" and {len(names) - 8} more" if len(names) > 8 else ""
     return f" There are {', '.join(names[:8])}{more}." if names else ""

@@ -1,7 +1,7 @@
 """Record ids: a hash of everything that decides a record's numbers, and of nothing else.
 
-The id is part of file names and of published tables, so its definition is pinned by a golden test:
-sha256 over the identity as canonical JSON, first 16 hex digits.
+The id is the first 16 hex digits of the SHA-256 of the identity as canonical JSON. File names and published tables
+hold it, so a golden test pins this definition.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ ID_LENGTH = 16
 
 
 def canonical_json(identity: Identity) -> str:
-    """``identity`` as ASCII JSON with sorted keys, no blanks, floats by ``repr``.
+    """Return ``identity`` as ASCII JSON with sorted keys, without blanks, and with floats as ``repr`` writes them.
 
     Raises UsageError for values that JSON cannot hold (NaN, infinities, arbitrary objects).
     """
@@ -30,5 +30,8 @@ def canonical_json(identity: Identity) -> str:
 
 
 def record_id(identity: Identity) -> str:
-    """16 hex digits; equal for equal identities, on every platform. Raises UsageError like `canonical_json`."""
+    """Return the id, 16 hex digits. Equal identities have equal ids on every platform.
+
+    Raises UsageError as `canonical_json` does.
+    """
     return hashlib.sha256(canonical_json(identity).encode("ascii")).hexdigest()[:ID_LENGTH]

@@ -1,4 +1,4 @@
-"""``saebench.results.load``: the table of records, as ``saebench table`` shows it, from Python."""
+"""``saebench.results.load``: the table that ``saebench table`` prints, from Python."""
 
 from __future__ import annotations
 
@@ -12,18 +12,26 @@ from saebench.errors import UsageError, did_you_mean
 if TYPE_CHECKING:
     import pandas as pd
 
-DEFAULT_FOLDER = Path("saebench-results")  # where `saebench run` writes, and everything else looks
+DEFAULT_FOLDER = Path("saebench-results")  # `saebench run` writes here, and everything else reads from here
 
 
 def load(
     *paths: str | Path, controls: bool = True, **filters: str | int | Sequence[str] | Sequence[int]
 ) -> pd.DataFrame:
-    """The table of the records in ``paths`` (files, or folders of any depth; by default ``saebench-results``).
+    """Return the table of the records in ``paths``, one row per number.
 
-    One row per number, with the columns of ``saebench.results.table.COLUMNS``; direction and primary come from the
-    installed task cards. ``filters`` are those of ``saebench table``: task, sae, model, hook, preset, metric, subset,
-    seed, status, each a value or several; texts may hold ``*`` and ``?``. ``controls=False`` leaves out controls.
-    Raises UsageError for a path that does not exist, an unknown filter or value, and when nothing is left.
+    Args:
+        *paths: Record files, or folders of any depth; by default ``saebench-results``.
+        controls: Whether the rows of controls stay.
+        **filters: The filters of ``saebench table``: task, sae, model, hook, preset, metric, subset, seed and status.
+            Each takes one value or several; texts may hold the wildcards ``*`` and ``?``.
+
+    Returns:
+        A frame with the columns `saebench.results.table.COLUMNS`. The columns ``higher_is_better`` and ``primary``
+        come from the installed task cards.
+
+    Raises:
+        UsageError: A path does not exist, a filter or a value is unknown, or no row is left.
 
     >>> load("results", task="core", sae="zoo:*", metric=["fvu", "l0"])  # doctest: +SKIP
     """

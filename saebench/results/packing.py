@@ -1,4 +1,4 @@
-"""Arrays of equal shape in one: records hold hundreds of short arrays, and each would cost a header of its own."""
+"""Stacking arrays of equal shape: records hold hundreds of short arrays, and each would cost a header of its own."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ import numpy as np
 
 from saebench.results.record import Arrays
 
-_NAMES = "packed.names"  # JSON {stack: [name of each row]}, in bytes
+_NAMES = "packed.names"  # JSON {stack: [name of each row]}, as bytes
 _STACK = "packed.{}"
 
 
 def pack(arrays: Arrays) -> Arrays:
-    """``arrays`` with those of one dtype and shape stacked, and their names beside them; see `unpack`."""
+    """Return ``arrays`` with those of equal dtype and shape stacked, and their names beside them; `unpack` undoes it.
+
+    Arrays that cannot be stacked, or that use a name reserved for stacks, are returned as they are.
+    """
     groups: dict[tuple[str, tuple[int, ...]], list[str]] = defaultdict(list)
     for name, array in arrays.items():
         groups[array.dtype.str, array.shape].append(name)
@@ -30,19 +33,22 @@ def pack(arrays: Arrays) -> Arrays:
 
 
 def unpack(arrays: Arrays) -> Arrays:
-    """What was packed. Arrays that never were come back as they are. Raises ValueError when names and rows differ."""
+    """Return the arrays that `pack` was given; arrays that were never packed come back as they are.
+
+    Raises ValueError when the names do not fit the rows.
+    """
     if _NAMES not in arrays:
         return arrays
     stacks = json.loads(arrays[_NAMES].tobytes().decode("utf-8"))
     if not isinstance(stacks, dict):
         raise ValueError("the names of packed arrays are no table")
-    found = {name: array for name, array in arrays.items() if name != _NAMES and name not in stacks}
+    unpacked = {name: array for name, array in arrays.items() if name != _NAMES and name not in stacks}
     for stack, names in stacks.items():
         rows = arrays.get(stack)
         if rows is None or not isinstance(names, list) or len(names) != len(rows) or not all(map(_is_text, names)):
             raise ValueError(f"the packed arrays {stack!r} do not fit their names")
-        found |= dict(zip(names, rows, strict=True))
-    return found
+        unpacked |= dict(zip(names, rows, strict=True))
+    return unpacked
 
 
 def _is_text(name: object) -> bool:

@@ -1,8 +1,8 @@
-"""The difference between two records' numbers on the same units, its interval, and what forbids taking it.
+"""The difference between the numbers of two records on the same units, its interval, and when it must not be taken.
 
-The units of data (sequences, examples, datasets) are the same for two SAEs that were measured with one identity but
-for the SAE. What makes a unit hard makes it hard for both, so that the difference is known far better than either
-number. Resampling units of both together keeps that.
+Two SAEs whose records differ only in the SAE were measured on the same units (sequences, examples, datasets). A unit
+that is hard for one is hard for the other, so the difference is known far better than either number. Resampling the
+units of both together preserves this.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ Key = tuple[str, str, str]  # task, metric, subset
 Array = NDArray[np.float64]
 
 PAIRED, UNPAIRED = "paired-bootstrap", "unpaired"
-# Units that belong to an SAE, or a group of them: the fifth latent of one is not the fifth latent of the other.
+# Units of the SAE or group itself: the fifth latent of one SAE is not the fifth latent of another.
 OWN_UNITS = {"latent", "pair", "run", "sae"}
-_NORMAL_DF = 1000  # from here on Student's t counts as normal
-_BLOCK = 4_000_000  # bootstrap counts held at once, 32 MB
+_NORMAL_DF = 1000  # from so many degrees of freedom on, Student's t counts as normal
+_BLOCK = 4_000_000  # how many bootstrap counts are held at once: 32 MB
 
 
 @dataclass(frozen=True)
 class Scored:
-    """One number, and what a paired comparison needs of it. ``value`` is None where it is not scored."""
+    """One number with what a paired comparison needs. ``value`` is None where it is not scored."""
 
     value: float | None
     stderr: float | None
@@ -43,16 +43,16 @@ class Scored:
     n: int | None
     unit: str
     interval: str
-    not_scored: str  # why there is no value
-    num: Array | None  # [units]; None where the record has no contributions
+    not_scored: str  # the reason why there is no value
+    num: Array | None  # numerators [units]; None where the record has no contributions
     den: Array | None
 
 
 @dataclass(frozen=True)
 class Difference:
-    """``b - a`` with standard error, 95 % interval and two-sided p-value; all NaN but ``value`` without an interval.
+    """``b - a`` with its standard error, 95 % interval and two-sided p-value, which are NaN where there is no interval.
 
-    ``n`` units stand behind it. ``method`` is "paired-bootstrap" or "unpaired" (see `difference`).
+    ``n`` is the number of units; ``method`` is "paired-bootstrap" or "unpaired" (see `difference`).
     """
 
     value: float
@@ -62,19 +62,19 @@ class Difference:
     p: float
     n: int
     method: str
-    df: float = math.inf  # degrees of freedom of the t distribution behind interval and p
+    df: float = math.inf  # degrees of freedom of the t distribution that gives the interval and p
 
     def margin(self, level: float) -> float:
-        """Half the width of the interval of confidence ``1 - level``: the least difference with ``p < level``."""
+        """Return half the width of the interval of confidence ``1 - level``: from there on ``p < level``."""
         return float(t.isf(level / 2, self.df)) * self.stderr
 
 
 def scores(record: Record, arrays: Arrays) -> dict[Key, Scored]:
-    """The numbers of ``record``, with the per-unit contributions in ``arrays``; without any arrays, without them.
+    """Return the numbers of ``record`` with the contributions of each unit, or without these if there are no arrays.
 
     Raises SaebenchError when ``arrays`` lacks contributions that the record names.
     """
-    found = {}
+    numbers = {}
     for number in record.measurements:
         num = den = None
         if number.contributions and arrays:
@@ -85,7 +85,7 @@ def scores(record: Record, arrays: Arrays) -> dict[Key, Scored]:
                     f"Record {record.record_id} ({record.identity.task}) lacks the array {error}; run that job again."
                 ) from error
         value = number.value if number.value is not None and math.isfinite(number.value) else None
-        found[record.identity.task, number.metric, number.subset] = Scored(
+        numbers[record.identity.task, number.metric, number.subset] = Scored(
             value=value,
             stderr=number.stderr,
             ci_low=number.ci_low,
@@ -97,20 +97,29 @@ def scores(record: Record, arrays: Arrays) -> dict[Key, Scored]:
             num=num,
             den=den,
         )
-    return found
+    return numbers
 
 
 def difference(a: Scored, b: Scored, *, replicates: int = 10_000, seed: int = 0) -> Difference:
-    """``b - a``, over the units that both have scored.
+    """Return ``b - a``, over the units that both have scored.
 
-    "paired-bootstrap", where both have contributions of the same units: the standard error is that of the difference
-    of ratios when units are drawn with replacement, the same for both, and times sqrt(n / (n - 1)) because drawing
-    from the sample understates its spread; interval and p-value follow from Student's t with n - 1 degrees of
-    freedom. For means that is the paired t test. "unpaired" otherwise: the standard errors of both added in
-    quadrature, with the normal distribution, or Welch's t where the records' intervals are of Student's t; conservative
-    where the two are positively correlated.
+    Where both have contributions of the same units, the method is "paired-bootstrap". The same units are drawn with
+    replacement for both, and the standard error of the difference is multiplied by sqrt(n / (n - 1)), because drawing
+    from the sample understates the spread. The interval and the p-value follow from Student's t with n - 1 degrees of
+    freedom. For means this is the paired t test.
 
-    Raises SaebenchError when one of them is not scored, or when their units differ in kind or number.
+    Otherwise the method is "unpaired": both standard errors are added in quadrature. The distribution is normal, or
+    Welch's t where the intervals of the records are those of Student's t. This is conservative where the two numbers
+    are positively correlated.
+
+    Args:
+        a: The first number.
+        b: The second number.
+        replicates: Bootstrap replicates.
+        seed: Seed of the bootstrap draws.
+
+    Raises:
+        SaebenchError: One of them is not scored, or their units differ in kind or number.
     """
     for which, side in (("first", a), ("second", b)):
         if side.value is None:
@@ -125,9 +134,9 @@ def difference(a: Scored, b: Scored, *, replicates: int = 10_000, seed: int = 0)
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """p-values adjusted so that the chance of any false rejection stays below the level (Holm 1979).
+    """Return p-values adjusted so that the chance of any false rejection stays below the level (Holm 1979).
 
-    NaN (no test was made) stays NaN and does not count.
+    NaN, which means that no test was made, stays NaN and does not count as a test.
     """
     adjusted = [math.nan] * len(p)
     tested = sorted((value, i) for i, value in enumerate(p) if not math.isnan(value))
@@ -139,33 +148,33 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def mismatches(a: Record, b: Record) -> list[str]:
-    """Why numbers of ``a`` and ``b`` must not be subtracted, as sentences; empty when nothing forbids it.
+    """Return sentences that say why numbers of ``a`` and ``b`` must not be subtracted; empty when they may be.
 
-    Everything that decides the numbers must be the same, but for the SAE and the class of the device.
+    Everything that decides the numbers must be equal, except the SAE and the class of the device.
     """
     x, y = a.identity, b.identity
     if x.task != y.task:
         return [f"The tasks differ: {x.task} and {y.task}."]
-    found = []
+    reasons = []
     if x.task_version != y.task_version:
-        found.append(f"The versions of the task {x.task} differ: {x.task_version} and {y.task_version}.")
+        reasons.append(f"The versions of the task {x.task} differ: {x.task_version} and {y.task_version}.")
     for name in sorted({*x.parameters, *y.parameters}):
-        one, other = (each.parameters.get(name, "not set") for each in (x, y))
+        one, other = (identity.parameters.get(name, "not set") for identity in (x, y))
         if one != other:
-            found.append(f"The parameter {name} differs: {one} and {other}.")
+            reasons.append(f"The parameter {name} differs: {one} and {other}.")
     if x.model_fingerprint != y.model_fingerprint:
         names = f"{x.model} and {y.model}" if x.model != y.model else f"two contents of {x.model}"
-        found.append(f"The language models differ: {names}.")
+        reasons.append(f"The language models differ: {names}.")
     if x.dtype != y.dtype:
-        found.append(f"The number types of the language model differ: {x.dtype} and {y.dtype}.")
+        reasons.append(f"The number types of the language model differ: {x.dtype} and {y.dtype}.")
     for name in sorted({*x.data, *y.data}):
         if name in x.data and name in y.data and x.data[name] != y.data[name]:
-            found.append(f"The contents of the data {name} differ.")
+            reasons.append(f"The contents of the data {name} differ.")
         elif x.data.get(name) != y.data.get(name) and x.parameters == y.parameters:
-            found.append(f"The data differ: only one of them read {name}.")
+            reasons.append(f"The data differ: only one of them read {name}.")
     if x.seed != y.seed:
-        found.append(f"The seeds differ: {x.seed} and {y.seed}.")
-    return found
+        reasons.append(f"The seeds differ: {x.seed} and {y.seed}.")
+    return reasons
 
 
 def _paired(
@@ -174,7 +183,8 @@ def _paired(
     assert a.value is not None
     assert b.value is not None
     common = (units_a[1] != 0) & (units_b[1] != 0)
-    whole = bool(np.all(common | ((units_a[1] == 0) & (units_b[1] == 0))))  # what neither has, changes neither
+    # Units that neither has scored change neither number.
+    whole = bool(np.all(common | ((units_a[1] == 0) & (units_b[1] == 0))))
     (num_a, den_a), (num_b, den_b) = ((num[common], den[common]) for num, den in (units_a, units_b))
     count = int(common.sum())
     value = b.value - a.value if whole else ratio(num_b, den_b) - ratio(num_a, den_a)
@@ -184,18 +194,18 @@ def _paired(
     sums = np.stack([num_a, den_a, num_b, den_b], axis=1)
     drawn = np.concatenate([weights @ sums for weights in _weights(count, replicates, seed)])
     if np.any(drawn[:, 1] * den_a.sum() <= 0) or np.any(drawn[:, 3] * den_b.sum() <= 0):
-        # A ratio passes through infinity: no finite interval holds it.
+        # A ratio passes through infinity, so no finite interval holds it.
         return Difference(value, math.nan, math.nan, math.nan, math.nan, n, PAIRED)
     replicate = drawn[:, 2] / drawn[:, 3] - drawn[:, 0] / drawn[:, 1]
     stderr = float(replicate.std(ddof=1)) * math.sqrt(count / (count - 1))
     rounding = 1e-12 * max(abs(a.value), abs(b.value))
-    if stderr <= rounding:  # the same difference in every sample
+    if stderr <= rounding:  # the difference is the same in every sample
         stderr, value = 0.0, 0.0 if abs(value) <= rounding else value
     return _with_interval(value, stderr, n, PAIRED, count - 1)
 
 
 def _weights(n: int, replicates: int, seed: int) -> Iterator[Array]:
-    """Bootstrap counts ``[rows, n]`` that make ``replicates`` rows together; the same for every metric."""
+    """Yield blocks of bootstrap counts ``[rows, n]``, ``replicates`` rows in all. They are equal for all metrics."""
     if n * replicates <= _BLOCK:
         yield _one_block(n, replicates, seed)
         return
@@ -223,10 +233,11 @@ def _unpaired(a: Scored, b: Scored) -> Difference:
 
 
 def _spread(number: Scored) -> tuple[float, float]:
-    """Standard error and degrees of freedom of which the record's interval is one of Student's t.
+    """Return the standard error and the degrees of freedom with which Student's t gives the record's interval.
 
-    Intervals of a few runs are wider than their standard error says, and tails heavier than the normal one's. Of shares
-    at 0 or 1 the standard error is 0 and the interval (Wilson) is not: then a normal interval of that width counts.
+    Intervals of a few runs are wider than their standard error says, because the tails are heavier than normal ones.
+    For shares of 0 or 1 the standard error is 0 while the (Wilson) interval is not; the standard error is then that of
+    a normal interval of the same width.
     """
     stderr = math.nan if number.stderr is None else number.stderr
     if number.ci_low is None or number.ci_high is None:

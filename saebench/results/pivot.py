@@ -1,4 +1,4 @@
-"""The plain cross table: one number per cell, rows and columns of one's choice, for spreadsheets and plots."""
+"""The pivot: a plain table of values with rows and columns that the user chooses, for spreadsheets and plots."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import pandas as pd
 
 from saebench.errors import UsageError, did_you_mean
 
-# What tells one number from another, and what else may be named.
+# These fields distinguish one number from another; a pivot may name the others, too.
 _KEYS = ("sae", "task", "metric", "subset", "model", "hook", "preset", "seed", "task_version", "record_id")
-FIELDS = (*_KEYS, "architecture", "d_sae", "l0")
-_NAME = "/"  # of the column names; no column of the table is called so
+FIELDS = (*_KEYS, "architecture", "d_sae", "l0", "control")
+_NAME = "/"  # the name of the level of column names; no column of the table has this name
 
 
 def parse(text: str) -> tuple[list[str], list[str]]:
-    """``"sae,seed/metric"`` as row fields and column fields. Raises UsageError for anything else."""
+    """Split ``"sae,seed/metric"`` into row fields and column fields. Raises UsageError for anything else."""
     rows, slash, columns = text.partition("/")
     sides = [[field.strip() for field in side.split(",") if field.strip()] for side in (rows, columns)]
     if not slash or not all(sides):
@@ -30,11 +30,15 @@ def parse(text: str) -> tuple[list[str], list[str]]:
 
 
 def pivot(frame: pd.DataFrame, rows: Sequence[str], columns: Sequence[str]) -> pd.DataFrame:
-    """Values of ``frame`` with a row per combination of ``rows``, sorted, and a column per combination of ``columns``.
+    """Return the values of ``frame`` with a row per combination of ``rows`` and a column per one of ``columns``.
 
-    The row fields come first, as columns; several column fields make one name, joined by ``/``. Cells are NaN where
-    there is no number or it is not scored; a record without numbers is an empty row. Numbers are never averaged:
-    raises UsageError when two fall into one cell, naming the field that tells them apart.
+    The rows are sorted. The row fields come first, as columns; the values of several column fields are joined by ``/``
+    to one name. A cell is NaN where there is no number or where it is not scored; a record without numbers is an empty
+    row. Numbers are never averaged.
+
+    Raises:
+        UsageError: There are no numbers, or two numbers fall into one cell; the message names the field that
+            distinguishes them.
     """
     numbers = frame[frame["metric"] != ""]
     if numbers.empty:
@@ -50,7 +54,7 @@ def pivot(frame: pd.DataFrame, rows: Sequence[str], columns: Sequence[str]) -> p
 
 
 def _names(numbers: pd.DataFrame, columns: Sequence[str]) -> list[str]:
-    """A column name per number; an empty subset adds nothing to it."""
+    """Return the column name of each number. An empty subset adds nothing to it."""
     parts = zip(*(numbers[column].astype(str) for column in columns), strict=True)
     return ["/".join(part for part in cell if part) for cell in parts]
 

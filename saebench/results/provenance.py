@@ -26,9 +26,12 @@ class GitState(NamedTuple):
 
 
 def collect(*, device: str, wall_seconds: float, arguments: Mapping[str, Any] | None = None) -> Provenance:
-    """Provenance of work that ends now on ``device`` ("cpu", "cuda:0") and took ``wall_seconds``.
+    """Return the provenance of work that has just ended.
 
-    ``arguments`` are the settings as the user gave them.
+    Args:
+        device: The device that did the work, such as "cpu" or "cuda:0".
+        wall_seconds: How long the work took.
+        arguments: The settings as the user gave them.
     """
     git = harness_git()
     return Provenance(
@@ -56,7 +59,7 @@ def _version(package: str) -> str | None:
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of the installed packages among `PACKAGES`."""
+    """Return the versions of those `PACKAGES` that are installed."""
     return {name: version for name in PACKAGES if (version := _version(name)) is not None}
 
 
@@ -65,11 +68,11 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 
 @functools.cache
 def harness_git(package: Path = _PACKAGE) -> GitState | None:
-    """Commit of the checkout that ``package`` is part of; None when it is not under version control.
+    """Return the commit of the checkout that ``package`` is part of; None when it is not under version control.
 
-    A package installed inside somebody else's checkout (a virtual environment there) is not tracked by it:
-    that repository's commit would say nothing about the harness. Dirty looks at code and cards only, so
-    that writing results into the checkout does not count.
+    A package that is installed inside another project's checkout (in a virtual environment there) is not tracked by
+    it: that repository's commit would say nothing about the harness. Only changes to code and cards make a checkout
+    dirty; results written into it do not.
     """
     top = _git(package, "rev-parse", "--show-toplevel")
     if not top or Path(top).resolve() != package.resolve().parent:
@@ -82,7 +85,7 @@ def harness_git(package: Path = _PACKAGE) -> GitState | None:
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
-    """Output of git in ``folder``, None when it fails or is not installed."""
+    """Return the output of git in ``folder``; None when git fails or is not installed."""
     # Inside a git hook GIT_DIR and friends point at the user's repository.
     environment = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
     command = ["git", "-C", str(folder), *arguments]
@@ -95,7 +98,7 @@ def _git(folder: Path, *arguments: str) -> str | None:
 
 @functools.cache
 def device_name(device: str) -> str:
-    """``device`` with the hardware's own name where it is known: ``"cuda:0 (NVIDIA A100-SXM4-80GB)"``."""
+    """Return ``device`` with the hardware's name where it is known: ``"cuda:0 (NVIDIA A100-SXM4-80GB)"``."""
     if device.startswith("cuda"):
         import torch
 
@@ -106,7 +109,7 @@ def device_name(device: str) -> str:
 
 
 def _cpu_name() -> str:
-    if _CPUINFO.exists():  # Linux: platform.processor() is empty or only the architecture there
+    if _CPUINFO.exists():  # on Linux, platform.processor() is empty or names only the architecture
         for line in _CPUINFO.read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
@@ -114,7 +117,7 @@ def _cpu_name() -> str:
 
 
 def peak_memory_mb() -> float | None:
-    """Largest resident set of this process so far, in MB (10^6 bytes); None where the system does not tell."""
+    """Return the largest resident set of this process so far, in MB (10^6 bytes); None where the system hides it."""
     if sys.platform == "win32":
         return None
     import resource

@@ -1,7 +1,7 @@
-"""The record: what one job (SAE, task, seed) found, with identity and provenance.
+"""The record: what one job (one SAE, task and seed) measured, with its identity and provenance.
 
-A record is one JSON file; the per-unit contributions behind its numbers lie beside it (``.npz``), so that
-two SAEs can be compared pairwise on the same units and intervals can be recomputed.
+A record is one JSON file. The contribution of every unit to its numbers is stored beside it (``.npz``), so that two
+SAEs can be compared on the same units and intervals can be computed again.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 SCHEMA_VERSION = 1
-GROUP = "group:"  # begins the name of a group of SAEs in tables
+GROUP = "group:"  # the names of groups of SAEs begin with it in tables
 
 
 class Status(StrEnum):
@@ -24,21 +24,21 @@ class Status(StrEnum):
 
 
 class Measurement(BaseModel):
-    """One number with its uncertainty. ``value`` NaN means "not scored" and is written as null + a reason."""
+    """One number with its uncertainty. A ``value`` of NaN is not scored: it is written as null, with a reason."""
 
     model_config = ConfigDict(extra="forbid")
 
     metric: str
-    subset: str = ""  # e.g. a dataset or concept; "" = everything
+    subset: str = ""  # a dataset or concept, for example; "" means all of the data
     value: float | None
     stderr: float | None = None
     ci_low: float | None = None
     ci_high: float | None = None
-    n: int | None = None  # number of units behind the interval
+    n: int | None = None  # how many units the number is computed from
     unit: str = ""  # what a unit is: sequence, document, dataset, latent, pair
     interval: str = ""  # how the interval was made: "bca-bootstrap", "jackknife", ...
     contributions: str | None = None  # key of the arrays `<key>.num`, `<key>.den` in the .npz
-    not_scored: str | None = None  # why value is null
+    not_scored: str | None = None  # the reason why the value is null
 
 
 class Identity(BaseModel):
@@ -48,25 +48,25 @@ class Identity(BaseModel):
 
     task: str
     task_version: int
-    parameters: dict[str, Any]  # resolved task parameters (preset + overrides)
+    parameters: dict[str, Any]  # all settings of the task: defaults, preset and overrides
     seed: int
-    model: str  # reference
+    model: str  # its reference
     model_fingerprint: str
     dtype: str
     device_class: str  # "cpu" or "cuda"
-    sae: str  # reference
+    sae: str  # its reference
     sae_fingerprint: str
-    data: dict[str, str]  # text/dataset reference -> content hash
+    data: dict[str, str]  # the reference of a text or dataset -> its content hash
 
 
 class Provenance(BaseModel):
-    """How and where it was made; informative, never part of the identity."""
+    """How and where a record was made: for information, never part of the identity."""
 
     model_config = ConfigDict(extra="forbid")
 
-    created: datetime  # timezone-aware UTC
+    created: datetime  # in UTC, with its time zone
     saebench_version: str
-    git_commit: str | None = None  # of the harness, not of the user's folder
+    git_commit: str | None = None  # the commit of the harness, not of the user's folder
     git_dirty: bool | None = None
     python: str
     platform: str
@@ -75,10 +75,12 @@ class Provenance(BaseModel):
     cpu_count: int | None = None
     wall_seconds: float
     peak_memory_mb: float | None = None
-    arguments: dict[str, Any] = Field(default_factory=dict)  # as given by the user
+    arguments: dict[str, Any] = Field(default_factory=dict)  # as the user gave them
 
 
 class SAEInfo(BaseModel):
+    """The SAE or group of SAEs that was measured."""
+
     model_config = ConfigDict(extra="forbid")
 
     name: str
@@ -87,11 +89,13 @@ class SAEInfo(BaseModel):
     d_in: int
     d_sae: int
     l0: float | None = None
-    control: bool = False  # a baseline: shown, never ranked
+    control: bool = False  # a control is shown, and never ranked
     notes: dict[str, Any] = Field(default_factory=dict)
 
 
 class Record(BaseModel):
+    """What one job measured, or why it measured nothing."""
+
     model_config = ConfigDict(extra="forbid")
 
     schema_version: int = SCHEMA_VERSION
@@ -103,10 +107,10 @@ class Record(BaseModel):
     identity: Identity
     sae: SAEInfo
     measurements: list[Measurement] = Field(default_factory=list)
-    counts: dict[str, int] = Field(default_factory=dict)  # tokens, sequences, not-scored units, ...
-    notes: dict[str, Any] = Field(default_factory=dict)  # what the task chose on the way: latents, settings
+    counts: dict[str, int] = Field(default_factory=dict)  # of tokens, sequences, numbers not scored, ...
+    notes: dict[str, Any] = Field(default_factory=dict)  # what the task chose on the way, such as latents
     provenance: Provenance
 
 
-# Arrays that travel with a record (not inside the JSON): contributions and e.g. latent densities.
+# Arrays that are stored beside a record's JSON: the contributions, and others such as the densities of latents.
 Arrays = dict[str, np.ndarray]

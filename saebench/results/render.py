@@ -1,4 +1,4 @@
-"""The wide table that people read: a row per SAE or group, a column per metric, every number with its interval."""
+"""The wide table for readers: a row per SAE or group, a column per metric, and every number with its interval."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pandas as pd
 
 from saebench.results.record import GROUP
 
-# Key of ``frame.attrs``, and of a record's counts: evaluated tokens by record id.
+# The key of evaluated tokens, in a record's counts and (by record id) in ``frame.attrs``.
 TOKENS = "tokens"
 
 _SCIENTIFIC_FROM = 1e6
@@ -20,7 +20,7 @@ _SIGNIFICANT = 4
 
 @dataclass(frozen=True)
 class WideTable:
-    """One table: what all its rows share (task, LM, hook, preset, n) as caption, text cells below."""
+    """One table: a caption of what all its rows share (task, language model, hook, preset, n), and cells of text."""
 
     caption: str
     cells: pd.DataFrame
@@ -30,12 +30,15 @@ class WideTable:
 
 
 def to_wide(frame: pd.DataFrame, columns: Mapping[str, Sequence[str]] | None = None) -> list[WideTable]:
-    """Readable tables of ``frame`` (see `saebench.results.table`), one per (task, version, preset, LM, hook), where
-    single SAEs and groups of SAEs have each their own.
+    """Return readable tables of ``frame``: one per task, version, preset, language model and hook.
 
-    ``columns`` gives the metrics to show per task, in order; a task that it does not name shows its primary
-    metrics, or all where none is known as primary. Metrics without any row are left out. SAEs come first, then
-    controls. A failed record is a row that says why.
+    Single SAEs and groups of SAEs have separate tables. SAEs come first, then controls. The row of a failed record
+    says why it failed.
+
+    Args:
+        frame: A table of `saebench.results.table`.
+        columns: The metrics to show, in order, by task. A task that it does not name shows its primary metrics, or
+            all metrics if none is known to be primary. Metrics that no row has are left out.
     """
     tokens = frame.attrs.get(TOKENS, {})
     wanted = columns or {}
@@ -43,15 +46,18 @@ def to_wide(frame: pd.DataFrame, columns: Mapping[str, Sequence[str]] | None = N
 
 
 def markdown(cells: pd.DataFrame) -> str:
-    """``cells`` as a Markdown table; an error text may hold bars and line breaks, which would end a cell or row."""
+    """Return ``cells`` as a Markdown table."""
+    # An error text may hold line breaks and bars, which would end a row or a cell.
     text = cells.map(lambda cell: " ".join(cell.split()).replace("|", "\\|") if isinstance(cell, str) else cell)
     return str(text.to_markdown(index=False, disable_numparse=True))
 
 
 def format_number(value: float, low: float = math.nan, high: float = math.nan) -> str:
-    """``0.905 [0.897, 0.912]``: two significant digits of the interval's width decide the rounding.
+    """Return a number with its interval, such as ``0.905 [0.897, 0.912]``.
 
-    Four significant digits at most: an L0 known to six is easier read as ``32.00``. Records hold every digit.
+    The width of the interval is shown with two significant digits, which decides the rounding. The number has four
+    significant digits at most, because an L0 that is known to six is easier to read as ``32.00``. Records hold every
+    digit.
     """
     if math.isnan(value):
         return "not scored"
@@ -70,8 +76,8 @@ def format_number(value: float, low: float = math.nan, high: float = math.nan) -
 
 
 def _groups(frame: pd.DataFrame) -> list[pd.DataFrame]:
-    """Rows that belong into one table. A failed SAE may not know its hook: it joins the first table it fits."""
-    of_groups = frame["sae"].str.startswith(GROUP).rename("of groups")  # their numbers are others
+    """Split the rows into tables. A failed record may not know its hook; it joins the first table that it fits."""
+    of_groups = frame["sae"].str.startswith(GROUP).rename("of groups")  # groups have other metrics than single SAEs
     keys = ["task", "task_version", "preset", "model", of_groups]
     groups = []
     for _, rows in frame.groupby(keys, sort=True):
@@ -99,7 +105,7 @@ def _table(rows: pd.DataFrame, wanted: Sequence[str] | None, tokens: Mapping[str
         line = {"SAE": f"{head['sae']} (control)" if head["control"] else head["sae"]}
         if several_seeds:
             line["seed"] = str(head["seed"])
-        if ambiguous:  # the same SAE under other parameters: tell them apart
+        if ambiguous:  # one SAE was measured with several settings
             line["record"] = record[:8]
         if ("l0", "") not in shown and rows["l0"].notna().any():
             line["L0"] = "" if math.isnan(head["l0"]) else f"{head['l0']:.4g}"
@@ -108,7 +114,7 @@ def _table(rows: pd.DataFrame, wanted: Sequence[str] | None, tokens: Mapping[str
 
 
 def _shown(rows: pd.DataFrame, wanted: Sequence[str] | None) -> dict[tuple[str, str], str]:
-    """(metric, subset) -> column header. A metric without a number for everything shows its subsets."""
+    """Return (metric, subset) -> column header. A metric without a number over all of the data shows its subsets."""
     numbers = rows[rows["metric"] != ""]
     if wanted is None:
         primary = numbers[numbers["primary"].fillna(False)]
@@ -155,7 +161,7 @@ def _caption(rows: pd.DataFrame, shown: Mapping[tuple[str, str], str], tokens: M
         for unit, group in counted.groupby("unit", sort=False)
     ]
     parts += sizes
-    # Shares of latents that fire depend on how much text was seen.
+    # The share of latents that fire depends on how much text was read.
     if seen := {tokens[record] for record in rows["record_id"] if record in tokens}:
         parts.append(f"{' to '.join(f'{count:,}' for count in sorted({min(seen), max(seen)}))} tokens")
     if counted["ci_low"].notna().any():

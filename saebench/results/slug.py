@@ -1,4 +1,4 @@
-"""Folder names for references: readable, safe on every file system, one name for one reference."""
+"""Folder names for references: readable, safe on every file system, and different for different references."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import re
 
 MAX_LENGTH = 64
 _HASH_LENGTH = 8
-# What Windows reserves, with or without an extension.
+# Names that Windows reserves, with or without an extension.
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)")
 _PLAIN = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9_-])?")
 
 
 def slug(name: str) -> str:
-    """``name`` if it is plain already, else its plain part + ``~`` + a short hash of ``name``; at most 64 characters.
+    """Return ``name`` if it is plain, and otherwise its plain characters, ``~`` and a short hash of ``name``.
 
-    Plain names hold no ``~``, so a changed name never meets an unchanged one. Capitals count as a change
-    because some file systems do not tell them from small letters.
+    The result has at most 64 characters. Plain names hold no ``~``, so a changed name never equals an unchanged one.
+    Names with capitals are changed, too, because some file systems do not distinguish capitals from small letters.
 
     >>> slug("blocks.9.hook_resid_post")
     'blocks.9.hook_resid_post'

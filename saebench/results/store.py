@@ -1,9 +1,9 @@
-"""The folder of records: one JSON file per job at a predictable path, its arrays (``.npz``) beside it.
+"""The folder of records: one JSON file per job at a predictable path, with its arrays (``.npz``) beside it.
 
-``<root>/<model>/<hook>/<sae>/<task>/<record_id>.json``; folder names are slugs (`saebench.results.slug`).
-Any number of processes may write into one folder at once: arrays come first and the JSON last, each moved
-into place whole, so that a JSON file never lacks its arrays. There are no locks: the same identity means
-the same content, hence it does not matter who of two writers of one record comes last.
+The path is ``<root>/<model>/<hook>/<sae>/<task>/<record_id>.json``; folder names are slugs (`saebench.results.slug`).
+Any number of processes may write into one folder at once. The arrays are written first and the JSON last, and each file
+is moved into place whole, so that a JSON file never lacks its arrays. There are no locks: equal identities mean equal
+content, so it does not matter which of two writers of one record comes last.
 """
 
 from __future__ import annotations
@@ -35,24 +35,26 @@ _MIN_FREE_BYTES = 50_000_000
 
 
 class ResultStore:
-    """Records below ``root``. Iterating yields every readable record, in the order of paths."""
+    """The records below ``root``. Iterating yields every readable record, in the order of paths."""
 
     def __init__(self, root: Path | str) -> None:
         self.root = Path(root)
 
     def path(self, record: Record) -> Path:
-        """Where the JSON of ``record`` is, or would be."""
+        """Return where the JSON of ``record`` is, or would be."""
         who = record.identity
         folder = self.root / slug(who.model) / slug(record.sae.hook) / slug(who.sae) / slug(who.task)
         return folder / f"{record.record_id}.json"
 
     def write(self, record: Record, arrays: Arrays | None = None) -> Path:
-        """Write ``record`` and its arrays; returns the path of the JSON.
+        """Write ``record`` and its arrays, and return the path of the JSON.
 
-        Numbers that are NaN or infinite are written as null with a ``not_scored`` reason. Failed records of the
-        same request that knew less (an SAE that could not be loaded has no fingerprint) are replaced.
-        Raises SaebenchError when the id does not fit the identity, when contributions that a measurement names
-        are missing, or when an array holds Python objects.
+        Numbers that are NaN or infinite are written as null with a ``not_scored`` reason. Failed records of the same
+        request that knew less (an SAE that could not be loaded has no fingerprint) are replaced.
+
+        Raises:
+            SaebenchError: The id does not fit the identity, contributions that a measurement names are missing, or an
+                array holds Python objects.
         """
         arrays = arrays or {}
         _check(record, arrays)
@@ -72,24 +74,25 @@ class ResultStore:
                 yield record
 
     def read(self, record_id: str) -> Record | None:
-        """The record with this id, None when there is none (or only a damaged one: a warning names the file)."""
+        """Return the record with this id; None when there is none, or only a damaged one, which a warning names."""
         if not _RECORD_FILE.fullmatch(f"{record_id}.json"):
             return None
         return _first(read_record(path) for path in sorted(self.root.rglob(f"{record_id}.json")))
 
     def find(self, identity: Identity) -> Record | None:
-        """Like `read`, by what the record is about; looks only into the folders where it can be."""
+        """Return the record of ``identity`` as `read` does, looking only into the folders that may hold it."""
         return _first(read_record(path) for path in self._siblings(identity, f"{record_id(identity)}.json"))
 
     def arrays(self, record: Record) -> Arrays:
-        """The arrays of ``record``: contributions ``<key>.num`` and ``<key>.den`` [n_units], and the task's own.
+        """Return the arrays of ``record``; none for a record that is not ok.
 
-        Empty for records that are not ok. Raises SaebenchError when contributions are named but missing or damaged.
+        They are the contributions ``<key>.num`` and ``<key>.den``, ``[units]``, and the arrays that the task added.
+        Raises SaebenchError when contributions are named but missing, or when the file is damaged.
         """
         if record.status is not Status.OK:
             return {}
         path = self.path(record).with_suffix(".npz")
-        if not path.exists():  # `root` may be a part of a bigger store
+        if not path.exists():  # `root` may be a part of a larger store
             path = next(self.root.rglob(path.name), path)
         try:
             with np.load(path, allow_pickle=False) as file:
@@ -102,7 +105,7 @@ class ResultStore:
             raise SaebenchError(f"The arrays in {path} are damaged ({error}); run that job again.") from error
 
     def _siblings(self, identity: Identity, pattern: str) -> Iterator[Path]:
-        """Files of the same model, SAE and task at any hook (a failed record may not know its hook)."""
+        """Yield files of the same model, SAE and task at any hook; a failed record may not know its hook."""
         folder = self.root / slug(identity.model)
         yield from sorted(folder.glob(f"*/{slug(identity.sae)}/{slug(identity.task)}/{pattern}"))
 
@@ -117,7 +120,7 @@ class ResultStore:
 
 
 def read_record(path: Path) -> Record | None:
-    """The record in ``path``; None, with a warning that names the file, when it is truncated, edited or foreign."""
+    """Return the record in ``path``; None, with a warning, when the file is truncated, edited or not a record."""
     try:
         record = Record.model_validate_json(path.read_bytes())
     except FileNotFoundError:  # replaced or removed since it was listed
@@ -141,7 +144,10 @@ def _warn_damaged(path: Path, reason: str) -> None:
 
 
 def writable_or_raise(root: Path | str) -> None:
-    """Create ``root`` and try it, before hours of work. Raises UsageError when it cannot be written or is full."""
+    """Create ``root`` and write into it, to find out before hours of work.
+
+    Raises UsageError when it cannot be written or when its disk is almost full.
+    """
     root = Path(root)
     probe = root / f".tmp-{uuid.uuid4().hex}"
     try:
@@ -154,16 +160,16 @@ def writable_or_raise(root: Path | str) -> None:
         raise UsageError(f"Cannot write results into {root} ({reason}); choose another folder.") from error
     if free < _MIN_FREE_BYTES:
         raise UsageError(
-            f"Only {free / 1e6:.0f} MB are free where results go ({root}); "
+            f"Only {free / 1e6:.0f} MB are free on the disk of the results ({root}); "
             f"free at least {_MIN_FREE_BYTES / 1e6:.0f} MB or choose another folder."
         )
 
 
 def needed(existing: Record | None, policy: OverwritePolicy) -> bool:
-    """Whether a job must run, given the record of its identity.
+    """Return whether a job must run when ``existing`` is the record of its identity.
 
-    ``missing``: only without a record, whatever its status. ``failed``: also when the record says failed (not
-    applicable is an answer, not a failure). ``always``: in any case.
+    The policy ``missing`` runs only jobs without a record. ``failed`` also runs those whose record says failed; not
+    applicable is an answer, not a failure. ``always`` runs every job.
     """
     if existing is None or policy == "always":
         return True
@@ -171,7 +177,7 @@ def needed(existing: Record | None, policy: OverwritePolicy) -> bool:
 
 
 def _write_arrays(file: IO[bytes], arrays: Arrays) -> None:
-    """As np.savez_compressed does, with LZMA: a fifth smaller, and np.load reads it as well."""
+    """Write as np.savez_compressed does, but with LZMA: the file is a fifth smaller, and np.load reads it, too."""
     with zipfile.ZipFile(file, "w", zipfile.ZIP_LZMA) as archive:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
@@ -179,19 +185,19 @@ def _write_arrays(file: IO[bytes], arrays: Arrays) -> None:
 
 
 def _text(content: dict[str, Any]) -> str:
-    """JSON with a line for each field, and for each measurement."""
+    """Return JSON with one line for each field and each measurement."""
     lines = []
     for name, value in content.items():
         if name == "measurements" and value:
-            rows = ",\n".join(f"    {_json(_said(each))}" for each in value)
+            rows = ",\n".join(f"    {_json(_without_nulls(measurement))}" for measurement in value)
             lines.append(f"  {_json(name)}: [\n{rows}\n  ]")
         else:
             lines.append(f"  {_json(name)}: {_json(value)}")
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
-def _said(measurement: dict[str, Any]) -> dict[str, Any]:
-    """Without what is null, but for the value."""
+def _without_nulls(measurement: dict[str, Any]) -> dict[str, Any]:
+    """Return ``measurement`` without fields that are null, except the value."""
     return {name: value for name, value in measurement.items() if value is not None or name == "value"}
 
 
@@ -204,7 +210,7 @@ def _first(records: Iterator[Record | None]) -> Record | None:
 
 
 def _knew_less(failed: Identity, now: Identity) -> bool:
-    """Whether ``failed`` is the same request, up to contents (fingerprints, data) that it could not establish."""
+    """Return whether ``failed`` is the same request, except for fingerprints and data that it could not establish."""
     contents = {"model_fingerprint", "sae_fingerprint", "data"}
     if failed.model_dump(exclude=contents) != now.model_dump(exclude=contents):
         return False
@@ -236,7 +242,7 @@ def _check(record: Record, arrays: Arrays) -> None:
 
 
 def _storable(record: Record) -> dict[str, Any]:
-    """``record`` as JSON values without NaN or infinities, every measurement without a value with its reason."""
+    """Return ``record`` as JSON values without NaN or infinities; a measurement without a value has a reason."""
     scored = record.model_copy(update={"measurements": [_with_reason(m) for m in record.measurements]})
     return cast(dict[str, Any], _finite(scored.model_dump(mode="json")))
 

@@ -1,4 +1,4 @@
-"""The table: one row per number, with the same columns everywhere. See `COLUMNS`."""
+"""The table of records: one row per number, always with the same columns, `COLUMNS`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = [
     "to_wide",
 ]
 
-# Name -> pandas dtype. Stable: other people's scripts read these.
+# Column -> pandas dtype. Other people's scripts read these names, so they do not change.
 _DTYPES = {
     "record_id": "str",
     "model": "str",
@@ -67,16 +67,16 @@ Format = Literal["md", "latex", "csv", "json", "parquet"]
 
 
 def load(*paths: Path | str) -> pd.DataFrame:
-    """The table of all records in ``paths`` (record files, or folders of any depth).
+    """Return the table of all records in ``paths`` (record files, or folders of any depth).
 
-    Of several copies of one record the newest counts. Damaged files are warned about and left out.
+    If there are several copies of a record, the newest counts. Damaged files are left out with a warning.
     Raises UsageError for a path that does not exist.
     """
     return from_records(read(*paths))
 
 
 def read(*paths: Path | str) -> list[Record]:
-    """The records of `load`."""
+    """Return the records that `load` makes a table of."""
     newest: dict[str, Record] = {}
     for record in _records(paths):
         known = newest.get(record.record_id)
@@ -86,11 +86,12 @@ def read(*paths: Path | str) -> list[Record]:
 
 
 def from_records(records: Iterable[Record]) -> pd.DataFrame:
-    """The table with exactly `COLUMNS`: a row per number; one row with metric "" for a record without numbers.
+    """Return the table of ``records``, with exactly the columns `COLUMNS`.
 
-    ``error`` says why a record failed, does not apply, or why a number is not scored (value NaN).
-    ``higher_is_better`` and ``primary`` come from the installed task cards, and are missing for tasks and versions that
-    are not installed. The records' counts of evaluated tokens are in ``frame.attrs["tokens"]``.
+    Every number has a row, and so has every record without numbers; its metric is "". ``error`` says why a record
+    failed, why its task does not apply, or why a number is not scored (its value is NaN). ``higher_is_better`` and
+    ``primary`` come from the installed task cards; they are missing for tasks and versions that are not installed.
+    ``frame.attrs["tokens"]`` holds how many tokens each record evaluated.
     """
     records = list(records)
     rows = [row for record in records for row in _rows(record)]
@@ -100,19 +101,22 @@ def from_records(records: Iterable[Record]) -> pd.DataFrame:
 
 
 def select(frame: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
-    """Rows of ``metrics``, and of records without numbers. Raises UsageError for a metric that no row has."""
+    """Return the rows of ``metrics`` and those of records without numbers.
+
+    Raises UsageError for a metric that no row has.
+    """
     return apply(frame, Filters(metric=metrics))
 
 
 def to_markdown(frame: pd.DataFrame) -> str:
-    """``frame`` as a Markdown table; missing values are empty cells."""
+    """Return ``frame`` as a Markdown table; missing values are empty cells."""
     return markdown(frame.astype(object).where(frame.notna(), ""))
 
 
 def to_latex(frame: pd.DataFrame) -> str:
-    """``frame`` as a LaTeX ``tabular`` with the rules of the package booktabs, every cell escaped.
+    """Return ``frame`` as a LaTeX ``tabular`` with the rules of the package booktabs; every cell is escaped.
 
-    Numbers have four significant digits, missing values are empty cells; arrows need no package.
+    Numbers have four significant digits, and missing values are empty cells. The arrows need no package.
     """
     cells = frame.astype(object).where(frame.notna(), "").map(_latex_cell)
     cells.columns = cells.columns.map(_one_line)
@@ -127,12 +131,12 @@ def _latex_cell(cell: object) -> str:
 
 
 def _one_line(text: str) -> str:
-    """``text`` without line breaks and control characters, which would end a row or a comment."""
+    """Return ``text`` without line breaks and control characters, which would end a row or a comment."""
     return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
 
 
 def export(frame: pd.DataFrame | WideTable, format: Format) -> bytes:
-    """``frame`` as the bytes of a file; numbers are written in full, so that CSV, JSON and Parquet read back equal."""
+    """Return ``frame`` as the bytes of a file. CSV, JSON and Parquet hold numbers in full and read back equal."""
     if isinstance(frame, WideTable):
         if format == "md":
             return f"{frame.to_markdown()}\n".encode()
@@ -146,7 +150,7 @@ def export(frame: pd.DataFrame | WideTable, format: Format) -> bytes:
     if format == "csv":
         return frame.to_csv(index=False, date_format="%Y-%m-%dT%H:%M:%S.%f%z", lineterminator="\n").encode()
     if format == "json":
-        # Not DataFrame.to_json: it cuts floats to 15 digits.
+        # DataFrame.to_json would cut floats to 15 digits.
         cells = frame.astype(object).where(frame.notna(), None)
         rows = cells.to_dict(orient="records")
         return f"{json.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False, default=_isoformat)}\n".encode()
@@ -198,7 +202,7 @@ def _rows(record: Record) -> Iterator[dict[str, object]]:
     if not record.measurements:
         yield common
     for number in record.measurements:
-        facts = registry().metric(who.task, who.task_version, number.metric)
+        spec = registry().metric(who.task, who.task_version, number.metric)
         yield common | {
             "subset": number.subset,
             "metric": number.metric,
@@ -208,8 +212,8 @@ def _rows(record: Record) -> Iterator[dict[str, object]]:
             "ci_high": number.ci_high,
             "n": number.n,
             "unit": number.unit,
-            "higher_is_better": facts.higher_is_better if facts else None,
-            "primary": facts.primary if facts else None,
+            "higher_is_better": spec.higher_is_better if spec else None,
+            "primary": spec.primary if spec else None,
             "error": _error(record, number),
         }
 

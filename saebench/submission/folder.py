@@ -1,7 +1,4 @@
-"""Records of other people, before they are published: is every file in its place, whole, consistent, and clean?
-
-What can be told from the files is told: nothing is run again.
-"""
+"""Checking a folder of records: is every file in its place, whole, consistent, and free of private data?"""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from saebench.cards.registry import TaskRegistry
+from saebench.cards.registry import registry
 from saebench.errors import UsageError, did_you_mean
 from saebench.results.identity import ID_LENGTH, record_id
 from saebench.results.packing import unpack
@@ -34,15 +31,15 @@ from saebench.submission.record_checks import (
 )
 
 MAX_JSON_BYTES = 2_000_000
-MAX_ARRAYS_BYTES = 10_000_000  # of the file, and ten times that unpacked
-# What numpy and zipfile raise on files that are damaged, encrypted, packed otherwise, or claim to be huge.
+MAX_ARRAYS_BYTES = 10_000_000  # the size of the file; unpacked it may be ten times as large
+# numpy and zipfile raise these for files that are damaged, encrypted, packed by another method, or claim to be huge.
 _BAD_ARRAYS = (OSError, ValueError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
 _STEM = re.compile(rf"[0-9a-f]{{{ID_LENGTH}}}")
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing about one file; a warning does not stand in the way of publication."""
+    """One problem of one file. A warning does not prevent publication."""
 
     path: str  # relative to the folder, with slashes
     message: str
@@ -50,11 +47,11 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Report:
-    """``findings`` in the order of paths, about ``records`` record files."""
+class FolderReport:
+    """What `check_folder` found."""
 
-    records: int
-    findings: tuple[Finding, ...]
+    records: int  # how many files of records there are
+    findings: tuple[Finding, ...]  # in the order of paths
 
     @property
     def errors(self) -> tuple[Finding, ...]:
@@ -62,11 +59,11 @@ class Report:
 
 
 class _Unreadable(Exception):
-    """Says why a file cannot be looked at any further."""
+    """Says why a file cannot be checked any further."""
 
 
-def check_folder(root: Path | str, registry: TaskRegistry) -> Report:
-    """Everything wrong in the folder of records ``root``. Raises UsageError when there is no such folder."""
+def check_folder(root: Path | str) -> FolderReport:
+    """Return everything that is wrong in the folder of records ``root``. Raises UsageError when there is no folder."""
     root = Path(root)
     if not root.is_dir():
         raise UsageError(f"There is no folder {root}; name a folder of records, as `saebench run --out` writes it.")
@@ -77,19 +74,19 @@ def check_folder(root: Path | str, registry: TaskRegistry) -> Report:
         name = path.relative_to(root).as_posix()
         if path.is_dir() and not path.is_symlink():
             continue
-        if foreign := _foreign(path):
-            findings.append(Finding(name, foreign))
+        if problem := _not_of_a_store(path):
+            findings.append(Finding(name, problem))
         elif path.suffix == ".json":
             records += 1
             places[path.stem].append(name)
-            findings += check_record(path, root, registry)
+            findings += check_record(path, root)
     for names in places.values():
-        findings += [Finding(name, f"is there twice: {names[0]} is the same record") for name in names[1:]]
-    return Report(records, tuple(sorted(findings, key=lambda finding: finding.path)))
+        findings += [Finding(name, f"is a second copy of the record {names[0]}") for name in names[1:]]
+    return FolderReport(records, tuple(sorted(findings, key=lambda finding: finding.path)))
 
 
-def check_record(path: Path, root: Path, registry: TaskRegistry) -> list[Finding]:
-    """Everything wrong with the record in ``path``, a file below the folder ``root``, and with its arrays."""
+def check_record(path: Path, root: Path) -> list[Finding]:
+    """Return everything that is wrong with the record in ``path``, a file below ``root``, and with its arrays."""
     name = path.relative_to(root).as_posix()
     try:
         content = _json(path)
@@ -104,8 +101,8 @@ def check_record(path: Path, root: Path, registry: TaskRegistry) -> list[Finding
         findings.append(Finding(arrays_path.relative_to(root).as_posix(), str(error)))
     else:
         findings += [Finding(name, problem) for problem in array_problems(record, arrays)]
-        findings += [Finding(name, problem) for problem in _given_away(_texts(arrays))]
-    return [*findings, *_against_card(name, record, registry), *_warnings(name, record)]
+        findings += [Finding(name, problem) for problem in _private(_texts(arrays))]
+    return [*findings, *_against_card(name, record), *_warnings(name, record)]
 
 
 def _problems(record: Record, content: Any, path: Path, root: Path) -> Iterator[str]:
@@ -116,46 +113,46 @@ def _problems(record: Record, content: Any, path: Path, root: Path) -> Iterator[
     yield from identity_problems(record)
     yield from provenance_problems(record)
     yield from number_problems(record)
-    yield from _given_away(content)
+    yield from _private(content)
 
 
-def _against_card(name: str, record: Record, registry: TaskRegistry) -> list[Finding]:
+def _against_card(name: str, record: Record) -> list[Finding]:
     task = record.identity.task
-    if task not in (known := registry.names()):
+    if task not in (known := registry().names()):
         hint = did_you_mean(task, known)
-        message = f"task {task!r} is not installed here, so no card says what its numbers may be.{hint}"
+        message = f"its task {task!r} is not installed here, so no card says what its numbers may be.{hint}"
         return [Finding(name, message, warning=True)]
-    return [Finding(name, problem) for problem in card_problems(record, registry.card(task))]
+    return [Finding(name, problem) for problem in card_problems(record)]
 
 
 def _warnings(name: str, record: Record) -> Iterator[Finding]:
     if record.status is Status.FAILED:
-        yield Finding(name, f"the job failed ({record.error}); it adds no numbers", warning=True)
+        yield Finding(name, f"holds no numbers, because the job failed ({record.error})", warning=True)
     if record.provenance.git_dirty:
-        yield Finding(name, "was made by a checkout with changes, so nobody can make it again", warning=True)
+        yield Finding(name, "was made by a checkout with changes, so nobody can reproduce it", warning=True)
 
 
-def _given_away(content: Any) -> Iterator[str]:
+def _private(content: Any) -> Iterator[str]:
     for place, text in hygiene.strings(content):
         for finding in hygiene.findings(text):
             yield f"{place or 'the file'} {finding}"
 
 
-def _foreign(path: Path) -> str:
-    """Why ``path`` is no file of a store; empty when it is one."""
+def _not_of_a_store(path: Path) -> str:
+    """Say why ``path`` is not a file of a store; empty when it is one."""
     if path.is_symlink():
-        return "is a link; only plain files are taken"
+        return "is a link; only plain files are accepted"
     if not path.is_file() or path.suffix not in (".json", ".npz") or not _STEM.fullmatch(path.stem):
-        return f"is no record: records are called by their id ({ID_LENGTH} hex digits), .json and .npz"
+        return f"is not a record: the name of a record is its id ({ID_LENGTH} hex digits) with .json or .npz"
     if path.suffix == ".npz" and not path.with_suffix(".json").exists():
-        return "holds arrays of a record that is not there"
+        return "holds the arrays of a record that is missing"
     return ""
 
 
 def _json(path: Path) -> Any:
-    """The file's JSON, read strictly: no NaN, no key twice."""
+    """Return the file's JSON. NaN and repeated keys are refused."""
     if (size := path.stat().st_size) > MAX_JSON_BYTES:
-        raise _Unreadable(f"is {size:,} bytes large; a record has at most {MAX_JSON_BYTES:,}")
+        raise _Unreadable(f"has {size:,} bytes; a record has at most {MAX_JSON_BYTES:,}")
     try:
         return json.loads(path.read_bytes().decode("utf-8"), parse_constant=_refuse, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:  # covers wrong JSON and wrong UTF-8
@@ -163,20 +160,20 @@ def _json(path: Path) -> Any:
 
 
 def _refuse(constant: str) -> None:
-    raise _Unreadable(f"holds {constant}; a number that is not scored is null, with a reason")
+    raise _Unreadable(f"holds {constant}; a number that is not scored must be null, with a reason")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise _Unreadable("names a key twice in one object")
-    return found
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        raise _Unreadable("has a key twice in one object")
+    return values
 
 
 def _record(content: Any) -> Record:
     version = content.get("schema_version") if isinstance(content, dict) else None
     if isinstance(version, int) and version != SCHEMA_VERSION:
-        raise _Unreadable(f"is of schema version {version}; this saebench reads {SCHEMA_VERSION}")
+        raise _Unreadable(f"has the schema version {version}; this version of saebench reads {SCHEMA_VERSION}")
     try:
         return Record.model_validate_json(json.dumps(content, allow_nan=False), strict=True)
     except ValidationError as error:
@@ -184,20 +181,20 @@ def _record(content: Any) -> Record:
         more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise _Unreadable(f"is not a record: {'; '.join(problems[:3])}{more}") from error
     except ValueError as error:
-        raise _Unreadable("holds a number too large for a float") from error
+        raise _Unreadable("holds a number that is too large for a float") from error
 
 
 def _arrays(path: Path) -> Arrays:
-    """The arrays of a record, none without a file. What it unpacks to is looked at before it is unpacked."""
+    """Return the arrays of a record; none if there is no file. Sizes are checked before anything is unpacked."""
     if not path.exists():
         return {}
     if (size := path.stat().st_size) > MAX_ARRAYS_BYTES:
-        raise _Unreadable(f"is {size:,} bytes large; arrays have at most {MAX_ARRAYS_BYTES:,}")
+        raise _Unreadable(f"has {size:,} bytes; arrays have at most {MAX_ARRAYS_BYTES:,}")
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
         if any(not member.filename.endswith(".npy") for member in members):
-            raise _Unreadable("holds something that is no array")
+            raise _Unreadable("holds something that is not an array")
         if sum(member.file_size for member in members) > 10 * MAX_ARRAYS_BYTES:
             raise _Unreadable(f"unpacks to more than {10 * MAX_ARRAYS_BYTES:,} bytes")
         with np.load(path, allow_pickle=False) as file:
@@ -207,7 +204,7 @@ def _arrays(path: Path) -> Arrays:
 
 
 def _texts(arrays: Arrays) -> dict[str, list[str]]:
-    """Names of the arrays, and the text in those that hold text."""
+    """Return the names of the arrays with the text in those that hold text."""
     return {
         key: array.astype(str).ravel().tolist() if array.dtype.kind in "US" else [] for key, array in arrays.items()
     }

@@ -1,4 +1,4 @@
-"""What must not stand in a published record: secrets, addresses of people, places on somebody's machine."""
+"""Private data that a published record must not hold: secrets, e-mail addresses, and paths of somebody's machine."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-# Where a path may begin: at the start of a text, or after something that is no part of a name or URL.
+# A path may begin at the start of a text, or after a character that cannot be part of a name or URL.
 _START = r"(?:^|(?<=[\s\"'=:,;(\[{<>|&?]))"
 _PATH = "a path of one machine"
 _SECRET = "an access token or password"
 
-# Each takes time in proportion to the text, also where the text was made to keep it busy.
+# Every pattern takes time in proportion to the text, even if the text was written to make it slow.
 _PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = (
     (_SECRET, re.compile(r"(?<![A-Za-z0-9])hf_[A-Za-z0-9]{16,}")),
     (_SECRET, re.compile(r"(?<![A-Za-z0-9])(?:gh[oprsu]_[A-Za-z0-9]{16,}|github_pat_\w{16,}|glpat-[\w-]{16,})")),
@@ -31,21 +31,21 @@ _PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = (
     (_PATH, re.compile(_START + r"\\\\[^\s\\]+\\")),
     (_PATH, re.compile(r"\$\{?HOME\b|%USERPROFILE%", re.IGNORECASE)),
 )
-_SHOWN = 12  # characters of what was found: enough to find it, too few to use it
+_SHOWN = 12  # so many characters are quoted: enough to find the place, too few to use a secret
 
 
 def findings(text: str) -> Iterator[str]:
-    """What ``text`` gives away, in words; once per kind, the beginning of the first place quoted."""
+    """Yield what private data ``text`` holds: one phrase per kind, which quotes the beginning of the first place."""
     seen = set()
     for kind, pattern in _PATTERNS:
-        if kind not in seen and (found := pattern.search(text)):
+        if kind not in seen and (match := pattern.search(text)):
             seen.add(kind)
-            shown = found[0][:_SHOWN] + ("…" if len(found[0]) > _SHOWN else "")
+            shown = match[0][:_SHOWN] + ("…" if len(match[0]) > _SHOWN else "")
             yield f"holds {kind} ({shown!r})"
 
 
 def strings(value: Any, place: str = "") -> Iterator[tuple[str, str]]:
-    """Every text in a JSON value with its place, such as ``identity.sae``; an object's keys are its texts too."""
+    """Yield every text in a JSON value with its place, such as ``identity.sae``; the keys of objects are texts, too."""
     if isinstance(value, str):
         yield place, value
     elif isinstance(value, Mapping):

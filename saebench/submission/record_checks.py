@@ -1,6 +1,6 @@
-"""Whether a record that somebody else made can be right: checks that need its arrays and its task's card, and no run.
+"""Checks of one record against itself, its arrays and the card of its task.
 
-Every check is a function to sentences that say what is wrong, without the file's name.
+Every check yields phrases that say what is wrong; the name of the file comes before them.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
-from saebench.cards.card import TaskCard
+from saebench.cards.registry import registry
 from saebench.errors import UsageError, did_you_mean
 from saebench.results.record import Arrays, Measurement, Record, Status
 
-# Sums of other lengths and orders differ in the last digits; nothing that is right differs by more.
+# The value may have been summed in another order, which changes the last digits. A correct value differs by no more.
 _RELATIVE, _ABSOLUTE = 1e-6, 1e-9
 _ROUNDING = 1e-6  # a cosine in float32 may come out as 1.00000003
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -25,31 +25,35 @@ _CLOCK_SKEW = timedelta(days=1)
 
 
 def identity_problems(record: Record) -> Iterator[str]:
-    """Hashes that are none, though the record has numbers."""
+    """Yield identity hashes of a record with numbers that are not hashes."""
     who = record.identity
     hashes = {"sae_fingerprint": who.sae_fingerprint, "model_fingerprint": who.model_fingerprint}
     hashes |= {f"data[{reference}]": content for reference, content in who.data.items()}
     for name, value in hashes.items():
         if record.status is Status.OK and not _SHA256.fullmatch(value):
-            yield f"identity.{name} is {value!r}, not a SHA-256 of 64 hex digits"
+            yield f"identity.{name} is {value!r}, not a SHA-256 hash of 64 hex digits"
 
 
 def provenance_problems(record: Record, now: datetime | None = None) -> Iterator[str]:
-    """Times that cannot be."""
+    """Yield times and durations that are impossible."""
     created = record.provenance.created
     if created.utcoffset() is None:
         yield "provenance.created has no time zone; write it in UTC"
     elif created > (now or datetime.now(UTC)) + _CLOCK_SKEW:
-        yield f"provenance.created lies in the future ({created.isoformat()})"
+        yield f"provenance.created is in the future ({created.isoformat()})"
     if not (math.isfinite(record.provenance.wall_seconds) and record.provenance.wall_seconds >= 0):
-        yield f"provenance.wall_seconds is {record.provenance.wall_seconds}"
+        yield f"provenance.wall_seconds is {record.provenance.wall_seconds}, which is not a duration"
 
 
-def card_problems(record: Record, card: TaskCard) -> Iterator[str]:
-    """What contradicts the card of the record's task: version, parameters, metrics, bounds."""
+def card_problems(record: Record) -> Iterator[str]:
+    """Yield what contradicts the card of the record's task: its version, parameters, metrics or bounds.
+
+    Raises UsageError for a task that is not installed.
+    """
     who = record.identity
+    card = registry().card(who.task)
     if who.task_version != card.version:
-        yield f"is of {card.name} v{who.task_version}, the current version is {card.version}; run it again"
+        yield f"is of {card.name} v{who.task_version}, but the current version is {card.version}; run it again"
         return
     try:
         card.resolve(record.preset, who.parameters)
@@ -69,7 +73,7 @@ def card_problems(record: Record, card: TaskCard) -> Iterator[str]:
 
 
 def number_problems(record: Record) -> Iterator[str]:
-    """Numbers that contradict each other or the record's status."""
+    """Yield numbers that contradict each other or the record's status."""
     if record.status is Status.OK and not record.measurements:
         yield "its status is ok, but it holds no numbers"
     if record.status is not Status.OK and record.measurements:
@@ -78,14 +82,14 @@ def number_problems(record: Record) -> Iterator[str]:
         yield f"its status is {record.status.value}, but it does not say why"
     for (metric, subset), times in Counter((m.metric, m.subset) for m in record.measurements).items():
         if times > 1:
-            yield f"{metric}{f' ({subset})' if subset else ''} is there {times} times"
+            yield f"{metric}{f' ({subset})' if subset else ''} appears {times} times"
     for number in record.measurements:
         for problem in _contradictions(number):
             yield f"{_name(number)}: {problem}"
 
 
 def array_problems(record: Record, arrays: Arrays) -> Iterator[str]:
-    """Contributions that are missing, damaged, or do not give the number that is said to follow from them."""
+    """Yield contributions that are missing or damaged, or that do not give the number of the record."""
     for key, array in arrays.items():
         if array.dtype.kind not in "biufUS":
             yield f"array {key!r} holds {array.dtype}; only numbers and text are allowed"
@@ -105,7 +109,7 @@ def _contradictions(number: Measurement) -> Iterator[str]:
     if number.n is not None and number.n < 0:
         yield f"n is {number.n}"
     if (number.ci_low is None) != (number.ci_high is None):
-        yield "only one end of its interval is there"
+        yield "only one end of its interval is given"
     if number.value is None or number.ci_low is None or number.ci_high is None:
         return
     slack = _slack(max(abs(number.ci_low), abs(number.ci_high)))
@@ -117,13 +121,13 @@ def _contribution_problems(number: Measurement, arrays: Mapping[str, np.ndarray]
     key = number.contributions
     num, den = arrays.get(f"{key}.num"), arrays.get(f"{key}.den")
     if num is None or den is None:
-        yield f"the arrays '{key}.num' and '{key}.den' are not both there"
+        yield f"the arrays '{key}.num' and '{key}.den' are not both present"
         return
     if num.ndim != 1 or num.shape != den.shape or {num.dtype.kind, den.dtype.kind} - set("biuf"):
         yield f"the arrays '{key}.num' and '{key}.den' are not two lists of numbers of one length"
         return
     if number.n is not None and len(num) > number.n:
-        yield f"{len(num)} contributions stand behind n = {number.n}"
+        yield f"there are {len(num)} contributions, but n is {number.n}"
     if number.value is None:
         return
     num, den = num.astype(np.float64), den.astype(np.float64)
@@ -131,12 +135,12 @@ def _contribution_problems(number: Measurement, arrays: Mapping[str, np.ndarray]
         yield "its contributions hold NaN or infinity"
         return
     with np.errstate(all="ignore"):
-        # The sum of absolute terms measures what cancels, and with it the rounding to be allowed for.
+        # The sum of absolute terms measures how much cancels, and so how large the rounding errors may be.
         value, size = float(num.sum() / den.sum()), float(np.abs(num).sum() / abs(den.sum()))
     if not math.isfinite(size):
         yield "its contributions give no finite number"
     elif abs(value - number.value) > _RELATIVE * abs(number.value) + _ABSOLUTE * (1 + size):
-        yield f"its contributions give {value!r}, the record says {number.value!r}"
+        yield f"its contributions give {value!r}, but the record says {number.value!r}"
 
 
 def _slack(size: float) -> float:

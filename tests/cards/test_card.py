@@ -1,3 +1,5 @@
+"""Cards are validated strictly, parameters follow their rules, and the published cards are as documented."""
+
 from __future__ import annotations
 
 import copy
@@ -9,11 +11,10 @@ from typing import Any
 import pytest
 import yaml
 
-import saebench
-from saebench.cards import card as cards
+from saebench.capabilities import Capability
+from saebench.cards import card as card_module
 from saebench.cards.card import PRESETS, TaskCard, cards_dir, load_card
 from saebench.errors import SaebenchError, UsageError
-from saebench.sae.protocol import Capability
 
 MINIMAL: dict[str, Any] = {
     "name": "mini",
@@ -101,6 +102,20 @@ def card(tmp_path) -> TaskCard:
         ),
         (changed("parameters", "count", "default", to=0), "parameters.count.default: "),
         (changed("presets", "huge", to={}), "presets.huge"),
+        (changed("parameters", "count", "items", to="text"), "items, ascending and unique are for lists"),
+        (changed("parameters", "count", "ascending", to=True), "items, ascending and unique are for lists"),
+        (changed("parameters", "text", "unique", to=True), "items, ascending and unique are for lists"),
+        (changed("parameters", "ks", "default", to=[]), "items says what an empty list holds"),
+        (changed("parameters", "ks", "items", to="whole numbers"), "items says what an empty list holds"),
+        (changed("parameters", "ks", "items", to="texts"), "parameters.ks.items: "),
+        (changed("parameters", "count", "choices", to=["1"]), "choices are for text"),
+        (changed("parameters", "text", "minimum", to=1), "minimum, above and maximum are for numbers"),
+        (changed("parameters", "on", "maximum", to=1), "minimum, above and maximum are for numbers"),
+        (
+            changed("parameters", "text", "choices", to=["a"]),
+            "parameters.text.default: Parameter 'text' of task 'mini'",
+        ),
+        (changed("parameters", "count", "optional", to=True), "parameters.count.optional: unknown key"),
         ({key: value for key, value in MINIMAL.items() if key != "cannot_tell"}, "cannot_tell: "),
         (changed("presets", to={"quick": {}}), "presets: 'smoke' is missing"),
         (changed("name", to="other"), "name: is 'other' but the file is called 'mini.yaml'"),
@@ -178,20 +193,21 @@ def test_unknown_preset_and_metric(card):
 # Where cards are
 
 
-def test_capability_names_are_those_of_the_protocol():
-    assert set(cards.CapabilityName.__args__) == {capability.value for capability in Capability}
+@pytest.mark.parametrize("capability", Capability)
+def test_a_card_may_need_any_capability(tmp_path, capability):
+    assert load_card(write(tmp_path, changed("needs", to=[capability.value]))).needs == [capability]
 
 
 def test_in_a_wheel_the_cards_lie_in_the_package(tmp_path, monkeypatch):
     package = tmp_path / "site-packages" / "saebench"
     shutil.copytree(cards_dir(), package / "_cards")
     (package.parent / "tasks").mkdir()  # somebody else's package
-    monkeypatch.setattr(saebench, "__file__", str(package / "__init__.py"))
+    monkeypatch.setattr(card_module, "__file__", str(package / "cards" / "card.py"))
     assert cards_dir() == package / "_cards"
 
 
 def test_missing_cards_are_said(tmp_path, monkeypatch):
-    monkeypatch.setattr(saebench, "__file__", str(tmp_path / "saebench" / "__init__.py"))
+    monkeypatch.setattr(card_module, "__file__", str(tmp_path / "saebench" / "cards" / "card.py"))
     with pytest.raises(SaebenchError, match="install saebench again"):
         cards_dir()
 

@@ -1,9 +1,10 @@
+"""The registry: built-in tasks, plug-ins, and plug-ins that are broken in any way."""
+
 from __future__ import annotations
 
 import importlib.metadata
 import subprocess
 import sys
-import types
 from pathlib import Path
 
 import pytest
@@ -12,39 +13,61 @@ from saebench.cards import registry as registry_module
 from saebench.cards.card import cards_dir
 from saebench.cards.registry import BUILT_IN, GROUP, registry
 from saebench.errors import SaebenchError, UsageError
-from saebench.evaluation.task import GroupTask, Task
+from saebench.evaluation import GroupTask, SAETask
+from saebench.tasks import factory
+from saebench.tasks.core.task import CoreTask
 
 CARD = (cards_dir() / "core.yaml").read_text(encoding="utf-8")
 
 PLUGIN = """
-class Works:
-    name = "extra"
-    needs = frozenset()
-    card_path = "extra.yaml"
-    def run(self, sae, context, parameters): ...
+from saebench.evaluation import GroupTask, SAETask
+from saebench.tasks.core.settings import CoreSettings
 
-class NoCard:
+class Works(SAETask):
+    name = "extra"
+    settings = CoreSettings
+    card_path = "extra.yaml"
+    def run(self, sae, context, settings): ...
+
+class NoCard(SAETask):
     name = "no_card"
-    needs = frozenset()
-    def run(self, sae, context, parameters): ...
+    settings = CoreSettings
+    def run(self, sae, context, settings): ...
 
 class OtherNeeds(Works):
     needs = frozenset({"linear_decoder"})
 
-class NoRun:
+class OtherName(Works):
+    name = "other"
+
+class NoSettings:
     name = "extra"
     needs = frozenset()
     card_path = "extra.yaml"
+    def run(self, sae, context, settings): ...
 
-class Pair:
-    name = "pair"
+class NotSettings(NoSettings):
+    settings = dict
+
+class OtherDefault(Works):
+    class settings(CoreSettings):
+        sequences: int = 1
+
+class NoRun:
+    name = "extra"
     needs = frozenset()
-    card_path = "pair.yaml"
-    def run_group(self, group, context, parameters): ...
+    settings = CoreSettings
+    card_path = "extra.yaml"
 
-class Both(Pair):
+class Pair(GroupTask):
+    name = "pair"
+    settings = CoreSettings
+    card_path = "pair.yaml"
+    def run_group(self, group, context, settings): ...
+
+class Both(Pair, SAETask):
     card_path = "both/pair.yaml"
-    def run(self, sae, context, parameters): ...
+    def run(self, sae, context, settings): ...
 
 class RunOnly(Works):
     name = "pair"
@@ -77,7 +100,7 @@ def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         def entry_points(**select: str) -> importlib.metadata.EntryPoints:
             return found.select(**select)
 
-        monkeypatch.setattr(registry_module.importlib.metadata, "entry_points", entry_points)
+        monkeypatch.setattr(registry_module, "entry_points", entry_points)
         registry.cache_clear()
         return registry()
 
@@ -87,7 +110,7 @@ def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         sys.modules.pop(module, None)
 
 
-def test_every_published_card_has_an_implementation():
+def test_the_built_in_tasks_are_those_with_a_published_card():
     assert {path.stem for path in cards_dir().glob("*.yaml")} == set(BUILT_IN)
 
 
@@ -104,25 +127,32 @@ def test_listing_tasks_imports_no_torch():
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "False"
 
 
-def test_create_imports_the_implementation_only_then(plugins, monkeypatch):
-    module = types.ModuleType("saebench.tasks.core")
-    module.CoreTask = type("CoreTask", (), {"name": "core", "needs": frozenset(), "run": lambda *a: None})
-    found = plugins()
-    monkeypatch.setitem(sys.modules, "saebench.tasks.core", module)
-    assert type(found.create("core")) is module.CoreTask
+def test_a_built_in_task_is_created_by_name(plugins):
+    plugins()
+    assert registry().plug_in("core") is None
+    assert type(factory.create("core")) is CoreTask
+    settings = factory.resolve("core", "smoke", {"sequences": 9})
+    assert settings == CoreTask.settings(
+        text="asset:sae-probes/97_news_class", context_length=32, sequences=9, bootstrap_replicates=200
+    )
 
 
 def test_an_implementation_that_contradicts_its_card_is_refused(plugins, monkeypatch):
-    module = types.ModuleType("saebench.tasks.core")
-    module.CoreTask = type("CoreTask", (), {"name": "core", "needs": frozenset({"transcoder"}), "run": None})
-    monkeypatch.setitem(sys.modules, "saebench.tasks.core", module)
-    with pytest.raises(SaebenchError, match=r"needs \['transcoder'\], the card says \[\]"):
-        plugins().create("core")
+    plugins()
+    monkeypatch.setattr(CoreTask, "needs", frozenset({"transcoder"}))
+    with pytest.raises(
+        SaebenchError, match=r"^Task 'core' \(saebench.tasks.core.task:CoreTask\) does not fit its card: "
+    ):
+        factory.create("core")
 
 
 def test_unknown_task(plugins):
     with pytest.raises(UsageError, match=r"There is no task 'coer'\. Did you mean 'core'\?"):
         plugins().card("coer")
+    with pytest.raises(UsageError, match=r"There is no task 'coer'\. Did you mean 'core'\?"):
+        factory.implementation("coer")
+    with pytest.raises(UsageError, match=r"has no parameter 'sequences_'"):
+        factory.resolve("core", "quick", {"sequences_": 1})
 
 
 def test_metric_facts(plugins):
@@ -140,15 +170,17 @@ def test_a_plug_in_is_a_task_like_any_other(plugins):
     found = plugins(("extra", "plug_in_module:Works"))
     assert found.names() == [*BUILT_IN, "extra"]
     assert found.card("extra").resolve("smoke")["sequences"] == 8
-    assert type(found.create("extra")).__name__ == "Works"
+    assert found.plug_in("extra") is factory.implementation("extra")
+    assert type(factory.create("extra")).__name__ == "Works"
+    assert factory.resolve("extra", "smoke") == factory.resolve("core", "smoke")
     assert found.metric("extra", 1, "fvu") is not None
 
 
-@pytest.mark.parametrize(("target", "kinds"), [("Pair", (GroupTask,)), ("Both", (Task, GroupTask))])
+@pytest.mark.parametrize(("target", "kinds"), [("Pair", (GroupTask,)), ("Both", (SAETask, GroupTask))])
 def test_a_task_of_groups(plugins, target, kinds):
     found = plugins(("pair", f"plug_in_module:{target}"))
-    task = found.create("pair")
-    assert [kind for kind in (Task, GroupTask) if isinstance(task, kind)] == list(kinds)
+    task = factory.create("pair")
+    assert [kind for kind in (SAETask, GroupTask) if isinstance(task, kind)] == list(kinds)
     assert (found.card("pair").scope, found.card("pair").groups) == ("both" if len(kinds) == 2 else "group", "seeds")
 
 
@@ -159,7 +191,11 @@ def test_a_task_of_groups(plugins, target, kinds):
         ("extra", "not_installed_module:Task", "ModuleNotFoundError"),
         ("extra", "plug_in_module:Absent", "AttributeError"),
         ("no_card", "plug_in_module:NoCard", "card_path"),
-        ("extra", "plug_in_module:OtherNeeds", "needs ['linear_decoder'], the card says []"),
+        ("extra", "plug_in_module:OtherNeeds", "needs ['linear_decoder'], but the card says []"),
+        ("extra", "plug_in_module:OtherName", "the class is called 'other', but the card 'extra'"),
+        ("extra", "plug_in_module:NoSettings", "the class has no 'settings'"),
+        ("extra", "plug_in_module:NotSettings", "its settings are not a subclass of saebench.evaluation.Settings"),
+        ("extra", "plug_in_module:OtherDefault", "sequences: the default is 1, but 128 on the card"),
         ("extra", "plug_in_module:NoRun", "the class has no 'run'"),
         ("pair", "plug_in_module:RunOnly", "the class has no 'run_group'"),
         ("pair", "plug_in_module:HalfOfBoth", "the class has no 'run'"),
@@ -172,8 +208,8 @@ def test_a_broken_plug_in_is_listed_with_its_error_and_breaks_nothing(plugins, n
     found = plugins((name, target), ("zz", "explodes:Task"))
     assert found.names() == [*BUILT_IN]
     assert found.card("core").name == "core"
-    (broken,) = [entry for entry in found.entries() if entry.target == target and entry.name == name]
-    assert broken.card is None
+    (broken,) = [entry for entry in found.entries() if entry.error and entry.name == name]
+    assert (broken.card, broken.implementation) == (None, None)
     assert error in broken.error
     assert len(found.entries()) == len(BUILT_IN) + 2
     if name != "core":

@@ -49,7 +49,7 @@ def test_clear_says_how_much(invoke: Invoke, home: Path, three_series: list[Path
 
 
 def test_doctor(invoke: Invoke, three_series: list[Path]):
-    line = "activations that runs share: 3 series, 1.5 GB; `saebench cache clear` frees them"
+    line = "activations that runs share: 3 series, 1.5 GB; `saebench cache clear` removes them"
     assert f"  {line}\n" in invoke("doctor").stdout
 
 

@@ -23,7 +23,7 @@ def told(invoke: Invoke, command: str, *parts: str) -> None:
     result = invoke("cache", command)
     assert result.exit_code == 2, result.output
     assert "Traceback" not in result.output
-    assert "is out of reach" in result.output
+    assert "cannot be used" in result.output
     assert "SAEBENCH_HOME" in result.output
     assert all(part in result.output for part in parts)
 

@@ -140,7 +140,7 @@ def test_nothing_to_draw(invoke: Invoke, root: Path, tmp_path: Path):
     [
         (["plain-s0", "zoo:sharp-s1"], "Did you mean 'zoo:sharp-s0'?"),
         (["plain-s0", "sharp-s0"], "means several SAEs: sae_lens:some/folder/sharp-s0, zoo:sharp-s0"),
-        (["plain-s0", "twice"], "with other weights or settings"),
+        (["plain-s0", "twice"], "with different weights or settings"),
         (["plain-s0", "seeds"], "seeds 0, 1; choose one with --seed"),
         (["plain-s0", "other-version"], "versions of the task core differ: 1 and 9"),
         (["plain-s0", "broken"], "B: failed: weights hold NaN"),

@@ -24,7 +24,7 @@ def test_a_file_per_record_with_a_score(invoke: Invoke, folder: Path, tmp_path: 
     result = invoke("export", folder, "--out", tmp_path / "eee", "--organization", "Example")
     assert result.exit_code == 0, result.output
     assert result.stdout == (
-        f"1 records written to {tmp_path / 'eee'}; 1 without a number that the schema can hold are left out\n"
+        f"records written to {tmp_path / 'eee'}: 1; left out without a number that the schema can hold: 1\n"
     )
     [path] = (tmp_path / "eee").rglob("*.json")
     log = json.loads(path.read_text("utf-8"))

@@ -23,7 +23,7 @@ def folder(tmp_path: Path) -> Path:
 def test_all_is_well(invoke: Invoke, folder: Path):
     result = invoke("submit", folder)
     assert result.exit_code == 0, result.output
-    assert result.stdout == "1 records: nothing wrong\n"
+    assert result.stdout == "1 record: nothing wrong\n"
 
 
 def test_problems_are_told_by_file(invoke: Invoke, folder: Path):
@@ -37,10 +37,10 @@ def test_problems_are_told_by_file(invoke: Invoke, folder: Path):
     assert result.stdout.splitlines() == [
         path.relative_to(folder).as_posix(),
         "  fvu is -1.0, outside the card's bounds [0, open]",
-        "  warning: was made by a checkout with changes, so nobody can make it again",
+        "  warning: was made by a checkout with changes, so nobody can reproduce it",
         "notes.txt",
-        "  is no record: records are called by their id (16 hex digits), .json and .npz",
-        "1 records: 2 wrong, 1 to know",
+        "  is not a record: the name of a record is its id (16 hex digits) with .json or .npz",
+        "1 record: 2 errors, 1 warning",
     ]
 
 

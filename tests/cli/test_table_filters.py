@@ -22,10 +22,10 @@ from tests.results.conftest import make_identity, make_number, make_record
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("records")
     store = ResultStore(root)
-    for sae, seed in (("zoo:a", 0), ("zoo:a", 1), ("zoo:b_|_c", 0), ("baseline:pca?k=32", 0)):
+    for sae, seed in (("zoo:a", 0), ("zoo:a", 1), ("zoo:b_|_c", 0), ("zoo:frozen", 0)):
         numbers = [make_number("fvu", 0.1 + seed, 0.05, 2.0), make_number("l0", 32.0)]
         who = make_identity(sae=sae, seed=seed)
-        store.write(make_record(who, measurements=numbers, control=sae.startswith("baseline:")))
+        store.write(make_record(who, measurements=numbers, control=sae == "zoo:frozen"))
     return root
 
 
@@ -40,7 +40,7 @@ def rows(invoke: Invoke, *arguments: object) -> list[dict[str, str]]:
     [
         ([], 8),
         (["--sae", "zoo:a"], 4),
-        (["--sae", "zoo:*"], 6),
+        (["--sae", "zoo:*"], 8),
         (["--sae", "zoo:a", "--seed", "1"], 2),
         (["--sae", "zoo:a", "--sae", "zoo:b*", "--seed", "0", "--metric", "fvu"], 2),
         (["--no-controls"], 6),
@@ -55,7 +55,8 @@ def test_filters(invoke: Invoke, folder: Path, arguments: list[str], count: int)
 def test_wide_table_of_a_filter(invoke: Invoke, folder: Path):
     lines = invoke("table", folder, "--sae", "zoo:*", "--seed", "0", "--metric", "l*").stdout.splitlines()
     assert [cell.strip() for cell in lines[2].strip("|").split("|")] == ["SAE", "l0"]
-    assert len(lines) == 4 + 2
+    assert len(lines) == 4 + 3
+    assert "zoo:frozen (control)" in lines[-1]
 
 
 @pytest.mark.parametrize(
@@ -79,10 +80,10 @@ def test_pivot(invoke: Invoke, folder: Path):
     table = rows(invoke, folder, "--pivot", "sae,seed/metric")
     assert list(table[0]) == ["sae", "seed", "fvu", "l0"]
     assert [(row["sae"], row["seed"], row["fvu"]) for row in table] == [
-        ("baseline:pca?k=32", "0", "0.1"),
         ("zoo:a", "0", "0.1"),
         ("zoo:a", "1", "1.1"),
         ("zoo:b_|_c", "0", "0.1"),
+        ("zoo:frozen", "0", "0.1"),
     ]
     objects = json.loads(invoke("table", folder, "--pivot", "sae,seed/metric", "--format", "json").stdout)
     assert [row["fvu"] for row in objects] == [float(row["fvu"]) for row in table]
@@ -91,7 +92,7 @@ def test_pivot(invoke: Invoke, folder: Path):
 def test_pivot_for_reading(invoke: Invoke, folder: Path):
     lines = invoke("table", folder, "--pivot", "sae/task,metric", "--seed", "0").stdout.splitlines()
     assert lines[0].split() == ["|", "sae", "|", "core/fvu", "|", "core/l0", "|"]
-    assert lines[4].split() == ["|", "zoo:b_\\|_c", "|", "0.1", "|", "32", "|"]
+    assert lines[3].split() == ["|", "zoo:b_\\|_c", "|", "0.1", "|", "32", "|"]
 
 
 def test_latex(invoke: Invoke, folder: Path):

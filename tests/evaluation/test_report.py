@@ -1,52 +1,158 @@
-"""Measurements from estimates: keys of contributions, and what is not a number."""
+"""The report: contributions are kept, what is not finite is not scored, and unknown metrics are refused."""
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from saebench.evaluation.measure import add
-from saebench.evaluation.task import TaskOutput
-from saebench.stats.intervals import Estimate
+from saebench.errors import SaebenchError
+from saebench.evaluation import Report, subset_name
+from saebench.passes.context import TaskContext
+from saebench.results.record import Measurement
+from saebench.stats.intervals import Estimate, bootstrap_ratio, resampling_weights
+from tests.cards.made_up import card, metric
 
-NAN = float("nan")
-CONTRIBUTIONS = (np.array([1.0, 2.0]), np.array([2.0, 2.0]))
+NAN, INF = float("nan"), float("inf")
+CARD = card("probing", [metric("auc", True, primary=True), metric("auc_gap", False), metric("latents", None)])
+PARTS = (np.array([1.0, 2.0, 0.5]), np.array([2.0, 2.0, 1.0]))
 
 
-def test_a_number_with_its_contributions():
-    output = TaskOutput([])
-    add(output, "auc", Estimate(0.75, 0.1, 0.5, 0.9, 2, "bca-bootstrap"), "dataset", "why", contributions=CONTRIBUTIONS)
+class Draws:
+    """A context that has nothing but bootstrap draws."""
+
+    def bootstrap_weights(self, n_units: int, replicates: int) -> NDArray[np.float64]:
+        return resampling_weights(n_units, replicates, np.random.default_rng(0))
+
+
+def empty(replicates: int = 50) -> Report:
+    return Report(CARD, cast(TaskContext, Draws()), replicates)
+
+
+def only(report: Report) -> Measurement:
+    (found,) = report.output().measurements
+    return found
+
+
+def test_a_ratio_has_an_interval_and_its_contributions():
+    report = empty()
+    estimate = report.ratio("auc", PARTS, unit="dataset", why="one class")
+    output = report.output()
+    assert estimate == bootstrap_ratio(*PARTS, Draws().bootstrap_weights(3, 50))
     (found,) = output.measurements
-    assert (found.value, found.stderr, found.ci_low, found.ci_high, found.n) == (0.75, 0.1, 0.5, 0.9, 2)
-    assert (found.unit, found.interval, found.subset, found.not_scored) == ("dataset", "bca-bootstrap", "", None)
-    assert found.contributions == "auc"
-    assert {name: array.tolist() for name, array in output.arrays.items()} == {
-        "auc.num": [1.0, 2.0],
-        "auc.den": [2.0, 2.0],
-    }
+    assert (found.value, found.n, found.unit, found.subset) == (3.5 / 5, 3, "dataset", "")
+    assert (found.stderr, found.ci_low, found.ci_high) == (estimate.stderr, estimate.ci_low, estimate.ci_high)
+    assert (found.interval, found.contributions, found.not_scored) == (estimate.method, "auc", None)
+    assert output.arrays.keys() == {"auc.num", "auc.den"}
+    np.testing.assert_array_equal(output.arrays["auc.num"], PARTS[0])
+    np.testing.assert_array_equal(output.arrays["auc.den"], PARTS[1])
+
+
+def test_draws_may_be_given():
+    weights = np.ones((20, 3))
+    report = empty()
+    assert report.ratio("auc", PARTS, unit="dataset", why="one class", weights=weights) == bootstrap_ratio(
+        *PARTS, weights
+    )
 
 
 def test_a_subset_has_arrays_of_its_own():
-    output = TaskOutput([])
-    for subset in ("", "k=1"):
-        add(output, "auc", Estimate(0.7, 0, 0, 0, 2, "m"), "dataset", None, subset, CONTRIBUTIONS)
-    assert [m.contributions for m in output.measurements] == ["auc", "auc/k=1"]
-    assert [m.subset for m in output.measurements] == ["", "k=1"]
-    assert sorted(output.arrays) == ["auc.den", "auc.num", "auc/k=1.den", "auc/k=1.num"]
+    report = empty()
+    for subset in ("", "k=1", "k=1/news"):
+        report.ratio("auc", PARTS, unit="dataset", why="one class", subset=subset)
+    output = report.output()
+    assert [number.subset for number in output.measurements] == ["", "k=1", "k=1/news"]
+    assert [number.contributions for number in output.measurements] == ["auc", "auc/k=1", "auc/k=1/news"]
+    assert sorted(output.arrays) == [
+        f"auc{subset}.{part}" for subset in ("", "/k=1", "/k=1/news") for part in ("den", "num")
+    ]
 
 
-def test_what_is_not_finite_is_not_scored_for_the_reason_given():
-    output = TaskOutput([])
-    for value in (NAN, float("inf")):
-        add(output, "auc", Estimate(value, NAN, NAN, float("inf"), 0, "normal"), "dataset", "one class")
-    for found in output.measurements:
-        assert found.value is None
-        assert found.not_scored == "one class"
-        assert (found.stderr, found.ci_low, found.ci_high, found.contributions) == (None, None, None, None)
-    assert output.arrays == {}
+def test_an_estimate_without_contributions_has_no_arrays():
+    report = empty()
+    report.estimate("auc", Estimate(0.75, 0.1, 0.5, 0.9, 2, "jackknife"), unit="dataset", why=None)
+    assert report.output().arrays == {}
+    found = only(report)
+    assert (found.value, found.stderr, found.ci_low, found.ci_high, found.n) == (0.75, 0.1, 0.5, 0.9, 2)
+    assert (found.interval, found.contributions, found.not_scored) == ("jackknife", None, None)
 
 
-def test_a_value_without_interval_is_scored():
-    output = TaskOutput([])
-    add(output, "auc", Estimate(0.5, NAN, NAN, NAN, 1, "normal"), "dataset", "why")
-    assert output.measurements[0].value == 0.5
-    assert output.measurements[0].not_scored is None
+def test_a_point_has_no_interval():
+    report = empty()
+    report.point("latents", 12, 3, unit="concept", why=None, subset="news")
+    found = only(report)
+    assert (found.value, found.stderr, found.ci_low, found.ci_high) == (12, None, None, None)
+    assert (found.n, found.unit, found.interval, found.subset) == (3, "concept", "none", "news")
+
+
+@pytest.mark.parametrize("value", [NAN, INF, -INF])
+def test_what_is_not_finite_is_not_scored_and_never_replaced(value: float):
+    report = empty()
+    report.estimate("auc", Estimate(value, NAN, NAN, INF, 0, "normal"), unit="dataset", why="one class")
+    found = only(report)
+    assert (found.value, found.not_scored) == (None, "one class")
+    assert (found.stderr, found.ci_low, found.ci_high) == (None, None, None)
+
+
+def test_contributions_are_kept_where_the_ratio_is_not_scored():
+    report = empty()
+    estimate = report.ratio("auc", (np.zeros(2), np.zeros(2)), unit="dataset", why="no example")
+    assert np.isnan(estimate.value)
+    output = report.output()
+    assert (output.measurements[0].value, output.measurements[0].not_scored) == (None, "no example")
+    assert output.measurements[0].contributions == "auc"
+    np.testing.assert_array_equal(output.arrays["auc.den"], np.zeros(2))
+
+
+@given(st.lists(st.floats(allow_nan=True, allow_infinity=True), max_size=8))
+def test_not_scored_is_counted(values: list[float]):
+    report = empty()
+    for value in values:
+        report.point("auc", value, 1, unit="dataset", why="one class")
+    output = report.output()
+    missing = [number for number in output.measurements if number.value is None]
+    assert output.counts == {"not_scored": len(missing)}
+    assert len(missing) == sum(not np.isfinite(value) for value in values)
+    assert all(number.not_scored == "one class" for number in missing)
+    assert [number.value for number in output.measurements if number.value is not None] == [
+        value for value in values if np.isfinite(value)
+    ]
+
+
+def test_counts_notes_and_arrays_are_kept():
+    report = empty()
+    report.count("sequences", 64)
+    report.note("chosen", {"latents": [3, 5]})
+    report.array("density", np.arange(3))
+    output = report.output()
+    assert output.measurements == []
+    assert output.counts == {"sequences": 64, "not_scored": 0}
+    assert output.notes == {"chosen": {"latents": [3, 5]}}
+    np.testing.assert_array_equal(output.arrays["density"], np.arange(3))
+
+
+@pytest.mark.parametrize("add", ["ratio", "estimate", "point"])
+def test_a_metric_that_the_card_does_not_declare_is_refused(add: str):
+    report = empty()
+    with pytest.raises(SaebenchError) as error:
+        if add == "ratio":
+            report.ratio("auc_gab", PARTS, unit="dataset", why="one class")
+        elif add == "estimate":
+            report.estimate("auc_gab", Estimate(1, 1, 1, 1, 1, "m"), unit="dataset", why=None)
+        else:
+            report.point("auc_gab", 1.0, 1, unit="dataset", why=None)
+    assert str(error.value) == ("The card of task 'probing' declares no metric 'auc_gab'. Did you mean 'auc_gap'?")
+    output = report.output()
+    assert (output.measurements, output.arrays) == ([], {}), "nothing of it is kept"
+
+
+@pytest.mark.parametrize(
+    ("parts", "name"),
+    [(("auc", ""), "auc"), (("", "news"), "news"), (("a", "b", "c"), "a/b/c"), ((), ""), (("", ""), "")],
+)
+def test_subset_names(parts: tuple[str, ...], name: str):
+    assert subset_name(*parts) == name

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from saebench.cards.registry import registry
 from saebench.errors import UsageError
 from saebench.leaderboard.board import find_board, load_board
-from tests.leaderboard.world import CARDS, board, cards
+from tests.leaderboard.world import board
 
 GOOD = "name: mine\ntitle: T\ndescription: D\ntasks:\n  alpha:\n  beta: {columns: [score]}\n"
 
@@ -24,19 +23,21 @@ def ids(specs) -> list[str]:
     return [spec.id for spec in specs]
 
 
+@pytest.mark.usefixtures("made_up_cards")
 def test_defaults_come_from_the_card(tmp_path):
     made = load_board(write(tmp_path, GOOD))
     assert made.strata == ["model", "hook", "width"]
-    assert ids(made.ranked(CARDS["alpha"])) == ["good", "loss"], "primary, with a direction, and not marked unreliable"
-    assert ids(made.columns(CARDS["alpha"])) == ["good", "loss"]
-    made.check(cards)
+    assert ids(made.ranked("alpha")) == ["good", "loss"], "primary, with a direction, and not marked unreliable"
+    assert ids(made.columns("alpha")) == ["good", "loss"]
+    made.check()
 
 
+@pytest.mark.usefixtures("made_up_cards")
 def test_a_board_may_choose_columns_and_what_decides():
     made = board(tasks={"alpha": {"columns": ["plain", "shaky"], "ranked": ["extra"]}})
-    assert ids(made.columns(CARDS["alpha"])) == ["plain", "shaky", "extra"]
-    assert ids(made.ranked(CARDS["alpha"])) == ["extra"]
-    made.check(cards)
+    assert ids(made.columns("alpha")) == ["plain", "shaky", "extra"]
+    assert ids(made.ranked("alpha")) == ["extra"]
+    made.check()
 
 
 @pytest.mark.parametrize(
@@ -76,9 +77,10 @@ def test_a_missing_file_is_named(tmp_path):
         ({"alpha": {"ranked": ["shaky"]}}, "marks 'shaky' as too unreliable to rank by"),
     ],
 )
+@pytest.mark.usefixtures("made_up_cards")
 def test_what_does_not_fit_the_cards_is_named(tasks, sentence):
     with pytest.raises(UsageError, match=sentence):
-        board(tasks=tasks).check(cards)
+        board(tasks=tasks).check()
 
 
 def test_boards_are_found_by_name_or_file(tmp_path):
@@ -94,4 +96,4 @@ def test_published_definitions_fit_the_cards():
     definitions = sorted((Path(__file__).parents[2] / "leaderboards").glob("*.yaml"))
     assert definitions
     for path in definitions:
-        load_board(path).check(registry().card)
+        load_board(path).check()

@@ -86,13 +86,13 @@ def test_serve_gives_the_files_to_this_machine_only(tmp_path):
 def test_published_boards_are_written_and_a_stale_one_is_noticed(results, boards, capsys):
     arguments = ["--results", str(results), "--boards", str(boards)]
     assert build_leaderboards.main([*arguments, "--check"]) == 1
-    assert "stale: mine.md, mine.csv, mine.json" in capsys.readouterr().err
+    assert "out of date: mine.md, mine.csv, mine.json" in capsys.readouterr().err
     assert not (boards / "mine.md").exists()
     assert build_leaderboards.main(arguments) == 0
     assert build_leaderboards.main([*arguments, "--check"]) == 0
     (boards / "mine.csv").write_text("edited")
     assert build_leaderboards.main([*arguments, "--check"]) == 1
-    assert "stale: mine.csv;" in capsys.readouterr().err
+    assert "out of date: mine.csv;" in capsys.readouterr().err
 
 
 def test_a_wrong_board_is_said(results, boards, capsys):

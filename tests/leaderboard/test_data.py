@@ -12,7 +12,9 @@ from saebench.errors import SaebenchError, UsageError
 from saebench.leaderboard.data import build
 from saebench.leaderboard.render import to_json
 from saebench.leaderboard.stratum import width_class
-from tests.leaderboard.world import HOOK, MODEL, World, board, cards
+from tests.leaderboard.world import HOOK, MODEL, World, board
+
+pytestmark = pytest.mark.usefixtures("made_up_cards")
 
 NOISE = np.random.default_rng(1).normal(size=30) * 0.01
 LOW, HIGH = list(0.2 + NOISE), list(0.7 + np.roll(NOISE, 3))
@@ -36,7 +38,7 @@ def world(tmp_path) -> World:
 
 
 def built(world: World, **changes):
-    return build(board(**changes), [world.folder], cards)
+    return build(board(**changes), [world.folder])
 
 
 def rows(stratum) -> dict:
@@ -78,8 +80,8 @@ def test_versions_are_never_mixed(world):
     assert (old["rank"], old["completed"], old["values"]["alpha/good"]["value"]) == (None, 1, None)
     reasons = {each["sae"]: each["reason"] for each in data["left_out"]}
     assert reasons == {
-        "old": "outdated: version 1 of the task, version 2 counts",
-        "new": "version 3 of the task is newer than the one that is installed, 2",
+        "old": "outdated: measured by version 1 of the task, but version 2 counts",
+        "new": "measured by version 3 of the task, which is newer than the installed version 2",
     }
 
 
@@ -159,7 +161,7 @@ def test_the_same_records_give_the_same_bytes(world, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(world.folder, copy)
     first = to_json(built(world))
-    assert first == to_json(build(board(), [copy, world.folder], cards))
+    assert first == to_json(build(board(), [copy, world.folder]))
     assert json.loads(first)["strata"]
 
 
@@ -214,9 +216,9 @@ def test_filters_that_match_nothing_are_refused(world, filter, sentence):
 def test_no_records_and_no_folder_are_refused(world, tmp_path):
     with pytest.raises(UsageError, match="There are no records of the tasks"):
         (tmp_path / "empty").mkdir()
-        build(board(), [tmp_path / "empty"], cards)
+        build(board(), [tmp_path / "empty"])
     with pytest.raises(UsageError, match="there is no such folder"):
-        build(board(), [tmp_path / "none"], cards)
+        build(board(), [tmp_path / "none"])
 
 
 def test_missing_arrays_are_not_passed_over(world):

@@ -1,4 +1,4 @@
-"""A made-up world for boards: two task cards, and records of SAEs whose numbers are given per unit."""
+"""A made-up world for boards: two task cards, and records of SAEs with chosen numbers per unit."""
 
 from __future__ import annotations
 
@@ -9,45 +9,21 @@ from typing import Any
 
 import numpy as np
 
-from saebench.cards.card import MetricSpec, Parameter, TaskCard
-from saebench.errors import UsageError, did_you_mean
+from saebench.cards.card import Parameter
 from saebench.leaderboard.board import Board
 from saebench.results.record import Measurement, Record, Status
 from saebench.results.store import ResultStore
 from saebench.stats.intervals import ratio
+from tests.cards.made_up import card, metric
 from tests.results.conftest import make_identity, make_record
 
 MODEL, HOOK = "asset:gemma-3-270m", "blocks.9.hook_resid_post"
 
 
-def metric(id: str, higher_is_better: bool | None, **more: Any) -> MetricSpec:
-    facts = {"title": id, "description": "d", "unit": "share", "bounds": [0.0, 1.0], "interval": "bootstrap"}
-    return MetricSpec(**{"id": id, "higher_is_better": higher_is_better, **facts, **more})
-
-
-def card(name: str, metrics: Sequence[MetricSpec], version: int = 1) -> TaskCard:
-    return TaskCard(
-        name=name,
-        version=version,
-        title=name,
-        description="d",
-        measures="m",
-        cannot_tell="c",
-        scope="both",
-        needs=[],
-        cost="c",
-        parameters={
-            "text": Parameter(default="asset:a", description="d"),
-            "scale": Parameter(default=1, description="d"),
-        },
-        presets={preset: {} for preset in ("smoke", "quick", "standard", "paper")},
-        data=[],
-        metrics=list(metrics),
-        table_columns=[metrics[0].id],
-        citation=[],
-    )
-
-
+PARAMETERS = {
+    "text": Parameter(default="asset:a", description="d"),
+    "scale": Parameter(default=1, description="d"),
+}
 CARDS = {
     "alpha": card(
         "alpha",
@@ -59,15 +35,10 @@ CARDS = {
             metric("extra", True),
         ],
         version=2,
+        parameters=PARAMETERS,
     ),
-    "beta": card("beta", [metric("score", True, primary=True)]),
+    "beta": card("beta", [metric("score", True, primary=True)], parameters=PARAMETERS),
 }
-
-
-def cards(name: str) -> TaskCard:
-    if name not in CARDS:
-        raise UsageError(f"There is no task {name!r}.{did_you_mean(name, CARDS)}")
-    return CARDS[name]
 
 
 def board(**changes: Any) -> Board:

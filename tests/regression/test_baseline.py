@@ -105,5 +105,5 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path):
 def test_names(tmp_path: Path):
     assert baseline_path(tmp_path, "topk-k32_v1.2~ab") == tmp_path / "topk-k32_v1.2~ab.json"
     for wrong in ("", "../x", "a/b", ".hidden", "a b", "ä"):
-        with pytest.raises(UsageError, match="name is made of letters"):
+        with pytest.raises(UsageError, match="name of a baseline may hold letters"):
             baseline_path(tmp_path, wrong)

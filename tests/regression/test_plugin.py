@@ -89,14 +89,14 @@ def test_not_comparable_fails_and_names_the_flag(project: Project, change: dict[
     project.path.write_text(json.dumps(baseline), "utf-8")
     said = project.run(failed=1)
     assert message in said
-    assert "; if that is meant, --saebench-update." in said
+    assert "; if this is intended, use --saebench-update." in said
     assert said.count("NOT COMPARABLE") == 2
 
 
 def test_what_is_not_scored_fails(project: Project, finds: MadeUp):
     finds.records = [made_up(fvu=None)]
     said = project.run(failed=1)
-    assert "core/fvu: now not scored (no token fired)" in said
+    assert "core/fvu: now it is not scored (no token fired)" in said
     assert "of 2 metrics 1 not comparable, 1 within tolerance" in said
 
 
@@ -110,7 +110,7 @@ def test_metrics_of_one_side_only(project: Project, finds: MadeUp):
     project.check("metrics=['fvu', 'ce_sae']")
     said = project.run(failed=1)
     assert "core/ce_sae: the baseline lacks it; add it with --saebench-update-new-only" in said
-    assert "core/ce_recovered_mean: it is in the baseline, but not among what is measured" in said
+    assert "core/ce_recovered_mean: it is in the baseline, but it is not measured and checked now" in said
     finds.records = [made_up(fvu=0.23)]
     project.check("metrics=['*']")
     before = project.baseline["entries"]
@@ -149,7 +149,7 @@ def test_what_is_not_scored_becomes_no_baseline(project: Project, finds: MadeUp)
     content = project.path.read_bytes()
     finds.records = [made_up(fvu=None)]
     said = project.run("--saebench-update", failed=1)
-    assert "core/fvu cannot become a baseline: not scored (no token fired)" in said
+    assert "core/fvu cannot become a baseline: it is not scored (no token fired)" in said
     assert "written" not in said
     assert project.path.read_bytes() == content
 
@@ -172,7 +172,7 @@ def test_a_damaged_baseline(project: Project):
     ("arguments", "message"),
     [
         ("metrics=['fvuu']", "no measured metric is called 'fvuu'. Did you mean 'fvu'?"),
-        ("metrics=['l0']", "None of the metrics to check has a direction"),
+        ("metrics=['l0']", "so the check could never fail; name other metrics in metrics=."),
         ("tolerance='2'", "A tolerance is a number such as 0.01"),
         ("tolerance=-1", "A tolerance is a number such as 0.01"),
         ("tolerance={'fvuu': 1}", "tolerance: no measured metric is called 'fvuu'"),
@@ -190,7 +190,7 @@ def test_what_cannot_be_asked_for(project: Project, arguments: str, message: str
 
 def test_names_and_paths(project: Project):
     project.write('def test_it(sae_quality):\n    sae_quality.check("zoo:x", baseline="../topk")\n')
-    assert "A baseline's name is made of letters" in project.run(failed=1)
+    assert "The name of a baseline may hold letters" in project.run(failed=1)
     project.write('def test_it(sae_quality):\n    sae_quality.check("no/such/folder", baseline="topk")\n')
     assert "There is no folder 'no/such/folder'" in project.run(failed=1)
 

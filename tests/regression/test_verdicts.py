@@ -68,12 +68,8 @@ def share(noise: float = 0.0, **levels: float | None) -> Entry:
     return entry(record, arrays, {("core", metric, "") for metric in ("fvu", "ce_recovered_mean", "l0")}, Path("/root"))
 
 
-def direction(task: str, version: int, metric: str) -> bool | None:
-    return {"fvu": False, "ce_recovered_mean": True}.get(metric)
-
-
 def verdicts(now: Entry, tolerance: Tolerance = 0.01) -> dict[str, Verdict]:
-    rows = compare(Baseline(entries=[share()]), [now], tolerance, direction)
+    rows = compare(Baseline(entries=[share()]), [now], tolerance)
     return {row.key[1]: row.verdict for row in rows}
 
 
@@ -97,7 +93,7 @@ def test_tolerance_and_interval_must_both_be_passed():
 def test_a_metric_of_any_task_and_subset_is_a_row_of_its_own():
     other = make_record(make_identity(task="dark_matter"), measurements=[number("fvu", "x"), number("fvu")])
     keys: set[Key] = {("dark_matter", "fvu", ""), ("dark_matter", "fvu", "x")}
-    rows = compare(Baseline(entries=[share()]), [share(), entry(other, {}, keys, Path("/root"))], 0.0, direction)
+    rows = compare(Baseline(entries=[share()]), [share(), entry(other, {}, keys, Path("/root"))], 0.0)
     assert [row.key for row in rows if row.verdict is Verdict.NOT_COMPARABLE] == sorted(keys)
 
 
@@ -110,7 +106,7 @@ def judged(before: Measurement, now: Measurement) -> Row:
     sides = [
         entry(make_record(measurements=[one]), {}, {("core", one.metric, "")}, Path("/root")) for one in (before, now)
     ]
-    [row] = compare(Baseline(entries=sides[:1]), sides[1:], 0.0, direction)
+    [row] = compare(Baseline(entries=sides[:1]), sides[1:], 0.0)
     return row
 
 
@@ -124,11 +120,11 @@ def test_numbers_without_contributions_are_compared_unpaired():
 
 def test_numbers_without_an_interval_cannot_be_judged():
     bare = number("fvu", stderr=None, ci_low=None, ci_high=None)
-    assert judged(number("fvu"), bare).reason.startswith("now has no interval")
-    assert judged(bare, number("fvu")).reason.startswith("in the baseline has no interval")
+    assert judged(number("fvu"), bare).reason.startswith("now it has no interval")
+    assert judged(bare, number("fvu")).reason.startswith("in the baseline it has no interval")
 
 
 def test_other_units_are_not_comparable():
     row = judged(number("fvu"), number("fvu").model_copy(update={"unit": "sequence"}))
     assert row.verdict is Verdict.NOT_COMPARABLE
-    assert row.reason == "The units differ: dataset and sequence; --saebench-update"
+    assert row.reason == "The units differ: dataset and sequence; use --saebench-update"

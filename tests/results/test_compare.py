@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,16 +14,6 @@ from saebench.results.compare import LEVEL, Comparison, Measured, Verdict, compa
 from saebench.results.paired import holm
 from saebench.results.record import Status
 from tests.results.conftest import make_identity, make_number, make_record
-
-
-class Facts(NamedTuple):
-    higher_is_better: bool | None
-    primary: bool
-
-
-def facts(task: str, version: int, metric: str) -> Facts | None:
-    known = {"fvu": Facts(False, True), "ce_recovered_mean": Facts(True, True), "l0": Facts(None, False)}
-    return known.get(metric) if (task, version) == ("core", 1) else None
 
 
 def measured(units: dict[str, Sequence[float]], sae: str = "zoo:a", *more: Any, **changes: Any) -> Measured:
@@ -58,7 +48,7 @@ def test_verdicts_speak_of_the_second():
     b = measured(
         {key: HARD + 0.02 + WIGGLE for key in ("fvu", "ce_recovered_mean", "l0", "other")}, "zoo:b", sae_fingerprint="b"
     )
-    there, back = compare([a], [b], facts=facts), compare([b], [a], facts=facts)
+    there, back = compare([a], [b]), compare([b], [a])
     assert [line.verdict for line in there.lines()] == [Verdict.WORSE, Verdict.BETTER, None, None]
     assert [line.verdict for line in back.lines()] == [Verdict.BETTER, Verdict.WORSE, None, None]
     assert all(line.difference.value == pytest.approx(0.02) for line in there.lines())
@@ -66,7 +56,7 @@ def test_verdicts_speak_of_the_second():
 
 def test_identical_records_differ_by_exactly_nothing():
     a = measured({"fvu": HARD})
-    (line,) = compare([a], [a], facts=facts).lines()
+    (line,) = compare([a], [a]).lines()
     assert (line.difference.value, line.difference.stderr, line.p_holm, line.reliable) == (0.0, 0.0, 1.0, 0.0)
     assert line.verdict is Verdict.UNDECIDED
 
@@ -75,7 +65,7 @@ def test_more_metrics_need_clearer_differences():
     shift = 0.0038 + WIGGLE  # p = 0.047 alone
     a = measured({"fvu": HARD, "ce_recovered_mean": HARD})
     b = measured({"fvu": HARD - shift, "ce_recovered_mean": HARD + WIGGLE}, "zoo:b")
-    both, alone = compare([a], [b], facts=facts), compare([a], [b], facts=facts, wanted={"core": ["fvu"]})
+    both, alone = compare([a], [b]), compare([a], [b], wanted={"core": ["fvu"]})
     assert [line.verdict for line in alone.lines()] == [Verdict.BETTER]
     assert [line.verdict for line in both.lines()] == [Verdict.UNDECIDED] * 2
     assert both.lines()[0].reliable == alone.lines()[0].reliable < both.lines()[0].reliable_holm
@@ -153,7 +143,7 @@ def test_presets_are_paired_with_their_like():
         [measured({"fvu": HARD + by}, sae), measured({"fvu": HARD[:4] - by}, sae, **small)]
         for sae, by in (("zoo:a", 0.0), ("zoo:b", 0.1))
     ]
-    found = compare(sides[0], list(reversed(sides[1])), facts=facts)
+    found = compare(sides[0], list(reversed(sides[1])))
     assert sorted((pair.a.preset, pair.b.preset) for pair in found.pairs) == [("quick", "quick"), ("smoke", "smoke")]
     assert {pair.a.preset: pair.lines[0].verdict for pair in found.pairs} == {"quick": "worse", "smoke": "better"}
     assert found.excluded == []
@@ -198,6 +188,6 @@ def test_a_verdict_falls_where_the_reliable_difference_is_exceeded():
     for _ in range(20):
         a = measured({name: rng.normal(size=12) for name in names})
         b = measured({name: rng.normal(0.8, size=12) for name in names}, "zoo:b")
-        for line in compare([a], [b], facts=facts, replicates=200).lines():
+        for line in compare([a], [b], replicates=200).lines():
             decided = abs(line.difference.value) > line.reliable_holm
             assert decided == (line.verdict is not Verdict.UNDECIDED)

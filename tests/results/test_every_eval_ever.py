@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import jsonschema
 import pytest
@@ -13,25 +13,36 @@ from hypothesis import strategies as st
 
 from saebench.results.every_eval_ever import path_of, to_log, write
 from saebench.results.record import Record, Status
+from tests.cards.made_up import card, installed, metric
 from tests.results.conftest import make_identity, make_number, make_record
 
 SCHEMA = json.loads((Path(__file__).parent / "every_eval_ever" / "eval.schema.json").read_text("utf-8"))
 VALIDATOR = jsonschema.Draft7Validator(SCHEMA)
 
 
-class Description(NamedTuple):
-    title: str = "Share of variance not explained"
-    description: str = "What is left of the variance."
-    unit: str = "share"
-    higher_is_better: bool | None = False
-    bounds: tuple[float | None, float | None] = (0.0, None)
-    chance: float | None = 1.0
+CORE = card(
+    "core",
+    [
+        metric(
+            "fvu",
+            False,
+            title="Share of variance not explained",
+            description="What is left of the variance.",
+            bounds=[0.0, None],
+            chance=1.0,
+            primary=True,
+        ),
+        metric("ce", True, bounds=[None, 1.0]),
+        metric("l0", None),
+    ],
+)
 
 
-def describe(task: str, version: int, metric: str) -> Description | None:
-    known = {"fvu": Description(), "ce": Description(higher_is_better=True, bounds=(None, 1.0)), "l0": None}
-    known["l0"] = Description(higher_is_better=None)
-    return known.get(metric) if (task, version) == ("core", 1) else None
+@pytest.fixture(autouse=True, scope="module")
+def made_up_card() -> Iterator[None]:
+    """The task ``core`` has the metrics above and is the only one."""
+    with installed(CORE):
+        yield
 
 
 @pytest.fixture
@@ -48,14 +59,14 @@ def full() -> Record:
 
 
 def test_log_fits_the_schema(full: Record):
-    log = to_log(full, describe, "Example")
+    log = to_log(full, "Example")
     VALIDATOR.validate(log)
     assert log["schema_version"] == SCHEMA["version"]
     assert json.loads(json.dumps(log, allow_nan=False)) == log
 
 
 def test_only_scores_with_a_direction(full: Record):
-    log = to_log(full, describe, "Example")
+    log = to_log(full, "Example")
     assert [(r["evaluation_name"], r["score_details"]["score"]) for r in log["evaluation_results"]] == [
         ("saebench.core", 0.1),
         ("saebench.core.news", 0.8),
@@ -71,7 +82,7 @@ def test_only_scores_with_a_direction(full: Record):
 
 
 def test_uncertainty_and_sources(full: Record):
-    result = to_log(full, describe, "Example")["evaluation_results"][0]
+    result = to_log(full, "Example")["evaluation_results"][0]
     assert result["score_details"]["uncertainty"] == {
         "standard_error": {"value": 0.03, "method": "bca-bootstrap"},
         "confidence_interval": {"lower": 0.05, "upper": 0.2, "confidence_level": 0.95, "method": "bca-bootstrap"},
@@ -82,7 +93,7 @@ def test_uncertainty_and_sources(full: Record):
 
 
 def test_the_sae_stands_where_models_stand(full: Record):
-    model = to_log(full, describe, "Example")["model_info"]
+    model = to_log(full, "Example")["model_info"]
     assert (model["name"], model["id"]) == ("zoo:topk-k32-s0", "zoo/topk-k32-s0")
     details = model["additional_details"]
     assert (details["language_model"], details["d_sae"], details["control"]) == ("asset:gemma-3-270m", "2048", "False")
@@ -98,27 +109,27 @@ def test_the_sae_stands_where_models_stand(full: Record):
     ids=["failed", "no direction", "unknown version"],
 )
 def test_records_without_such_a_score_are_left_out(record: Record, tmp_path: Path):
-    assert to_log(record, describe, "Example") is None
-    assert write([record], tmp_path, describe, "Example") == (0, 1)
+    assert to_log(record, "Example") is None
+    assert write([record], tmp_path, "Example") == (0, 1)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_files_lie_as_the_datastore_wants_and_come_again_the_same(full: Record, tmp_path: Path):
-    assert write([full], tmp_path, describe, "Example") == (1, 0)
+    assert write([full], tmp_path, "Example") == (1, 0)
     [path] = tmp_path.rglob("*.json")
     assert path == tmp_path / path_of(full)
     assert path.relative_to(tmp_path).parts[:4] == ("data", "saebench", "zoo", "topk-k32-s0")
     assert path.stem[14] == "4"  # a UUID of version 4
     assert path.stem[19] in "89ab"
     content = path.read_bytes()
-    write([full], tmp_path, describe, "Example")
+    write([full], tmp_path, "Example")
     assert [path.read_bytes() for path in tmp_path.rglob("*.json")] == [content]
 
 
 def test_groups_go_by_their_name():
     record = make_record(make_identity(sae="seeds=zoo:a,zoo:b"), measurements=[make_number("fvu", 0.1)])
     record = record.model_copy(update={"sae": record.sae.model_copy(update={"name": "group:seeds"})})
-    log = to_log(record, describe, "Example")
+    log = to_log(record, "Example")
     VALIDATOR.validate(log)
     assert log["model_info"]["id"] == "group/seeds"
     assert log["model_info"]["additional_details"]["reference"] == "seeds=zoo:a,zoo:b"
@@ -137,7 +148,7 @@ def test_any_text_gives_a_valid_file_in_its_folder(
 ):
     who = make_identity(sae=sae, model=model, data={data: "cc" * 32})
     record = make_record(who, measurements=[make_number("fvu", 0.1, subset=subset)])
-    write([record], tmp_path, describe, organization)
+    write([record], tmp_path, organization)
     path = tmp_path / path_of(record)
     assert path.resolve().is_relative_to(tmp_path.resolve())
     assert len(path_of(record).parts) == 5

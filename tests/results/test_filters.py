@@ -67,10 +67,14 @@ def test_each_filter_keeps_exactly_its_values(frame: pd.DataFrame):
     assert list(apply(frame, Filters(metric=["auc_gap"]))["metric"]) == ["", "auc_gap"]
 
 
-def test_controls_are_known_by_name_when_attributes_got_lost(frame: pd.DataFrame):
-    bare = frame.copy()
-    bare.attrs.clear()
-    assert len(apply(bare, Filters(controls=False))) == 11
+def test_controls_are_known_by_their_column_and_not_by_name():
+    records = [
+        make_record(make_identity(sae=sae), measurements=[make_number("fvu", 0.1)], control=control)
+        for sae, control in [("zoo:frozen-topk-k32-s0", True), ("baseline:mine", False), ("zoo:topk-k32-s0", False)]
+    ]
+    frame = from_records(records)
+    frame.attrs.clear()
+    assert list(apply(frame, Filters(controls=False))["sae"]) == ["baseline:mine", "zoo:topk-k32-s0"]
 
 
 @pytest.mark.parametrize(
@@ -78,7 +82,7 @@ def test_controls_are_known_by_name_when_attributes_got_lost(frame: pd.DataFrame
     [
         (Filters(task=["cor"]), "No result has the task 'cor'. Did you mean 'core'?"),
         (Filters(sae=["zoo:topk-k32-s9"]), "Did you mean 'zoo:topk-k32-s0'?"),
-        (Filters(sae=["sparsify:*"]), "No result has a sae like 'sparsify:*'. There are baseline:pca?k=32, "),
+        (Filters(sae=["sparsify:*"]), "No sae of a result matches 'sparsify:*'. There are baseline:pca?k=32, "),
         (Filters(metric=["fvu", "l1"]), "No result has the metric 'l1'."),
         (Filters(seed=[7]), "No result has the seed 7. There are 0, 1."),
         (Filters(status=["okay"]), "Did you mean 'ok'?"),
@@ -105,7 +109,7 @@ def test_unknown_values(frame: pd.DataFrame, filters: Filters, message: str):
         ),
         (
             Filters(sae=["baseline:*"], controls=False),
-            "Nothing is left: of the results with an SAE that is no control, none has sae 'baseline:*'.",
+            "Nothing is left: of the results with an SAE that is not a control, none has sae 'baseline:*'.",
         ),
     ],
 )

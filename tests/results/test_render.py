@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import pytest
 from hypothesis import given
@@ -10,18 +9,6 @@ from hypothesis import strategies as st
 from saebench.results import table
 from saebench.results.record import Status
 from saebench.results.render import format_number, markdown, to_wide
-
-
-class Facts(NamedTuple):
-    higher_is_better: bool | None
-    primary: bool
-
-
-DIRECTIONS = {"fvu": Facts(False, True), "ce_recovered_mean": Facts(True, True), "l0": Facts(None, False)}
-
-
-def facts(task: str, version: int, metric: str) -> Facts | None:
-    return DIRECTIONS.get(metric)
 
 
 @pytest.fixture
@@ -50,7 +37,7 @@ def text(cells) -> list[list[str]]:
 
 def test_golden(records):
     columns = {"core": ["ce_recovered_mean", "fvu", "l0", "not_measured"]}
-    (wide,) = to_wide(table.from_records(records, metrics=facts), columns)
+    (wide,) = to_wide(table.from_records(records), columns)
     assert wide.caption == (
         "core v1 · preset quick · asset:gemma-3-270m · blocks.9.hook_resid_post · "
         "seed 0 · n = 128 sequences · value [interval]"
@@ -65,18 +52,19 @@ def test_golden(records):
 
 
 def test_by_default_the_primary_metrics_and_l0_are_shown(records):
-    (wide,) = to_wide(table.from_records(records, metrics=facts))
+    (wide,) = to_wide(table.from_records(records))
     assert list(wide.cells.columns) == ["SAE", "L0", "fvu ↓", "ce_recovered_mean ↑"]
     assert list(wide.cells["L0"]) == ["", "32", "32", "32"]
 
 
 def test_without_a_card_all_metrics_are_shown(records):
-    (wide,) = to_wide(table.from_records(records))
+    frame = table.from_records(records).assign(primary=None, higher_is_better=None)
+    (wide,) = to_wide(frame.astype({"primary": "boolean", "higher_is_better": "boolean"}))
     assert list(wide.cells.columns) == ["SAE", "fvu", "ce_recovered_mean", "l0"]
 
 
 def test_markdown_has_one_line_per_row(records):
-    (wide,) = to_wide(table.from_records(records, metrics=facts))
+    (wide,) = to_wide(table.from_records(records))
     lines = wide.to_markdown().splitlines()
     assert lines[:2] == [wide.caption, ""]
     assert len(lines) == 2 + 2 + 4
@@ -85,15 +73,20 @@ def test_markdown_has_one_line_per_row(records):
     assert len(markdown(wide.cells).splitlines()) == 6
 
 
-def test_controls_are_still_known_where_the_attributes_got_lost(records):
-    frame = table.from_records(records, metrics=facts)
+def test_controls_are_known_without_the_attributes_of_the_frame(records):
+    frame = table.from_records(records)
     frame.attrs.clear()
     (wide,) = to_wide(frame)
-    assert list(wide.cells["SAE"]) == ["zoo:broken", "zoo:frozen", "zoo:topk-k32-s0", "baseline:pca (control)"]
+    assert list(wide.cells["SAE"]) == [
+        "zoo:broken",
+        "zoo:topk-k32-s0",
+        "baseline:pca (control)",
+        "zoo:frozen (control)",
+    ]
 
 
 def test_filtered_metrics(records):
-    frame = table.select(table.from_records(records, metrics=facts), ["fvu"])
+    frame = table.select(table.from_records(records), ["fvu"])
     (wide,) = to_wide(frame)
     assert list(wide.cells.columns) == ["SAE", "L0", "fvu ↓"]
     assert list(wide.cells["SAE"])[-1] == "zoo:frozen (control)"
@@ -184,6 +177,6 @@ def test_caption_says_how_much_text_was_seen(records):
     """A share of dead latents means nothing without the number of tokens."""
     for record, tokens in zip(records, (8123, 8123, 8001, 0), strict=True):
         record.counts = {"tokens": tokens} if tokens else {}
-    frame = table.from_records(records, metrics=facts)
+    frame = table.from_records(records)
     assert to_wide(frame)[0].caption.endswith(" · 8,001 to 8,123 tokens · value [interval]")
     assert to_wide(frame[frame["sae"] == "baseline:pca"])[0].caption.endswith(" · 8,123 tokens · value [interval]")

@@ -4,31 +4,22 @@ import io
 import json
 import math
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
 
 import pandas as pd
 import pytest
 
 from saebench.errors import UsageError
 from saebench.results import table
+from saebench.results.filters import Filters, apply
+from saebench.results.pivot import pivot
 from saebench.results.record import Status
 from saebench.results.store import ResultStore
 
 # As in the published design; scripts depend on names and order.
 COLUMNS = """
-    record_id model hook sae sae_fingerprint architecture d_sae l0 task task_version preset subset metric value stderr
-    ci_low ci_high n unit higher_is_better primary seed status error created saebench_version wall_seconds device
+    record_id model hook sae sae_fingerprint architecture d_sae l0 control task task_version preset subset metric value
+    stderr ci_low ci_high n unit higher_is_better primary seed status error created saebench_version wall_seconds device
 """.split()  # noqa: SIM905
-
-
-class Facts(NamedTuple):
-    higher_is_better: bool | None
-    primary: bool
-
-
-def facts(task: str, version: int, metric: str) -> Facts | None:
-    known = {"fvu": Facts(False, True), "ce_recovered_mean": Facts(True, True), "l0": Facts(None, False)}
-    return known.get(metric) if (task, version) == ("core", 1) else None
 
 
 @pytest.fixture
@@ -49,7 +40,7 @@ def records(record, identity, number):
 
 @pytest.fixture
 def frame(records):
-    return table.from_records(records, metrics=facts)
+    return table.from_records(records)
 
 
 def test_columns_are_exactly_the_published_ones(frame):
@@ -73,15 +64,19 @@ def test_a_row_per_number(frame):
     assert pd.isna(frame.iloc[3]["n"])
 
 
-def test_direction_and_primary_come_from_the_lookup(frame, records):
+def test_direction_and_primary_come_from_the_card(frame):
     assert frame["higher_is_better"].tolist() == [False, pd.NA, True, pd.NA, pd.NA, pd.NA]
     assert frame["primary"].tolist() == [True, False, True, pd.NA, pd.NA, pd.NA]
-    assert table.from_records(records)["primary"].isna().all()
+
+
+def test_a_task_that_is_not_installed_is_not_described(record, identity, number):
+    frame = table.from_records([record(identity(task="elsewhere"), measurements=[number("fvu", 0.1)])])
+    assert frame[["higher_is_better", "primary"]].isna().all(axis=None)
 
 
 def test_another_task_version_is_not_described(record, identity, number):
     other = record(identity(task_version=2), measurements=[number("fvu", 0.1)])
-    assert table.from_records([other], metrics=facts)["higher_is_better"].isna().all()
+    assert table.from_records([other])["higher_is_better"].isna().all()
 
 
 def test_not_scored_and_failed_rows_say_why(frame):
@@ -91,14 +86,15 @@ def test_not_scored_and_failed_rows_say_why(frame):
     assert frame["value"][4:].isna().all()
 
 
-def test_controls_are_remembered(frame, records):
-    assert frame.attrs["controls"] == [records[2].record_id]
+def test_every_row_says_whether_its_sae_is_a_control(frame):
+    assert list(frame["control"]) == [False] * 5 + [True]
+    assert frame["control"].dtype == "boolean"
 
 
 def test_load_reads_folders_and_files_once(tmp_path, records, frame):
     store = ResultStore(tmp_path)
     paths = [store.write(record) for record in records]
-    loaded = table.load(tmp_path, paths[0], tmp_path, metrics=facts)
+    loaded = table.load(tmp_path, paths[0], tmp_path)
     pd.testing.assert_frame_equal(
         loaded.sort_values(["record_id", "metric"], ignore_index=True),
         frame.sort_values(["record_id", "metric"], ignore_index=True),
@@ -156,6 +152,30 @@ def test_json_holds_full_numbers_and_null(frame):
 def test_parquet_reads_back_equal(frame):
     again = pd.read_parquet(io.BytesIO(table.export(frame, "parquet")))
     pd.testing.assert_frame_equal(again, frame, check_dtype=False)
+
+
+READ = {
+    "csv": lambda content: pd.read_csv(io.BytesIO(content), keep_default_na=False, na_values={"l0": [""]}),
+    "json": lambda content: pd.DataFrame(json.loads(content)),
+    "parquet": lambda content: pd.read_parquet(io.BytesIO(content)),
+}
+
+
+@pytest.mark.parametrize("format", READ)
+def test_a_control_survives_export(record, identity, number, format):
+    """The name of a control need not say that it is one, and no file holds the attributes of a frame."""
+    frame = table.from_records(
+        [
+            record(identity(sae=sae), measurements=[number("fvu", 0.1, 0.05, 0.2)], control=control)
+            for sae, control in [("zoo:frozen-topk-k32-s0", True), ("zoo:topk-k32-s0", False)]
+        ]
+    )
+    again = READ[format](table.export(frame, format))
+    assert list(again["control"]) == [True, False]
+    assert list(apply(again, Filters(controls=False))["sae"]) == ["zoo:topk-k32-s0"]
+    (wide,) = table.to_wide(again)
+    assert list(wide.cells["SAE"]) == ["zoo:topk-k32-s0", "zoo:frozen-topk-k32-s0 (control)"]
+    assert pivot(again, ["sae", "control"], ["metric"])["control"].tolist() == [True, False]
 
 
 @pytest.mark.parametrize("format", ["md", "csv", "json", "parquet"])

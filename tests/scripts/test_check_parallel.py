@@ -13,7 +13,7 @@ FAULTS = [
     (1, {"fr": ROWS[1]["it"]}, f"fr: taken for it: {ROWS[1]['it']}"),
     (2, {"ru": ROWS[2]["ru"] + " Yes."}, "ru: train-home-3: letters that are not CYRILLIC: Yes"),
     (3, {"zh": ROWS[3]["zh"].rstrip("。")}, "zh: train-home-4: no full stop"),
-    (4, {"es": ROWS[4]["es"].replace(".", "?")}, "es: train-food-1: a question in one of the languages only"),
+    (4, {"es": ROWS[4]["es"].replace(".", "?")}, "es: train-food-1: a question in only one of the two languages"),
     (5, {"de": ROWS[5]["de"].replace(" ", "  ", 1)}, "de: train-food-2: white space"),
     (6, {"de": ROWS[6]["de"] * 3}, "de: train-food-3: 2."),
     (7, {"pt": ROWS[8]["pt"].replace("trânsito", "congestionamento")}, "pt: train-food-4 and train-travel-1 are 0."),

@@ -76,7 +76,7 @@ def test_check_notices_new_records(records, tmp_path: Path, capsys: pytest.Captu
     for item in records[:1]:
         store.write(item)
     assert main([*given, "--check"]) == 1
-    assert "stale" in capsys.readouterr().err
+    assert "out of date" in capsys.readouterr().err
     assert readme.read_text() == README, "--check writes nothing"
     assert main(given) == 0
     assert main([*given, "--check"]) == 0

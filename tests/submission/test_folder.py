@@ -46,7 +46,7 @@ def put(root: Path, record: Record, **arrays: np.ndarray) -> Path:
 
 
 def check(root: Path) -> list[Finding]:
-    return list(check_folder(root, registry()).findings)
+    return list(check_folder(root).findings)
 
 
 def only(root: Path) -> str:
@@ -67,7 +67,7 @@ def test_what_the_store_writes_passes(tmp_path: Path):
     not_scored = make_number("ce_recovered_mean", None, not_scored="ablation does not hurt")
     store.write(make_record(identity(seed=1), measurements=[not_scored]))
     store.write(make_record(identity(sae="zoo:other"), status=Status.NOT_APPLICABLE, error="no decoder"))
-    report = check_folder(tmp_path, registry())
+    report = check_folder(tmp_path)
     assert report.findings == ()
     assert report.records == 3
 
@@ -81,15 +81,15 @@ def numbers(*changed: Measurement) -> dict[str, Any]:
     [
         ({"record_id": "0" * 16}, "but its identity gives"),
         (numbers(), "it holds no numbers"),
-        (numbers(FVU, FVU), "fvu is there 2 times"),
+        (numbers(FVU, FVU), "fvu appears 2 times"),
         (numbers(FVU.model_copy(update={"not_scored": "why"})), "a reason why it has none"),
         (numbers(FVU.model_copy(update={"value": None})), "no value and no reason"),
         (numbers(FVU.model_copy(update={"stderr": -1.0})), "standard error is -1.0"),
         (numbers(FVU.model_copy(update={"ci_low": 0.25})), "outside its interval"),
         (numbers(FVU.model_copy(update={"ci_low": None})), "only one end"),
-        (numbers(FVU.model_copy(update={"n": 2})), "3 contributions stand behind n = 2"),
-        (numbers(FVU.model_copy(update={"value": 0.2001})), "give 0.2, the record says 0.2001"),
-        (numbers(FVU.model_copy(update={"contributions": "mse"})), "'mse.num' and 'mse.den' are not both there"),
+        (numbers(FVU.model_copy(update={"n": 2})), "there are 3 contributions, but n is 2"),
+        (numbers(FVU.model_copy(update={"value": 0.2001})), "give 0.2, but the record says 0.2001"),
+        (numbers(FVU.model_copy(update={"contributions": "mse"})), "'mse.num' and 'mse.den' are not both present"),
         (numbers(make_number("fvu", -0.5)), "fvu is -0.5, outside the card's bounds [0, open]"),
         (numbers(make_number("fvuu", 0.5)), "no metric 'fvuu'. Did you mean 'fvu'?"),
         ({"preset": "slow"}, "no preset 'slow'"),
@@ -143,7 +143,7 @@ def test_warnings(tmp_path: Path):
     ("created", "message"),
     [
         (datetime(2026, 1, 2), "no time zone"),
-        (datetime.now(UTC) + timedelta(days=30), "lies in the future"),
+        (datetime.now(UTC) + timedelta(days=30), "is in the future"),
     ],
 )
 def test_times(created: datetime, message: str, tmp_path: Path):
@@ -166,17 +166,17 @@ def test_places(tmp_path: Path):
     copy.with_suffix(".npz").write_bytes(path.with_suffix(".npz").read_bytes())
     assert {(finding.path, finding.message) for finding in check(tmp_path)} == {
         (path.name, f"belongs at {expected}"),
-        (expected, f"is there twice: {path.name} is the same record"),
+        (expected, f"is a second copy of the record {path.name}"),
     }
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("notes.txt", "is no record"),
-        (".DS_Store", "is no record"),
-        ("data.json", "is no record"),
-        ("0123456789abcdef.npz", "arrays of a record that is not there"),
+        ("notes.txt", "is not a record"),
+        (".DS_Store", "is not a record"),
+        ("data.json", "is not a record"),
+        ("0123456789abcdef.npz", "arrays of a record that is missing"),
     ],
 )
 def test_foreign_files(name: str, message: str, tmp_path: Path):
@@ -198,13 +198,13 @@ def test_links(tmp_path: Path):
         ("{", "is not valid JSON"),
         ("[" * 100_000, "is not valid JSON"),
         ("[]", "is not a record"),
-        ('{"schema_version": 99}', "is of schema version 99"),
+        ('{"schema_version": 99}', "has the schema version 99"),
         ('{"a": NaN}', "holds NaN"),
         ('{"a": -Infinity}', "holds -Infinity"),
         ('{"a": 1e999}', "too large for a float"),
         ('{"a": 1, "a": 2}', "a key twice"),
         ("\udcff", "is not valid JSON"),
-        (" " * (MAX_JSON_BYTES + 1), "bytes large"),
+        (" " * (MAX_JSON_BYTES + 1), " bytes; "),
     ],
 )
 def test_files_that_are_no_records(text: str, message: str, tmp_path: Path):
@@ -245,7 +245,7 @@ def test_large_arrays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = put(tmp_path, good())
     zeros = np.zeros(110_000, np.uint8)
     np.savez(path.with_suffix(".npz"), x=zeros)
-    assert "bytes large" in only(tmp_path)
+    assert " bytes; " in only(tmp_path)
     np.savez_compressed(path.with_suffix(".npz"), x=zeros)
     assert "unpacks to more than" in only(tmp_path)
 
@@ -261,7 +261,7 @@ def test_other_files_inside_the_arrays(tmp_path: Path):
     path = put(tmp_path, good())
     with zipfile.ZipFile(path.with_suffix(".npz"), "a") as archive:
         archive.writestr("run.py", "print()")
-    assert "no array" in only(tmp_path)
+    assert "not an array" in only(tmp_path)
 
 
 def test_rounding_is_no_contradiction(tmp_path: Path):
@@ -274,7 +274,7 @@ def test_rounding_is_no_contradiction(tmp_path: Path):
 
 def test_no_folder(tmp_path: Path):
     with pytest.raises(UsageError, match="There is no folder"):
-        check_folder(tmp_path / "none", registry())
+        check_folder(tmp_path / "none")
 
 
 def test_ids_in_these_tests_are_real():

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from saebench.cards.registry import registry
 from saebench.results.store import ResultStore
-from saebench.submission.folder import Report, check_folder
+from saebench.submission.folder import FolderReport, check_folder
 from tests.results.conftest import make_identity, make_number, make_record
 
 
@@ -45,8 +45,8 @@ VALUES = st.one_of(
 )
 
 
-def check(written: Path) -> Report:
-    return check_folder(written.parents[4], registry())
+def check(written: Path) -> FolderReport:
+    return check_folder(written.parents[4])
 
 
 @settings(max_examples=120)

@@ -1,4 +1,4 @@
-"""The board as static pages, made from its JSON values alone."""
+"""A board as a site of static pages, which are made from its JSON values alone."""
 
 from __future__ import annotations
 

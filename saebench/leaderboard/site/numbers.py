@@ -1,4 +1,4 @@
-"""Numbers as text: as many decimals as their uncertainty allows, the same within a column."""
+"""Numbers as text, with as many decimals as their uncertainty justifies and equally many within a column."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ from statistics import median
 from typing import Any
 
 MAX_DECIMALS = 6
-_LARGE = 1e7  # from here on, digits would break the layout
+_LARGE = 1e7  # larger numbers would break the layout
 
 
 def decimals(values: Iterable[dict[str, Any] | None]) -> int:
-    """Two significant digits of the usual half-width of an interval; three of the values where none has an interval."""
+    """Return how many decimals a column shows.
+
+    They are two significant digits of the median half-width of its intervals, or three of the values where there are no
+    intervals.
+    """
     scored = [value for value in values if value is not None and value["value"] is not None]
     widths = [v["ci_high"] - v["ci_low"] for v in scored if v["ci_low"] is not None and v["ci_high"] is not None]
     if widths := [width / 2 for width in widths if width > 0]:
@@ -25,7 +29,7 @@ def decimals(values: Iterable[dict[str, Any] | None]) -> int:
 
 
 def number(value: float | None, places: int) -> str:
-    """``value`` with ``places`` decimals and a minus sign as wide as a digit; an en dash for None."""
+    """Return ``value`` with ``places`` decimals and a minus sign as wide as a digit; an en dash for None."""
     if value is None:
         return "\N{EN DASH}"
     text = f"{value:.2e}" if abs(value) >= _LARGE else f"{value:.{places}f}"
@@ -33,14 +37,14 @@ def number(value: float | None, places: int) -> str:
 
 
 def interval(low: float | None, high: float | None, places: int) -> str:
-    """``[low, high]``; empty where there is none."""
+    """Return ``[low, high]``; empty where there is no interval."""
     if low is None or high is None:
         return ""
     return f"[{number(low, places)}, {number(high, places)}]"
 
 
 def short(value: float | None) -> str:
-    """A number without a column of its own: four significant digits."""
+    """Return a number that is not in a column, with four significant digits."""
     return "" if value is None else f"{value:.4g}".replace("-", "\N{MINUS SIGN}")
 
 

@@ -1,4 +1,4 @@
-"""What the pages show, arranged from the board's JSON values. Strings stay raw: the templates escape them."""
+"""What the pages show, arranged from the board's JSON values. Texts stay raw here: the templates escape them."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._~-]{0,99}")
 
 
 def page_name(name: str) -> str:
-    """``name`` if it is fit for a file. Raises SaebenchError otherwise: it would lead out of the site's folder."""
+    """Return ``name`` if it can be the name of a file.
+
+    Raises SaebenchError otherwise, because it could lead out of the site's folder.
+    """
     if not _FILE_NAME.fullmatch(name):
         raise SaebenchError(f"{name[:100]!r} cannot be the name of a page; build the board's data again with saebench.")
     return name
 
 
 def stratum(content: Json, number_on_page: int) -> Json:
-    """One section of the board: headers of its table, and ``payload``, what the scripts draw from."""
+    """Return one section of the board: the headers of its table, and the data of its scripts, ``payload``."""
     metrics = [_column(index, metric, content["rows"]) for index, metric in enumerate(content["metrics"])]
     rows = [_row(row, content["metrics"]) for row in content["rows"]]
     incomplete = [row for row in rows if _is_incomplete(row)]
@@ -49,7 +52,7 @@ def _is_incomplete(row: Json) -> bool:
 
 
 def _with_choice(columns: list[Json]) -> list[Json]:
-    """Mark the metric that the plot of a task begins with: the first that decides ranks, or else the first of all."""
+    """Mark the metric that the plot of a task begins with: the first that decides ranks, or otherwise the first."""
     first = next((column for column in columns if column["ranked"]), columns[0])
     return [{**column, "first_choice": column is first} for column in columns]
 
@@ -68,7 +71,7 @@ def _column(index: int, metric: Json, rows: list[Json]) -> Json:
 
 
 def _note(metric: Json) -> str:
-    """What a header says when pointed at."""
+    """Return the text that a header shows under the mouse pointer."""
     direction = {True: "Higher is better.", False: "Lower is better.", None: "Neither direction is better."}
     chance = "" if metric["chance"] is None else f"Chance: {metric['chance']:g}."
     ranked = "Decides ranks." if metric["ranked"] else "Shown, not ranked."
@@ -77,7 +80,10 @@ def _note(metric: Json) -> str:
 
 
 def _row(row: Json, metrics: list[Json]) -> Json:
-    """A row for the scripts; cells are ``[value, low, high]``, the reason why not scored, or 0 where never measured."""
+    """Return a row for the scripts.
+
+    A cell is ``[value, low, high]``, the reason why it is not scored, or 0 where it was not measured.
+    """
     rank = row["rank"] or {}
     return {
         "page": page_name(row["id"]),
@@ -106,23 +112,23 @@ def _cell(value: Json | None) -> list[float | None] | str | int:
 
 
 def _brief(value: float | None) -> float | None:
-    """Six significant digits, more than any column shows: a board of thousands of rows gets half as large."""
+    """Round to six significant digits, more than any column shows. It halves the size of a board of many rows."""
     return None if value is None else float(f"{value:.6g}")
 
 
 def places(strata: list[Json]) -> dict[str, list[Json]]:
-    """By page of an SAE, where it stands on the board."""
-    found: dict[str, list[Json]] = {}
+    """Return the rows of the board by the page of their SAE."""
+    by_page: dict[str, list[Json]] = {}
     for content in strata:
         ranked = sum(row["rank"] is not None for row in content["rows"])
         for row in content["rows"]:
             where = {key: content[key] for key in ("model", "hook", "width", "preset")}
-            found.setdefault(row["id"], []).append({**where, "row": row, "ranked": ranked})
-    return found
+            by_page.setdefault(row["id"], []).append({**where, "row": row, "ranked": ranked})
+    return by_page
 
 
 def record(content: Json, card: Json) -> Json:
-    """A record with its measurements as text: those of everything, and those of subsets apart."""
+    """Return a record with its measurements as text: numbers over all of the data, and those of subsets separately."""
     specs = {metric["id"]: metric for metric in card["metrics"]}
     lines = [_line(measurement, specs.get(measurement["metric"], {})) for measurement in content["measurements"]]
     return {

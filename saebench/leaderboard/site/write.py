@@ -1,4 +1,4 @@
-"""Writing the site: one page for the board, one for each SAE and each task, and the files that all pages share."""
+"""Writing the site: a page for the board, pages for every SAE and task, and the files that all pages share."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from saebench.leaderboard.site.numbers import short
 
 Json = dict[str, Any]
 _HERE = Path(__file__).parent
-# `file:` beside 'self': opened from a disk, a page has no origin of its own that 'self' could stand for everywhere.
+# `file:` is there beside 'self' because a page that is opened from a disk has no origin that 'self' could mean.
 POLICY = "; ".join(
     [
         "default-src 'none'",
@@ -27,16 +27,22 @@ POLICY = "; ".join(
         "form-action 'none'",
     ]
 )
-# What HTML does not allow in text at all, and halves of surrogate pairs, which no encoding can write.
+# Characters that HTML does not allow in text, and halves of surrogate pairs, which no encoding can write.
 _NOT_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
 _OURS = '<meta name="generator" content="saebench'
 
 
 def write_site(data: Json, out: Path) -> None:
-    """Write the pages of a board below ``out``; ``index.html`` is the board. The same ``data`` gives the same bytes.
+    """Write the pages of a board below ``out``; ``index.html`` is the board. Equal ``data`` gives equal bytes.
 
-    ``data`` is what `saebench.leaderboard.data.build` returns. Pages of an earlier build that no longer exist are
-    removed. Raises SaebenchError when a name in ``data`` cannot be that of a page.
+    Pages of an earlier build that no longer exist are removed.
+
+    Args:
+        data: What `saebench.leaderboard.data.build` returned.
+        out: The folder of the site.
+
+    Raises:
+        SaebenchError: A name in ``data`` cannot be the name of a page.
     """
     pages = {"index.html": _board(data)}
     places = view.places(data["strata"])
@@ -92,7 +98,7 @@ def _environment() -> Environment:
 
 
 def _prose(text: str) -> Markup:
-    """Text of a card, escaped, with what stands in backticks as code."""
+    """Return text of a card, escaped, with text in backticks as code."""
     parts = _text(str(text)).split("`")
     if len(parts) % 2 == 0:  # a backtick without a partner
         return escape("`".join(parts))
@@ -100,7 +106,7 @@ def _prose(text: str) -> Markup:
 
 
 def _text(value: Any) -> Any:
-    """What a template puts out: nothing for None, and strings without characters that are not text."""
+    """Return what a template writes: nothing for None, and texts without characters that HTML does not allow."""
     if value is None:
         return ""
     return _NOT_TEXT.sub("\N{REPLACEMENT CHARACTER}", value) if type(value) is str else value

@@ -1,0 +1,77 @@
+"""``saebench saes``: the zoo, the controls, the schemes of references, and SAELens' releases."""
+
+from __future__ import annotations
+
+import json
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+
+from saebench.sae import registry as registry_module
+from saebench.sae import zoo
+from saebench.sae.registry import GROUP, scheme_registry
+from saebench.sae.sae_lens_scheme import sae_lens_releases
+from tests.cli.conftest import Invoke
+
+
+def test_zoo_and_controls(invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    card = {"architecture": "topk", "k": 32, "fvu": 0.0951234, "group": "a"}
+    (tmp_path / "zoo.json").write_text(json.dumps({"topk-x": card}))
+    monkeypatch.setattr(zoo, "ZOO_DIR", tmp_path)
+    page = invoke("saes").stdout
+    row = next(line for line in page.splitlines() if line.startswith("zoo:topk-x"))
+    assert row.split() == ["zoo:topk-x", "topk", "32", "0.09512"]
+    for control in ("pca", "neurons", "random", "permuted-decoder(REF)"):
+        assert f"\nbaseline:{control} " in page
+
+
+def test_empty_zoo(invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(zoo, "ZOO_DIR", tmp_path)
+    assert "none in this installation" in invoke("saes").stdout
+
+
+def test_sae_lens_releases(invoke: Invoke):
+    releases = sae_lens_releases()
+    assert len(invoke("saes", "--sae-lens").stdout.splitlines()) == len(releases)
+    filtered = invoke("saes", "--sae-lens", "gemma-scope-2b-pt-RES").stdout.splitlines()
+    assert 0 < len(filtered) < len(releases)
+    exact = invoke("saes", "--sae-lens", "gpt2-small-res-jb").stdout.splitlines()
+    assert len(exact) == len(releases["gpt2-small-res-jb"])
+    assert "sae_lens:gpt2-small-res-jb/blocks.8.hook_resid_pre" in exact
+
+
+def test_unknown_release(invoke: Invoke):
+    result = invoke("saes", "--sae-lens", "gpt2-smal-res-jb")
+    assert result.exit_code == 2
+    assert "Did you mean 'gpt2-small-res-jb'?" in result.stderr
+
+
+def test_every_form_with_its_options(invoke: Invoke):
+    page = invoke("saes").stdout
+    for scheme in registry_module.BUILT_IN:
+        for form in scheme.forms:
+            [line] = [line for line in page.splitlines() if line.startswith(f"{scheme.name}:{form.body} ")]
+            assert form.description in line
+            assert not form.options or line.endswith(f"  ({', '.join(form.options)})")
+    assert "\nseed                              a whole number, 0 or more\n" in page
+
+
+def test_schemes_of_other_packages(invoke: Invoke, monkeypatch: pytest.MonkeyPatch):
+    points = [
+        EntryPoint("mine", "tests.sae.test_registry:MINE", GROUP),
+        EntryPoint("zoo", "tests.sae.test_registry:MINE", GROUP),
+        EntryPoint("absent", "no_such_package.saes:SCHEME", GROUP),
+    ]
+    with monkeypatch.context() as patch:
+        patch.setattr(registry_module, "entry_points", lambda group: points)
+        scheme_registry.cache_clear()
+        lines = [" ".join(line.split()) for line in invoke("saes").stdout.splitlines()]
+    scheme_registry.cache_clear()
+    assert "mine:NAME an SAE of mine (width) (from an unknown package)" in lines
+    assert "width a whole number above 0" in lines
+    assert "zoo: cannot be used: the name 'zoo' is taken by saebench (from an unknown package)" in lines
+    assert (
+        "absent: cannot be used: ModuleNotFoundError: No module named 'no_such_package' (from an unknown package)"
+        in lines
+    )
