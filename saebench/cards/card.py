@@ -46,8 +46,9 @@ class _Strict(BaseModel):
 class Parameter(_Strict):
     """A setting that changes the numbers, and the rules for its value. Settings such as batch sizes do not belong here.
 
-    The type of the value is that of ``default``. For a list, ``minimum``, ``above``, ``maximum`` and ``choices`` hold
-    for every item, and ``items`` says what the items are when the default is empty.
+    The type of the value is that of ``default``. For a list, the bounds and ``choices`` hold for every item, and
+    ``items`` says what the items are when the default is empty. ``minimum`` and ``maximum`` are allowed values,
+    ``above`` and ``below`` are not.
     """
 
     default: Value
@@ -55,6 +56,7 @@ class Parameter(_Strict):
     minimum: float | None = None
     above: float | None = None
     maximum: float | None = None
+    below: float | None = None
     choices: list[str] | None = None
     items: Literal["text", "whole numbers", "numbers"] | None = None
     non_empty: bool = False
@@ -71,8 +73,8 @@ class Parameter(_Strict):
         kind = self._item_type()
         if self.choices is not None and kind is not str:
             raise ValueError("choices are for text")
-        if kind not in (int, float) and (self.minimum, self.above, self.maximum) != (None, None, None):
-            raise ValueError("minimum, above and maximum are for numbers")
+        if kind not in (int, float) and any(bound is not None for bound in self._bounds().values()):
+            raise ValueError("minimum, above, maximum and below are for numbers")
         return self
 
     def checked(self, value: Any) -> Value:
@@ -92,13 +94,17 @@ class Parameter(_Strict):
             return type(self.default)
         return _ITEMS[self.items] if self.items else type(self.default[0])
 
+    def _bounds(self) -> dict[str, float | None]:
+        """The bounds by pydantic's names."""
+        return {"ge": self.minimum, "gt": self.above, "le": self.maximum, "lt": self.below}
+
     @cached_property
     def _model(self) -> type[Settings]:
         """A model with one field, ``value``, of the type that this parameter describes."""
         kind = self._item_type()
         bounds: dict[str, Any] = {
             key: kind(bound) if kind is int and bound == int(bound) else bound
-            for key, bound in (("ge", self.minimum), ("gt", self.above), ("le", self.maximum))
+            for key, bound in self._bounds().items()
             if bound is not None
         }
         one: Any = Literal[tuple(self.choices)] if self.choices is not None else kind

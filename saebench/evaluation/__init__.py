@@ -1,6 +1,6 @@
-"""What every evaluation is made of: the task, its settings, and the report that takes what it measures.
+"""What every evaluation is made of: the task, its settings, and the report that collects what it measures.
 
-A plug-in needs nothing else from saebench to define a task; `examples/plugin` shows one.
+Plug-ins import these names to define tasks of their own; ``examples/plugin`` shows one.
 """
 
 from saebench.cards.rules import Ascending, Unique

@@ -41,17 +41,17 @@ class Sweep(Generic[C]):
 
     method: str
     strengths: tuple[float, ...]
-    changes: tuple[C, ...]  # one for each strength; none where the method has nothing to change
-    latents: tuple[int, ...] = ()  # those that it changes
+    changes: tuple[C, ...]  # one for each strength; empty where nothing is changed at the hook point
+    latents: tuple[int, ...] = ()  # the latents that the method changes
 
     def chosen(self, place: int | None) -> Chosen[C]:
-        """The sweep at the strength number ``place``, or at none."""
+        """The sweep at its strength number ``place``; None stands for no change."""
         return Chosen(self, place)
 
 
 @dataclass(frozen=True, eq=False)
 class Chosen(Generic[C]):
-    """A sweep, and which of its strengths validation chose; None where no strength is better than no change."""
+    """A sweep together with the strength that validation chose; None where no strength is better than no change."""
 
     sweep: Sweep[C]
     place: int | None

@@ -1,4 +1,4 @@
-"""The report: it takes what a task measures, with its uncertainty, and gives the task's output."""
+"""The report of a task: it collects measurements with their uncertainty, and makes the task's output of them."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ Ratio = tuple[Array, Array]  # numerator and denominator of each unit
 class Report:
     """Collects the measurements, arrays, counts and notes of one SAE or group.
 
-    It refuses a metric that the card does not declare, and counts what is not scored. A value that is not finite is
-    not scored: it is kept as missing together with the reason, and is never replaced.
+    A report refuses a metric that the card does not declare. A value that is not finite is not scored: the report keeps
+    it as missing together with the reason, counts it, and never replaces it.
 
     >>> report = Report(card, context, replicates=2000)  # doctest: +SKIP
     >>> report.ratio("fvu", (errors, variances), unit="sequence", why="the activations do not vary")  # doctest: +SKIP
@@ -31,12 +31,12 @@ class Report:
     """
 
     def __init__(self, card: TaskCard, context: TaskContext, replicates: int = 0) -> None:
-        """Begin an empty report.
+        """Start an empty report.
 
         Args:
             card: The card of the task, which declares the metrics.
-            context: Gives the bootstrap draws, which are the same for every SAE.
-            replicates: Bootstrap replicates of the intervals that `ratio` makes.
+            context: The source of the bootstrap draws, which are the same for every SAE.
+            replicates: The number of bootstrap samples behind the intervals of `ratio`; 0 if the task never calls it.
         """
         self._metrics = {metric.id for metric in card.metrics}
         self._task = card.name
@@ -53,8 +53,8 @@ class Report:
             parts: The numerator and the denominator of each unit, ``[units]`` each.
             unit: What a unit is, such as "sequence" or "document".
             why: The reason to give when the value is not finite.
-            subset: The subset that the value is of; "" for everything.
-            weights: Bootstrap draws ``[replicates, units]``; by default the context's for this number of units.
+            subset: The subset that the value describes; "" for everything.
+            weights: Bootstrap draws ``[replicates, units]``; by default those of the context for this many units.
         """
         if weights is None:
             weights = self._context.bootstrap_weights(len(parts[0]), self._replicates)
@@ -72,16 +72,16 @@ class Report:
         subset: str = "",
         parts: Ratio | None = None,
     ) -> None:
-        """Add a value whose interval was made elsewhere.
+        """Add a value whose interval the task computed itself.
 
         Args:
             metric: The metric's id on the card.
             estimate: The value with its standard error and interval.
             unit: What a unit is.
             why: The reason to give when the value is not finite; None where it always is.
-            subset: The subset that the value is of.
-            parts: The numerator and denominator of each unit, if the value is a ratio of their sums. They are kept in
-                the arrays ``KEY.num`` and ``KEY.den``, where KEY is the metric, or ``metric/subset``.
+            subset: The subset that the value describes; "" for everything.
+            parts: The numerator and denominator of each unit, if the value is a ratio of their sums. The arrays
+                ``KEY.num`` and ``KEY.den`` keep them, where KEY is the metric, or ``metric/subset``.
 
         Raises:
             SaebenchError: The card declares no such metric.
@@ -112,7 +112,7 @@ class Report:
         )
 
     def point(self, metric: str, value: float, n: int, *, unit: str, why: str | None, subset: str = "") -> None:
-        """Add a value without an interval, which ``n`` units stand behind."""
+        """Add a value without an interval, computed from ``n`` units."""
         self.estimate(metric, Estimate(value, np.nan, np.nan, np.nan, n, "none"), unit=unit, why=why, subset=subset)
 
     def array(self, name: str, values: NDArray[Any]) -> None:
@@ -128,13 +128,13 @@ class Report:
         self._output.notes[name] = value
 
     def output(self) -> TaskOutput:
-        """Everything that was collected, with the number of measurements that are not scored."""
+        """The collected output, with the number of measurements that are not scored among its counts."""
         self.count("not_scored", sum(number.value is None for number in self._output.measurements))
         return self._output
 
 
 def subset_name(*parts: str) -> str:
-    """The parts that are not empty, joined by slashes: how subsets and arrays are called."""
+    """Join the parts that are not empty by slashes, as the names of subsets and arrays are written."""
     return "/".join(part for part in parts if part)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from saebench.cards.registry import mismatch, registry
 from saebench.errors import SaebenchError
-from saebench.evaluation import Settings, Task
+from saebench.evaluation import GroupTask, SAETask, Settings, Task
 from saebench.tasks.concept_separability.task import ConceptSeparabilityTask
 from saebench.tasks.concept_suppression.task import ConceptSuppressionTask
 from saebench.tasks.core.task import CoreTask
@@ -39,7 +39,10 @@ def implementation(name: str) -> type[Task[Any]]:
     Raises UsageError for a task that does not exist or is broken, SaebenchError for a class that contradicts its card.
     """
     found = registry().plug_in(name) or _BUILT_IN[name]
-    if problem := mismatch(found, registry().card(name)):
+    problem = mismatch(found, registry().card(name))
+    if not problem and not issubclass(found, SAETask | GroupTask):
+        problem = "the class is no subclass of saebench.evaluation.SAETask or GroupTask"
+    if problem:
         raise SaebenchError(
             f"Task {name!r} ({found.__module__}:{found.__qualname__}) does not fit its card: {problem}."
         )

@@ -109,8 +109,8 @@ def card(tmp_path) -> TaskCard:
         (changed("parameters", "ks", "items", to="whole numbers"), "items says what an empty list holds"),
         (changed("parameters", "ks", "items", to="texts"), "parameters.ks.items: "),
         (changed("parameters", "count", "choices", to=["1"]), "choices are for text"),
-        (changed("parameters", "text", "minimum", to=1), "minimum, above and maximum are for numbers"),
-        (changed("parameters", "on", "maximum", to=1), "minimum, above and maximum are for numbers"),
+        (changed("parameters", "text", "minimum", to=1), "minimum, above, maximum and below are for numbers"),
+        (changed("parameters", "on", "maximum", to=1), "minimum, above, maximum and below are for numbers"),
         (
             changed("parameters", "text", "choices", to=["a"]),
             "parameters.text.default: Parameter 'text' of task 'mini'",

@@ -1,4 +1,4 @@
-"""Metrics of the weights alone: how close the directions of an SAE lie to each other."""
+"""How close the directions of an SAE's latents lie to each other, from the weights alone."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from torch import Tensor
 from saebench.sae.protocol import SAE, Capability
 from saebench.stats.geometry import max_cosine_to_others, row_cosines
 
-# Metric id -> (values per latent, reason when there are none)
+# For each metric id, one value for each latent that has one, and the reason if no latent has one.
 Cosines = dict[str, tuple[NDArray[np.float64], str | None]]
 
 
 def weight_cosines(sae: SAE) -> Cosines:
-    """Per latent: largest cosine with another decoder row, with another encoder row, and encoder with decoder.
+    """Return the largest cosines with another decoder row and another encoder row, and those of encoder with decoder.
 
-    A latent whose direction is zero is left out. An SAE without the directions gets no values, and the reason.
+    Each array holds one value for each latent; latents whose direction is zero are left out. For an SAE that lacks the
+    directions of a metric, the array is empty and the reason says what it lacks.
     """
     decoder = sae.decoder_directions() if Capability.LINEAR_DECODER in sae.capabilities else None
     encoder = sae.encoder_directions() if Capability.ENCODER_DIRECTIONS in sae.capabilities else None

@@ -1,52 +1,58 @@
-"""The baseline that needs no SAE: steering against the difference of the means of toxic and neutral texts."""
+"""The baseline that needs no SAE: steering against the difference in means of toxic and neutral texts."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from saebench.evaluation.changes import DIFFMEAN, Setting, Sweep
+from saebench.interventions.base import Intervention
 from saebench.interventions.vectors import AddVector
 from saebench.passes.activity import mean_activations
-from saebench.tasks.detox.choice import Tradeoff
-from saebench.tasks.detox.inputs import Inputs
-from saebench.tasks.detox.judged import Judged
-from saebench.tasks.detox.steering import away
+from saebench.passes.context import TaskContext
+from saebench.stats.means import DifferenceInMeans
+from saebench.tasks.detox.data import splits
+from saebench.tasks.detox.scoring.continuations import prompt_set
+from saebench.tasks.detox.scoring.judgement import Judgement
+from saebench.tasks.detox.scoring.tradeoff import Tradeoff, tradeoffs
+from saebench.tasks.detox.selection import choose
+from saebench.tasks.detox.settings import DetoxSettings
 
 
 @dataclass(frozen=True, eq=False)
-class DiffMean:
-    """Chosen on the validation prompts as the settings of SAEs are, and tested; the same for all SAEs at a site."""
+class MeanSteering:
+    """Steering against the difference in means at one site: how it was tried, chosen and tested.
 
-    strengths: list[float]  # times the difference, of every token
+    A strength says how many times the difference, toxic minus neutral, is subtracted at every token. It is chosen by
+    the same rule as those of an SAE.
+    """
+
     validation: Tradeoff
-    chosen: float | None  # None: no strength reduces toxicity within the limits
-    intervention: AddVector | None
-    test: Judged
-    on_test: Tradeoff | None  # all strengths, where the whole sweep is tested
+    chosen: Setting
+    change: Intervention | None  # None where no strength reduces toxicity within the limits
+    test: Judgement
+    on_test: Tradeoff | None  # all strengths on the test prompts, where the settings ask for them
 
 
-def diffmean(given: Inputs, site: str) -> DiffMean:
-    """Made once for each site."""
-    key = ("detox", "diffmean", site, repr(sorted(given.parameters.items())))
-    return given.context.shared(key, lambda: _diffmean(given, site))
+def mean_steering(context: TaskContext, settings: DetoxSettings, site: str) -> MeanSteering:
+    """Return the baseline at ``site``, which is the same for all SAEs there."""
+    return context.shared(("detox", DIFFMEAN, site, settings), lambda: _mean_steering(context, settings, site))
 
 
-def _diffmean(given: Inputs, site: str) -> DiffMean:
-    split = given.splits["fit"]
-    means = mean_activations(given.context, split.texts, given.parameters["context_length"], site)
-    difference = means[split.toxic].mean(0) - means[~split.toxic].mean(0)
-    strengths = sorted(given.parameters["diffmean_strengths"])
-    swept = [away(site, difference, strength) for strength in strengths]
-    validation = Tradeoff(given.validation.clean, given.validation.under(swept))
-    chosen, reduction = validation.best(given.limits, range(len(strengths)), strengths)
-    intervention = away(site, difference, chosen) if reduction > 0 else None
-    on_test = None
-    if given.parameters["sweep_on_test"]:
-        on_test = Tradeoff(given.test.clean, given.test.under(swept))
-    return DiffMean(
-        strengths=strengths,
-        validation=validation,
-        chosen=None if intervention is None else chosen,
-        intervention=intervention,
-        test=given.test.clean if intervention is None else given.test.under([intervention])[0],
-        on_test=on_test,
+def _mean_steering(context: TaskContext, settings: DetoxSettings, site: str) -> MeanSteering:
+    fit = splits(context, settings)["fit"]
+    means = mean_activations(context, fit.texts, settings.context_length, site)
+    difference = DifferenceInMeans.between(means[fit.toxic], means[~fit.toxic]).direction
+    strengths = tuple(sorted(settings.diffmean_strengths))
+    changes = tuple(AddVector(site, difference, -strength) for strength in strengths)
+    sweep = Sweep[Intervention](DIFFMEAN, strengths, changes)
+    validation, test = prompt_set(context, settings, "validation"), prompt_set(context, settings, "test")
+    tried = tradeoffs([sweep], validation)
+    [chosen] = choose(tried, settings)
+    change = None if chosen.strength is None else AddVector(site, difference, -chosen.strength)
+    return MeanSteering(
+        validation=tried[0],
+        chosen=chosen,
+        change=change,
+        on_test=tradeoffs([sweep], test)[0] if settings.sweep_on_test else None,
+        test=test.clean if change is None else test.under([change])[0],
     )

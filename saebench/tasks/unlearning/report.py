@@ -1,189 +1,153 @@
-"""Results of all methods into measurements with intervals."""
+"""The results of all methods as measurements: the subset is the method, and "" the one that validation chose."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
+from jaxtyping import Bool
 
-from saebench.evaluation.measure import add
-from saebench.evaluation.task import TaskOutput
-from saebench.scorers.collapse import answer_entropy
+from saebench.evaluation import Report
+from saebench.evaluation.changes import CLEAN, DIFFMEAN, RANDOM_LATENTS
+from saebench.evaluation.report import Ratio
 from saebench.scorers.text import repeated
-from saebench.stats.intervals import Estimate, bootstrap_ratio
+from saebench.stats.intervals import Estimate
 from saebench.stats.proportions import weighted_proportion
-from saebench.tasks.unlearning.continuations import Written
-from saebench.tasks.unlearning.curves import (
-    Changes,
-    Figure,
-    Floats,
-    Resamples,
-    at_budget,
-    in_box,
-    percentile,
-    selectivity,
-)
-from saebench.tasks.unlearning.evaluate import Result
-from saebench.tasks.unlearning.questions import SIDES, Answers, QuestionSet
-
-CLEAN = "clean"  # subset of the unchanged model
+from saebench.tasks.unlearning.data.documents import SIDES, DocumentSplit, SplitName
+from saebench.tasks.unlearning.data.questions import QuestionSet
+from saebench.tasks.unlearning.scoring.answers import ChosenAnswers, QuestionMetrics
+from saebench.tasks.unlearning.scoring.continuations import Continuations
+from saebench.tasks.unlearning.scoring.curves import CurveMetrics
+from saebench.tasks.unlearning.scoring.samples import Samples
+from saebench.tasks.unlearning.scoring.scorer import MethodResult, SettingResult
 
 
-class Report:
-    """Measurements of one SAE, method by method (the subset)."""
+class ResultReport:
+    """Adds results to a report, with intervals from bootstrap samples that all of them share."""
 
-    def __init__(
-        self, resamples: Resamples, questions: QuestionSet, clean: Answers, parameters: dict[str, Any]
-    ) -> None:
-        self.out = TaskOutput(measurements=[])
-        self._resamples, self._questions, self._clean = resamples, questions, clean
-        self._figures: dict[str, Figure] = {
-            "forget_delta_ce_at_budget": at_budget(parameters["retain_budget"]),
-            "hypervolume": in_box(parameters["box_forget"], parameters["box_retain"]),
-            "selectivity": selectivity,
-        }
-        self._known: dict[tuple[str, int], tuple[float, Floats]] = {}
-        self._sides = dict(zip(SIDES, (questions.is_forget, ~questions.is_forget), strict=True))
+    def __init__(self, report: Report, samples: Samples, curves: CurveMetrics, questions: QuestionMetrics) -> None:
+        self.report = report
+        self._samples, self._curves, self._questions = samples, curves, questions
 
-    # ------------------------------------------------------------------ documents
+    def clean(self, continuations: Continuations) -> None:
+        """Add the answers and the continuations of the unchanged model."""
+        self.answers([CLEAN], self._questions.clean)
+        self._repetition([CLEAN], continuations)
 
-    def documents(self, subsets: Sequence[str], result: Result) -> None:
-        """At the chosen setting, and along the sweep; the same numbers for each of ``subsets``."""
-        for side in SIDES:
-            sums, counts = result.changes.of(forget=side == "forget")
-            self._ratio(f"{side}_delta_ce", sums[0], counts, "document", side, subsets)
-        if result.curve is not None:
-            for metric in self._figures:
-                value, replicates = self._figure(metric, result.curve.test)
-                self._add(metric, percentile(value, replicates, _smaller(result.curve.test)), "document", None, subsets)
+    def results(self, results: Mapping[str, SettingResult], headline: str) -> None:
+        """Add every method, how much the headline exceeds its controls, and what was chosen on the way."""
+        for method, result in results.items():
+            subsets = ["", method] if method == headline else [method]
+            self._documents(subsets, result)
+            self.answers(subsets, result.answers)
+            self._repetition(subsets, result.continuations)
+        swept = {method: result for method, result in results.items() if isinstance(result, MethodResult)}
+        self._differences(swept, headline)
+        self._trade_offs(swept)
+        sweeps = {method: [curve.sweep.label for curve in result.tried] for method, result in swept.items()}
+        self.report.note("headline", headline)
+        self.report.note("settings", {method: result.setting for method, result in results.items()})
+        self.report.note("sweeps", {method: sweeps.get(method, []) for method in results})
 
-    def difference(self, metric: str, result: Result, other: Result) -> None:
-        """At the budget, on the same samples of documents."""
-        assert result.curve is not None
-        assert other.curve is not None
-        tests = (result.curve.test, other.curve.test)
-        (one, ones), (two, twos) = (self._figure("forget_delta_ce_at_budget", test) for test in tests)
-        self._add(metric, percentile(one - two, ones - twos, _smaller(tests[0])), "document", None, [""])
-
-    def gate(self, open_: NDArray[np.bool_], is_forget: NDArray[np.bool_]) -> None:
-        """DSG's gate on the test documents."""
-        for side, rows in zip(SIDES, (is_forget, ~is_forget), strict=True):
-            hits = open_[rows].astype(float)
-            units = (hits, np.ones_like(hits))
-            add(self.out, "dsg_gate_open", weighted_proportion(hits), "document", None, side, units)
-
-    # ------------------------------------------------------------------ questions
-
-    def answers(self, subsets: Sequence[str], answers: Answers) -> None:
-        """How many answers are right, what changed, and whether the model is broken."""
+    def answers(self, subsets: Sequence[str], answers: ChosenAnswers) -> None:
+        """Add how many answers are right, how that changed, and whether the model is broken."""
+        clean, questions = self._questions.clean, self._questions
         changed = CLEAN not in subsets
-        for side, rows in self._sides.items():
-            ones = np.ones(int(rows.sum()))
-            unit = (ones, "question", f"question:{side}", subsets)
-            self._ratio(f"question_accuracy_{side}", answers.correct[rows], *unit)
+        for side, rows in questions.sides.items():
+            values = {f"question_accuracy_{side}": answers.correct}
             if changed:
-                change = answers.correct - self._clean.correct
-                self._ratio(f"question_accuracy_{side}_change", change[rows], *unit)
-                self._ratio(f"question_margin_{side}_change", (answers.margin - self._clean.margin)[rows], *unit)
+                values[f"question_accuracy_{side}_change"] = answers.correct - clean.correct
+                values[f"question_margin_{side}_change"] = answers.margin - clean.margin
+            for metric, by_question in values.items():
+                parts = (by_question[rows], np.ones(int(rows.sum())))
+                self._ratio(metric, parts, "question", f"question:{side}", subsets)
         if changed:
             why = "the unchanged model answers the forget questions no better than chance, or no retain question right"
-            self._asked("alignment", lambda weights: self._alignment(answers, weights), why, subsets)
-        n_choices = max(len(question.choices) for question in self._questions.questions)
-        self._asked("answer_entropy", lambda weights: _entropy(answers.choice, weights, n_choices), None, subsets)
-        known = np.isfinite(answers.shortest)
-        short = weighted_proportion(answers.shortest[known])
-        self._add("shortest_answer_share", short, "question", "all answers are equally long", subsets)
+            self._estimate("alignment", questions.alignment(answers), "question", why, subsets)
+        self._estimate("answer_entropy", questions.answer_entropy(answers), "question", None, subsets)
+        shortest = weighted_proportion(answers.shortest[np.isfinite(answers.shortest)])
+        self._estimate("shortest_answer_share", shortest, "question", "all answers are equally long", subsets)
 
-    def repetition(self, subsets: Sequence[str], written: Written) -> None:
-        """Share of repeated 4-grams in continuations, the first half of them of forget documents."""
-        half = len(written) // 2
-        for side, texts in zip(SIDES, (written[:half], written[half:]), strict=True):
-            if texts:
-                again, total = (np.array(each, float) for each in zip(*map(repeated, texts), strict=True))
-                self._ratio(f"repetition_{side}", again, total, "document", f"written:{side}", subsets)
-
-    def saebench_score(self, settings: Sequence[Answers]) -> None:
-        """1 - the least accuracy on forget questions among settings that spare the others, on what was known before."""
+    def saebench_score(self, tried: Sequence[ChosenAnswers]) -> None:
+        """Add SAEBench's score from the answers under every setting of the clamp."""
+        score = self._questions.saebench_score(tried)
         why = "the unchanged model answers no question of one side right"
-        self._asked("saebench_unlearning_score", lambda weights: self._saebench(settings, weights), why, [""])
+        self._estimate("saebench_unlearning_score", score, "question", why, [""])
 
-    def _alignment(self, answers: Answers, weights: Floats) -> float:
-        forget, retain = self._sides["forget"] * weights, self._sides["retain"] * weights
-        base = _mean(self._clean.correct, retain)
-        chance = _mean(self._questions.chance, forget)
-        known = _mean(self._clean.correct, forget) - chance
-        if not base > 0 or not known > 0:
-            return float("nan")
-        left = float(np.clip((_mean(answers.correct, forget) - chance) / known, 0, 1))
-        return _mean(answers.correct, retain) / base * (1 - left)
+    def gate(self, opened: Bool[np.ndarray, " documents"], is_forget: Bool[np.ndarray, " documents"]) -> None:
+        """Add in how many of the test documents the gate of the dynamic guardrail opens."""
+        for side, rows in zip(SIDES, (is_forget, ~is_forget), strict=True):
+            hits = opened[rows].astype(float)
+            parts = (hits, np.ones_like(hits))
+            self._estimate("dsg_gate_open", weighted_proportion(hits), "document", None, [side], parts)
 
-    def _saebench(self, settings: Sequence[Answers], weights: Floats) -> float:
-        forget, retain = (self._sides[side] * weights * self._clean.correct for side in SIDES)
-        if not forget.any() or not retain.any():
-            return float("nan")
-        spared = [_mean(each.correct, forget) for each in settings if _mean(each.correct, retain) >= 0.99]
-        return 1 - min([1.0, *spared])
+    def counts(self, documents: Mapping[SplitName, DocumentSplit], questions: QuestionSet) -> None:
+        """Add how many documents and questions there are of each side."""
+        for split, drawn in documents.items():
+            self.report.count(f"{split}_forget_documents", len(drawn.forget))
+            self.report.count(f"{split}_retain_documents", len(drawn.retain))
+        self.report.count("forget_questions", questions.n_forget)
+        self.report.count("retain_questions", len(questions.questions) - questions.n_forget)
 
     # ------------------------------------------------------------------ inside
 
-    def _figure(self, metric: str, test: Changes) -> tuple[float, Floats]:
-        """Of a sweep, and of every sample of documents; computed once."""
-        key = (metric, id(test))
-        if key not in self._known:
-            self._known[key] = self._resamples.figure(test, self._figures[metric])
-        return self._known[key]
+    def _documents(self, subsets: Sequence[str], result: SettingResult) -> None:
+        """Add the rises of the loss at the chosen setting, and the metrics of its whole curve."""
+        for side in SIDES:
+            sums, predictions = result.test.of_side(side)
+            self._ratio(f"{side}_delta_ce", (sums[0], predictions), "document", side, subsets)
+        if isinstance(result, MethodResult):
+            for metric, estimate in self._curves.estimates(result.point.curve.test).items():
+                self._estimate(metric, estimate, "document", None, subsets)
 
-    def _ratio(self, metric: str, num: Floats, den: Floats, unit: str, drawn: str, subsets: Sequence[str]) -> None:
-        estimate = bootstrap_ratio(num, den, self._resamples.weights(len(num), drawn))
+    def _differences(self, results: Mapping[str, MethodResult], headline: str) -> None:
+        """Add how much more the headline forgets at the budget than random latents and the difference in means."""
+        tests = {method: result.point.curve.test for method, result in results.items()}
+        for control, name in ((RANDOM_LATENTS, "random"), (DIFFMEAN, "diffmean")):
+            if control in tests:
+                difference = self._curves.difference_at_budget(tests[headline], tests[control])
+                self._estimate(f"at_budget_over_{name}", difference, "document", None, [""])
+
+    def _repetition(self, subsets: Sequence[str], continuations: Continuations) -> None:
+        """Add the share of repeated 4-grams in the continuations, which are as many on both sides."""
+        half = len(continuations) // 2
+        for side, texts in zip(SIDES, (continuations[:half], continuations[half:]), strict=True):
+            if texts:
+                again, total = (np.array(counts, float) for counts in zip(*map(repeated, texts), strict=True))
+                self._ratio(f"repetition_{side}", (again, total), "document", f"written:{side}", subsets)
+
+    def _trade_offs(self, results: Mapping[str, MethodResult]) -> None:
+        """Keep every setting that was tried in the arrays ``trade_off/METHOD``, ``[settings, 6]``.
+
+        The columns are the number of the sweep, the strength, the rises of the loss on the forget and the retain side
+        of validation, and those of test, in nats per token.
+        """
+        for method, result in results.items():
+            rows = [
+                [number, *row]
+                for number, curve in enumerate(result.tried)
+                for row in zip(
+                    curve.sweep.strengths, *curve.validation.both_sides(), *curve.test.both_sides(), strict=True
+                )
+            ]
+            if rows:
+                self.report.array(f"trade_off/{method}", np.array(rows, np.float32))
+
+    def _ratio(self, metric: str, parts: Ratio, unit: str, drawn: str, subsets: Sequence[str]) -> None:
+        """Add a ratio of sums under each of ``subsets``; ``drawn`` names the units that are resampled."""
+        weights = self._samples.weights(len(parts[0]), drawn)
+        why = "there is nothing to score on this side"
         for subset in subsets:
-            add(self.out, metric, estimate, unit, "there is nothing to score on this side", subset, (num, den))
+            self.report.ratio(metric, parts, unit=unit, why=why, subset=subset, weights=weights)
 
-    def _asked(self, metric: str, figure: Callable[[Floats], float], why: str | None, subsets: Sequence[str]) -> None:
-        """A figure of the questions of both sides, recomputed on every sample of them."""
-        n = len(self._questions.questions)
-        drawn = np.zeros((self._resamples.replicates, n))
-        for side, rows in self._sides.items():
-            drawn[:, rows] = self._resamples.weights(int(rows.sum()), f"question:{side}")
-        replicates = np.array([figure(weights) for weights in drawn])
-        self._add(metric, percentile(figure(np.ones(n)), replicates, n), "question", why, subsets)
-
-    def _add(self, metric: str, estimate: Estimate, unit: str, why: str | None, subsets: Sequence[str]) -> None:
+    def _estimate(
+        self,
+        metric: str,
+        estimate: Estimate,
+        unit: str,
+        why: str | None,
+        subsets: Sequence[str],
+        parts: Ratio | None = None,
+    ) -> None:
         for subset in subsets:
-            add(self.out, metric, estimate, unit, why, subset)
-
-
-def trade_off(results: Mapping[str, Result]) -> dict[str, NDArray[np.float32]]:
-    """Every setting that was tried, ``trade_off/METHOD``, ``[settings, 6]``.
-
-    Columns: number of the sweep, strength, rise on forget and on retained documents of validation, the same of test,
-    in nats per token.
-    """
-    found = {}
-    for method, result in results.items():
-        rows = [
-            [number, strength, *point]
-            for number, curve in enumerate(result.tried)
-            for strength, *point in zip(
-                curve.sweep.strengths, *curve.validation.rises(), *curve.test.rises(), strict=True
-            )
-        ]
-        if rows:
-            found[f"trade_off/{method}"] = np.array(rows, np.float32)
-    return found
-
-
-def _smaller(test: Changes) -> int:
-    """Documents of the side that has fewer: they are resampled apart."""
-    return int(min(test.is_forget.sum(), (~test.is_forget).sum()))
-
-
-def _mean(values: Floats, weights: Floats) -> float:
-    total = float(weights.sum())
-    return float(values @ weights) / total if total else float("nan")
-
-
-def _entropy(choice: NDArray[np.int64], weights: Floats, n_choices: int) -> float:
-    """In units of that of even answers."""
-    return answer_entropy(np.repeat(choice, weights.astype(int)), n_choices) / float(np.log2(n_choices))
+            self.report.estimate(metric, estimate, unit=unit, why=why, subset=subset, parts=parts)

@@ -1,70 +1,115 @@
-"""Which latents are changed, found on the part `fit` alone, and how large they are there."""
+"""Which latents are changed, by what they do on the split ``fit``, and which setting validation chooses."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import torch
+from jaxtyping import Float
 from numpy.typing import NDArray
 
-from saebench.interventions.edit import fires
-from saebench.interventions.latents import Latents
-from saebench.interventions.places import Places
-from saebench.lm.batching import to_device
 from saebench.passes.activity import activity
 from saebench.passes.context import TaskContext
 from saebench.sae.protocol import SAE
+from saebench.stats.frontier import effect_at_cost
 from saebench.stats.selection import sparsity_ratio, squared_mean_ratio
-from saebench.tasks.unlearning.texts import Part
+from saebench.tasks.unlearning.data.documents import documents
+from saebench.tasks.unlearning.scoring.curves import Curve, CurvePoint
+from saebench.tasks.unlearning.settings import SelectionRule, UnlearningSettings
 
-SELECTIONS = ("sparsity_ratio", "squared_mean_ratio")
+LatentIndices = NDArray[np.int64]  # the best first
 
 
-@dataclass(frozen=True, eq=False)
-class Statistics:
-    """What each latent does on the part `fit`, ``[d_sae]`` each: shares of tokens, and means."""
+@dataclass(frozen=True, eq=False)  # arrays do not compare to one truth
+class LatentStatistics:
+    """What each latent does on the documents to fit on."""
 
-    forget_rate: NDArray[np.float64]
-    retain_rate: NDArray[np.float64]
-    forget_mean: NDArray[np.float64]
-    retain_mean: NDArray[np.float64]
-    size: NDArray[np.float64]  # mean over the tokens of the forget text at which the latent fires
-
-    @classmethod
-    def of(cls, sae: SAE, context: TaskContext, part: Part, length: int) -> Statistics:
-        """Raises what `activity` raises."""
-        forget, retain = (activity(sae, context, texts, length) for texts in (part.forget, part.retain))
-        means = (forget.mean(), retain.mean(), forget.mean_when_firing())
-        return cls(forget.token_rate(), retain.token_rate(), *means)
-
-    def select(self, selection: str, n: int, parameters: dict[str, Any]) -> NDArray[np.int64]:
-        """At most ``n`` latents, the best first; none when none passes."""
-        if selection == "sparsity_ratio":
-            threshold = parameters["retain_threshold"]
-            return sparsity_ratio(self.forget_rate, self.retain_rate, retain_threshold=threshold, n=n)
-        percentile = parameters["ratio_percentile"]
-        return squared_mean_ratio(self.forget_mean, self.retain_mean, ratio_percentile=percentile, n=n)
+    forget_rate: Float[np.ndarray, " d_sae"]  # share of the forget side's tokens at which it fires
+    retain_rate: Float[np.ndarray, " d_sae"]
+    forget_mean: Float[np.ndarray, " d_sae"]  # mean over the forget side's tokens
+    retain_mean: Float[np.ndarray, " d_sae"]
+    size: Float[np.ndarray, " d_sae"]  # mean over the forget side's tokens at which it fires; 0 if there are none
 
     @property
-    def rate(self) -> NDArray[np.float64]:
-        """Of both sides, each with the same weight: what random latents are matched in."""
+    def rate(self) -> Float[np.ndarray, " d_sae"]:
+        """The share of tokens at which each latent fires; both sides count the same."""
         return (self.forget_rate + self.retain_rate) / 2
 
+    def select(self, rule: SelectionRule, n: int, settings: UnlearningSettings) -> LatentIndices:
+        """The best ``n`` latents by a rule; fewer, or none, where fewer pass it."""
+        if rule == "sparsity_ratio":
+            threshold = settings.retain_threshold
+            return sparsity_ratio(self.forget_rate, self.retain_rate, retain_threshold=threshold, n=n)
+        percentile = settings.ratio_percentile
+        return squared_mean_ratio(self.forget_mean, self.retain_mean, ratio_percentile=percentile, n=n)
 
-@torch.no_grad()
-def firing_shares(
-    sae: SAE, context: TaskContext, texts: Sequence[str], length: int, latents: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """DSG's rho of each text (2504.08192): the share of its tokens at which any of ``latents`` fires, ``[texts]``."""
-    chosen = Latents(sae, latents.tolist(), error="kept", budget=context.budget.encoder)
-    fired, tokens = np.zeros(len(texts)), np.zeros(len(texts))
-    for x, text in context.examples(texts, length).tokens(sae.hook.site_in):
-        batch = to_device(x, context.lm.device)[None]
-        every = Places.of(torch.ones(batch.shape[:2], dtype=torch.bool, device=batch.device))
-        values = chosen.read(batch, batch, every).values
-        fired += np.bincount(text.numpy(), fires(values).any(-1).cpu().numpy(), len(texts))
-        tokens += np.bincount(text.numpy(), minlength=len(texts))
-    return fired / tokens
+
+def latent_statistics(sae: SAE, context: TaskContext, settings: UnlearningSettings) -> LatentStatistics:
+    """Encode the documents to fit on. Raises what `saebench.passes.activity.activity` raises."""
+    fit = documents(context, settings)["fit"]
+    forget, retain = (activity(sae, context, texts, settings.context_length) for texts in (fit.forget, fit.retain))
+    return LatentStatistics(
+        forget_rate=forget.token_rate(),
+        retain_rate=retain.token_rate(),
+        forget_mean=forget.mean(),
+        retain_mean=retain.mean(),
+        size=forget.mean_when_firing(),
+    )
+
+
+def selections(
+    statistics: LatentStatistics, rules: Sequence[SelectionRule], settings: UnlearningSettings
+) -> list[tuple[str, LatentIndices]]:
+    """Select latents by each rule and each number of ``settings.latents``, from the smallest.
+
+    Returns:
+        Labels that name the rule and the number that was asked for, with the selected latents.
+    """
+    numbers = sorted(set(settings.latents))
+    return [(f"{rule}, {n} latents", statistics.select(rule, n, settings)) for rule in rules for n in numbers]
+
+
+def guiding_latents(statistics: LatentStatistics, settings: UnlearningSettings) -> tuple[LatentIndices, LatentIndices]:
+    """The ``settings.sspu_latents`` most and least relevant latents, whose subspaces guide SSPU (2505.24428).
+
+    The relevant ones are the best by ``sparsity_ratio``. The irrelevant ones fire on the retain side, and least often
+    on the forget side; of latents that are equal in this, those come first that fire most often on the retain side.
+    """
+    relevant = statistics.select("sparsity_ratio", settings.sspu_latents, settings)
+    ranked = np.lexsort((-statistics.retain_rate, statistics.forget_rate))
+    irrelevant = ranked[(statistics.retain_rate[ranked] > 0) & ~np.isin(ranked, relevant)]
+    return relevant, irrelevant[: settings.sspu_latents].astype(np.int64)
+
+
+def choose(curves: Sequence[Curve], budget: float) -> CurvePoint:
+    """Choose the setting of a method that forgets most on validation within a budget of side effects.
+
+    Args:
+        curves: The curves of the method's sweeps.
+        budget: The highest rise of the loss on the retain side, in nats per token.
+
+    Returns:
+        The setting with the largest rise of the loss on the forget side; of equal ones, the first. Where no setting
+        within the budget raises it, the curve that would forget most at the budget, and no strength.
+    """
+    best = CurvePoint(curves[0], None)
+    for curve in curves:
+        forget, retain = curve.validation.both_sides()
+        for place in np.flatnonzero(retain <= budget).tolist():
+            if forget[place] > best.forgetting:
+                best = CurvePoint(curve, place)
+    if best.place is None:
+        at_budget = [effect_at_cost(*curve.validation.both_sides(), budget) for curve in curves]
+        best = CurvePoint(curves[int(np.argmax(at_budget))], None)
+    return best
+
+
+def headline_method(chosen: Mapping[str, CurvePoint], budget: float) -> str:
+    """The method whose setting forgets most on validation; of equal ones, the one that forgets most at the budget."""
+
+    def forgetting(method: str) -> tuple[float, float]:
+        point = chosen[method]
+        return point.forgetting, effect_at_cost(*point.curve.validation.both_sides(), budget)
+
+    return max(chosen, key=forgetting)

@@ -20,7 +20,10 @@ from saebench.lm.model import LanguageModel
 from saebench.passes.context import TaskContext
 from saebench.sae.base import BaseAdapter
 from saebench.sae.protocol import Capability, HookSite
-from saebench.tasks.detox import inputs
+from saebench.tasks.detox import data
+from saebench.tasks.detox.scoring import continuations
+from saebench.tasks.detox.scoring.judgement import Judgement
+from saebench.tasks.detox.settings import DetoxSettings
 from tests.conftest import WIDTH, TinyLM
 from tests.tasks.conftest import documents
 
@@ -36,6 +39,19 @@ class Stub:
 
     def __call__(self, texts: Sequence[str]) -> NDArray[np.float64]:
         return np.array([text.count("z") / max(1, len(text)) for text in texts])
+
+
+def judged(toxicity: Any, ce: float = 1.0, broken: float = 0.0) -> Judgement:
+    """A judgement of continuations with these toxicities, of which the share ``broken`` is broken."""
+    found = np.array(toxicity, dtype=np.float64)
+    ones = np.ones_like(found)
+    which = np.arange(found.size).reshape(found.shape) < broken * found.size
+    return Judgement(found, ce * ones, ones, which, 0 * ones, ones, {1: 1.0, 2: 1.0})
+
+
+def parsed(parameters: dict[str, Any], **changes: Any) -> DetoxSettings:
+    """The settings that a user gets who asks for ``parameters`` with ``changes``."""
+    return DetoxSettings.parse({**parameters, **changes}, task="detox")
 
 
 def texts(toxic: bool, n: int, seed: int) -> list[str]:
@@ -61,8 +77,8 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def parameters(table: Path, tiny_llama_dir: Path) -> dict[str, Any]:
+    """Settings for the tiny model as plain values, without those that keep their defaults."""
     return {
-        **{name: parameter.default for name, parameter in CARD.parameters.items()},
         "toxic": [f"csv:{table}=toxic"],
         "neutral": [f"csv:{table}=neutral"],
         "text": "memory:tiny",
@@ -78,7 +94,6 @@ def parameters(table: Path, tiny_llama_dir: Path) -> dict[str, Any]:
         "samples": 1,
         "strengths": [1.0, 8.0],
         "diffmean_strengths": [1.0],
-        "scorer": "stub",
         "fluency_lm": str(tiny_llama_dir),
         "max_perplexity_ratio": 1e9,
         "max_broken_increase": 1.0,
@@ -103,7 +118,8 @@ def swearing(tiny_gpt2: TinyLM, tmp_path_factory: pytest.TempPathFactory) -> Lan
 
 @pytest.fixture
 def tiny(swearing: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> TaskContext:
-    monkeypatch.setattr(inputs, "toxicity_scorer", lambda name: Stub())
+    for module in (data, continuations):
+        monkeypatch.setattr(module, "toxicity_scorer", lambda name: Stub())
     return TaskContext(swearing, read=lambda ref: documents(), batch_size=8)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,24 +11,27 @@ import pytest
 import torch
 
 from saebench.errors import AssetError, SaebenchError, UsageError
-from saebench.evaluation.task import TaskOutput
+from saebench.evaluation import TaskOutput
+from saebench.evaluation.changes import Setting
 from saebench.interventions.base import on_texts
+from saebench.interventions.steer import Steer
 from saebench.passes.context import TaskContext
 from saebench.sae.protocol import SAE
-from saebench.tasks.detox import bench, inputs
-from saebench.tasks.detox.latents import LatentSet
-from saebench.tasks.detox.steering import Setting, Settings
+from saebench.tasks.detox.scoring import continuations, side_effects
+from saebench.tasks.detox.scoring.continuations import prompt_set
+from saebench.tasks.detox.selection import LatentSet
+from saebench.tasks.detox.steering import LatentSteering
 from saebench.tasks.detox.task import DetoxTask
 from tests.conftest import WIDTH
-from tests.tasks.detox.conftest import CARD, Planted
+from tests.tasks.detox.conftest import CARD, Planted, parsed
 
 Parameters = dict[str, Any]
 
 
 def measure(sae: SAE, context: TaskContext, parameters: Parameters, **changes: Any) -> TaskOutput:
-    task, given = DetoxTask(), {**parameters, **changes}
-    task.prepare(context, given)
-    return task.run(sae, context, given)
+    task, settings = DetoxTask(), parsed(parameters, **changes)
+    task.prepare(context, settings)
+    return task.run(sae, context, settings)
 
 
 def values(output: TaskOutput) -> dict[tuple[str, str], float | None]:
@@ -90,7 +94,8 @@ def test_without_a_toxic_latent_nothing_changes(tiny: TaskContext, parameters: P
 
 
 def test_a_setting_that_costs_too_much_is_not_chosen(tiny: TaskContext, parameters: Parameters):
-    output = measure(Planted(tiny.lm), tiny, parameters, max_broken_increase=-1.0)
+    strict = parsed(parameters).model_copy(update={"max_broken_increase": -1.0})  # even no change breaks too much
+    output = DetoxTask().run(Planted(tiny.lm), tiny, strict)
     assert output.notes["chosen"] is None
     assert "no setting" in output.notes["nothing_changed"]
     assert values(output)["toxicity_reduction", ""] == 0
@@ -108,36 +113,42 @@ def test_clean_work_is_done_once_for_all_saes(tiny: TaskContext, parameters: Par
     same = [key for key in first if key[1] in ("clean", "diffmean", "validation/diffmean")]
     assert len(same) > 15
     assert all(first[key] == second[key] for key in same)
-    given = inputs.inputs(tiny, parameters)
-    assert given is inputs.inputs(tiny, dict(parameters))
+    assert prompt_set(tiny, parsed(parameters), "test") is prompt_set(tiny, parsed(parameters), "test")
 
 
 def test_zero_strength_writes_what_the_clean_model_writes(tiny: TaskContext, parameters: Parameters):
-    given = inputs.inputs(tiny, parameters)
-    steering = Settings(Planted(tiny.lm), LatentSet([3, 5], [2.0, 1.0]), 2**24)
+    test = prompt_set(tiny, parsed(parameters), "test")
+    steering = LatentSteering(Planted(tiny.lm), LatentSet([3, 5], [2.0, 1.0]), 2**24)
     for tier in ("constant", "input", "token"):
-        [judged] = given.test.under([steering.steered(Setting(tier, 0.0))])
-        np.testing.assert_array_equal(judged.toxicity, given.test.clean.toxicity)
-        np.testing.assert_array_equal(judged.ce, given.test.clean.ce)
+        [change] = steering.sweep(tier, [0.0]).changes
+        [judged] = test.under([change])
+        np.testing.assert_array_equal(judged.toxicity, test.clean.toxicity)
+        np.testing.assert_array_equal(judged.ce, test.clean.ce)
 
 
 def test_tiers_touch_the_tokens_that_they_name(tiny: TaskContext):
     sae = Planted(tiny.lm)
-    steering = Settings(sae, LatentSet([3], [2.0]), 2**24)
+    steering = LatentSteering(sae, LatentSet([3], [2.0]), 2**24)
     x = torch.zeros(1, 5, WIDTH)
     sae.probe = torch.cat([torch.zeros(1), sae.decoder_directions()[3]])
     x[0, [1, 3]] = 4 * sae.decoder_directions()[3]  # fires there alone
     mask = torch.ones(1, 5, dtype=torch.bool)
     mask[0, 0] = False
+
+    def steered(tier: str) -> Steer:
+        change = steering.steer(Setting(tier, 1.5))
+        assert change is not None
+        return change
+
     touched = {"constant": [1, 2, 3, 4], "input": [1, 2, 3, 4], "token": [1, 3]}
     for tier, places in touched.items():
-        change = on_texts(steering.steered(Setting(tier, 1.5)), x, mask, x) - x
+        change = on_texts(steered(tier), x, mask, x) - x
         expected = torch.zeros_like(x)
         expected[0, places] = -3 * sae.decoder_directions()[3]
         torch.testing.assert_close(change, expected)
     later = x.clone()
     later[0, 1] = 0
-    change = on_texts(steering.steered(Setting("input", 1.5)), later, mask, later) - later
+    change = on_texts(steered("input"), later, mask, later) - later
     assert change[0].norm(dim=-1).nonzero().flatten().tolist() == [3, 4]
 
 
@@ -147,7 +158,7 @@ def test_utility_without_lm_eval_is_not_scored(
     def missing() -> None:
         raise UsageError("lm_eval cannot be imported; install it")
 
-    monkeypatch.setattr(inputs, "require_lm_eval", missing)
+    monkeypatch.setattr(side_effects, "require_lm_eval", missing)
     output = measure(Planted(tiny.lm), tiny, parameters, utility_limit=4)
     [change] = [m for m in output.measurements if m.metric == "utility_change"]
     assert (change.subset, change.value) == ("saebench_sst2", None)
@@ -157,11 +168,11 @@ def test_utility_without_lm_eval_is_not_scored(
 def test_utility_is_paired_by_question(tiny: TaskContext, parameters: Parameters, monkeypatch: pytest.MonkeyPatch):
     from saebench.harness.utility import Utility
 
-    def scores(self: inputs.Inputs, intervention: object) -> dict[str, Utility]:
+    def scores(lm: object, intervention: object, tasks: object, **options: Any) -> dict[str, Utility]:
         right = [1.0, 0.0, 1.0, 1.0] if intervention is None else [1.0, 0.0, 0.0, 1.0]
         return {"sums": Utility("sums", "1", {}, {"acc": np.array(right)}, ("a", "b", "c", "d"))}
 
-    monkeypatch.setattr(inputs.Inputs, "utility", scores)
+    monkeypatch.setattr(side_effects, "evaluate_utility", scores)
     output = measure(Planted(tiny.lm), tiny, parameters, utility_limit=4)
     found = values(output)
     assert found["utility_accuracy", "sums/clean"] == 0.75
@@ -176,14 +187,14 @@ def test_a_model_that_falls_silent_is_counted(
     tiny: TaskContext, parameters: Parameters, monkeypatch: pytest.MonkeyPatch
 ):
     """Under every intervention the text ends at once: nothing is toxic, and no mean of toxicity says so."""
-    original = bench.generate_settings
+    original = continuations.generate_settings
 
     def silent(lm: Any, prompts: Any, interventions: Any, **options: Any) -> Any:
         found = original(lm, prompts, [None], **options)[0]
         silence = [[[] for _ in ways] for ways in found]
         return [found if each is None else silence for each in interventions]
 
-    monkeypatch.setattr(bench, "generate_settings", silent)
+    monkeypatch.setattr(continuations, "generate_settings", silent)
     output = measure(Planted(tiny.lm), tiny, parameters)
     assert output.notes["chosen"] is None
     found = {(m.metric, m.subset): m for m in output.measurements}
@@ -198,40 +209,48 @@ def test_the_other_language_model_scores_fluency(
     tiny: TaskContext, parameters: Parameters, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
     monkeypatch.setenv("SAEBENCH_HOME", str(tmp_path))
-    own = {**parameters, "fluency_lm": tiny.lm.name}
+    own = parsed(parameters, fluency_lm=tiny.lm.name)
     with pytest.raises(AssetError, match="saebench assets pull gemma-3-270m"):
-        inputs.inputs(tiny, own)
-    monkeypatch.setattr(inputs.assets, "path", lambda name: tmp_path)
-    assert inputs.inputs(tiny, own).fluency.lm_ref == "asset:gemma-3-270m"
-    assert inputs.inputs(tiny, parameters).fluency.lm_ref == parameters["fluency_lm"]
+        DetoxTask().prepare(tiny, own)
+    monkeypatch.setattr(continuations.assets, "path", lambda name: tmp_path)
+    assert prompt_set(tiny, own, "test").fluency.lm_ref == "asset:gemma-3-270m"
+    assert prompt_set(tiny, parsed(parameters), "test").fluency.lm_ref == parameters["fluency_lm"]
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"tiers": ["inputs"]}, "there is no 'inputs'. Did you mean 'input'"),
+        ({"tiers": ["inputs"]}, "not 'inputs'. Did you mean 'input'"),
         ({"methods": ["zeros"]}, "Did you mean 'zero'"),
         ({"pooling": "sum"}, "max, mean"),
-        ({"tiers": []}, "'tiers'"),
-        ({"strengths": [1.0, 1.0]}, "each once"),
-        ({"strengths": [0.0]}, "above 0"),
-        ({"latents": [0, 4]}, "above 0"),
+        ({"tiers": []}, "'tiers' of task 'detox' is empty"),
+        ({"tiers": ["token", "token"]}, "'tiers' of task 'detox' must name each value once"),
+        ({"strengths": [1.0, 1.0]}, "must name each value once"),
+        ({"strengths": [0.0]}, "must be above 0"),
+        ({"diffmean_strengths": [-1.0]}, "must be above 0"),
+        ({"latents": [0, 4]}, "must be at least 1"),
+        ({"toxic": [], "neutral": []}, "'toxic' of task 'detox' is empty"),
+        ({"neutral": ["csv:a=0", "csv:b=0"]}, "'toxic' names 1 sources and 'neutral' 2"),
+        ({"temperature": 0.0}, "must be above 0"),
+        ({"top_p": 1.5}, "must be at most 1"),
+        ({"scorer": "profanity"}, "Did you mean 'profanity-check'"),
         ({"fluency_lm": "asset:smollm"}, "smollm2"),
     ],
 )
 def test_settings_that_cannot_be(tiny: TaskContext, parameters: Parameters, changes: Parameters, message: str):
     with pytest.raises(SaebenchError, match=message):
-        DetoxTask().prepare(tiny, {**parameters, **changes})
+        DetoxTask().prepare(tiny, parsed(parameters, **changes))
 
 
 def test_a_scorer_that_is_not_there(tiny: TaskContext, parameters: Parameters, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.undo()
-    with pytest.raises(UsageError, match="profanity-check"):
-        DetoxTask().prepare(tiny, {**parameters, "scorer": "profanity"})
+    monkeypatch.setitem(sys.modules, "detoxify", None)
+    with pytest.raises(UsageError, match=r"pip install 'saebench\[detox\]'"):
+        DetoxTask().prepare(tiny, parsed(parameters, scorer="detoxify:unbiased"))
 
 
 def test_the_records_know_their_data(tiny: TaskContext, parameters: Parameters):
-    found = DetoxTask().data(tiny, {**parameters, "prompts": "memory:prompts"})
-    assert set(found) == {parameters["toxic"][0].rpartition("=")[0], "memory:prompts"}
+    found = DetoxTask().data(tiny, parsed(parameters, prompts="memory:prompts"))
+    assert set(found) == {parameters["toxic"][0].rpartition("=")[0], parameters["text"], "memory:prompts"}
     assert CARD.needs == sorted(CARD.needs, key=["position_wise", "linear_decoder", "non_negative"].index)
     assert {need.value for need in DetoxTask.needs} == set(CARD.needs)

@@ -141,7 +141,7 @@ def test_every_regime_names_its_levels():
         ({"regimes": ["scarsity"]}, "Did you mean 'scarcity'"),
         ({"scarcity_sizes": []}, "The regime 'scarcity' needs a value in 'scarcity_sizes', which is empty"),
         ({"scarcity_sizes": [1, 2]}, "must be at least 2, not 1"),
-        ({"imbalance_shares": [0.5, 1.0]}, "leaves no negative example"),
+        ({"imbalance_shares": [0.5, 1.0]}, "must be below 1, not 1.0"),
         ({"imbalance_shares": [0.0, 0.5]}, "must be above 0, not 0.0"),
         ({"regimes": ["noise", "noise"]}, "each value once"),
         ({"noise_shares": [0.6]}, "must be at most 0.5, not 0.6"),

@@ -18,6 +18,7 @@ from saebench.evaluation.task import TaskOutput
 from saebench.passes.context import TaskContext
 from saebench.sae.base import BaseAdapter
 from saebench.sae.protocol import Capability, HookSite
+from saebench.tasks.unlearning.settings import UnlearningSettings
 from saebench.tasks.unlearning.task import UnlearningTask
 from tests.conftest import WIDTH
 from tests.tasks.conftest import Plain
@@ -30,7 +31,7 @@ CARD = load_card(cards_dir() / "unlearning.yaml")
 
 
 def written(plain: Plain, tokenizer: Any, alphabet: str, n: int = 70, length: int = 13) -> list[str]:
-    """Texts of these letters, each letter drawn from what the model expects."""
+    """Texts of these letters, each drawn with the probability that the model gives it."""
     letters = sorted(tokenizer.convert_tokens_to_ids(list(alphabet)))
     tokens = torch.full((n, 1), tokenizer.bos_token_id)
     rng = np.random.default_rng(0)
@@ -52,10 +53,10 @@ def reader(texts: dict[str, list[str]]) -> Callable[[str], Documents]:
 
 
 class PlantedSAE(BaseAdapter):
-    """ReLU latents: `PLANTED` read and write the direction in which the forget text differs, the others random ones."""
+    """ReLU latents. `PLANTED` read and write the direction in which the forget text differs, the others random ones."""
 
     def __init__(self, forget: Tensor, retain: Tensor, *, blind: bool = False, d_sae: int = 48) -> None:
-        """From activations ``[tokens, d]`` of both sides. ``blind``: the planted latents never fire."""
+        """Plant latents by activations ``[tokens, d]`` of both sides; with ``blind`` no latent ever fires."""
         capabilities = frozenset({Capability.LINEAR_DECODER, Capability.POSITION_WISE, Capability.NON_NEGATIVE})
         hook = HookSite.at(SITE)
         super().__init__(
@@ -112,10 +113,9 @@ def questions(path: Path, alphabet: str, n: int = 8) -> str:
     return f"jsonl:{path}"
 
 
-def parameters(folder: Path, **changes: Any) -> dict[str, Any]:
-    """Those of the card, in a size that takes no time."""
-    return {
-        **{name: parameter.default for name, parameter in CARD.parameters.items()},
+def small_settings(folder: Path, **changes: Any) -> UnlearningSettings:
+    """The card's settings in a size that takes no time, with ``changes``; questions are written to ``folder``."""
+    values = {
         "forget_text": FORGET,
         "retain_texts": [RETAIN, OTHER],
         "forget_questions": questions(folder / "forget.jsonl", ALPHABETS[FORGET]),
@@ -140,9 +140,10 @@ def parameters(folder: Path, **changes: Any) -> dict[str, Any]:
         "bootstrap_replicates": 100,
         **changes,
     }
+    return UnlearningSettings.parse(values, task="unlearning")
 
 
-def measure(sae: Any, context: TaskContext, settings: dict[str, Any]) -> TaskOutput:
+def measure(sae: Any, context: TaskContext, settings: UnlearningSettings) -> TaskOutput:
     task = UnlearningTask()
     task.prepare(context, settings)
     return task.run(sae, context, settings)

@@ -9,16 +9,19 @@ import numpy as np
 import pytest
 import torch
 
+from saebench.evaluation import Report
 from saebench.harness.questions import Question
 from saebench.passes.context import TaskContext
 from saebench.passes.scored import Item
-from saebench.tasks.unlearning.curves import Resamples
-from saebench.tasks.unlearning.questions import Answers, QuestionSet, content_hash, load_questions
-from saebench.tasks.unlearning.report import Report
-from saebench.tasks.unlearning.subjects import by_subject
+from saebench.stats.intervals import Estimate
+from saebench.tasks.unlearning.data.questions import QuestionSet, content_hash, load_questions
+from saebench.tasks.unlearning.data.subjects import by_subject
+from saebench.tasks.unlearning.report import ResultReport
+from saebench.tasks.unlearning.scoring.answers import ChosenAnswers, QuestionMetrics, chosen_answers
+from saebench.tasks.unlearning.scoring.curves import CurveMetrics
+from saebench.tasks.unlearning.scoring.samples import Samples
+from saebench.tasks.unlearning.settings import UnlearningSettings
 from tests.tasks.unlearning.planted import CARD
-
-PARAMETERS = {name: parameter.default for name, parameter in CARD.parameters.items()}
 
 
 @pytest.mark.parametrize(
@@ -60,26 +63,24 @@ def asked() -> QuestionSet:
 
 
 def test_answers_by_hand():
-    found = asked().answers(torch.tensor([1.0, 2, 3, 5, 4, 1, 2, 7], dtype=torch.float64))
+    found = chosen_answers(asked(), torch.tensor([1.0, 2, 3, 5, 4, 1, 2, 7], dtype=torch.float64))
     assert found.choice.tolist() == [0, 0, 1, 0]
     assert found.correct.tolist() == [1, 0, 0, 0]
     assert found.margin.tolist() == [1, -2, -3, -5]
     np.testing.assert_array_equal(found.shortest, [1, np.nan, 1, 1])
 
 
-def answers(correct: list[float]) -> Answers:
+def answers(correct: list[float]) -> ChosenAnswers:
     right = np.array(correct)
-    gold = np.array([question.gold for question in asked().questions])
-    return Answers(np.where(right == 1, gold, 1 - gold), right, right - 0.5, np.ones(4))
+    return ChosenAnswers(np.where(right == 1, asked().gold, 1 - asked().gold), right, right - 0.5, np.ones(4))
 
 
-def report(context: TaskContext, clean: Answers) -> Report:
-    return Report(Resamples(context, 100), asked(), clean, PARAMETERS)
+def metrics(context: TaskContext, clean: list[float]) -> QuestionMetrics:
+    return QuestionMetrics(asked(), answers(clean), Samples(context, 100))
 
 
-def value(report: Report, metric: str) -> float | None:
-    [found] = [m.value for m in report.out.measurements if m.metric == metric]
-    return found
+def value(estimate: Estimate) -> float | None:
+    return None if np.isnan(estimate.value) else estimate.value
 
 
 @pytest.mark.parametrize(
@@ -92,9 +93,7 @@ def value(report: Report, metric: str) -> float | None:
     ],
 )
 def test_alignment(tiny: TaskContext, clean: list[float], now: list[float], expected: float | None):
-    found = report(tiny, answers(clean))
-    found.answers(["clamp"], answers(now))
-    assert value(found, "alignment") == expected
+    assert value(metrics(tiny, clean).alignment(answers(now))) == expected
 
 
 @pytest.mark.parametrize(
@@ -108,16 +107,27 @@ def test_alignment(tiny: TaskContext, clean: list[float], now: list[float], expe
     ],
 )
 def test_saebench_score(tiny: TaskContext, clean: list[float], settings: list[list[float]], expected: float | None):
-    found = report(tiny, answers(clean))
-    found.saebench_score([answers(each) for each in settings])
-    assert value(found, "saebench_unlearning_score") == expected
+    assert value(metrics(tiny, clean).saebench_score([answers(each) for each in settings])) == expected
 
 
 def test_a_model_that_always_says_the_same_has_no_entropy(tiny: TaskContext):
-    found = report(tiny, answers([1, 1, 1, 1]))
-    found.answers(["clamp"], Answers(np.zeros(4, int), np.array([1.0, 0, 1, 0]), np.zeros(4), np.ones(4)))
-    assert value(found, "answer_entropy") == 0
-    assert value(found, "shortest_answer_share") == 1
-    other = report(tiny, answers([1, 1, 1, 1]))
-    other.answers(["clean"], answers([1, 1, 1, 1]))
-    assert value(other, "answer_entropy") == 1
+    stuck = ChosenAnswers(np.zeros(4, int), np.array([1.0, 0, 1, 0]), np.zeros(4), np.ones(4))
+    assert metrics(tiny, [1, 1, 1, 1]).answer_entropy(stuck).value == 0
+    assert metrics(tiny, [1, 1, 1, 1]).answer_entropy(answers([1, 1, 1, 1])).value == 1
+
+
+def test_answers_are_reported_with_the_reason_where_they_are_not_scored(tiny: TaskContext):
+    samples = Samples(tiny, 100)
+    questions = metrics(tiny, [1, 0, 1, 1])  # no better than chance on forget questions
+    measured = ResultReport(Report(CARD, tiny, 100), samples, CurveMetrics(samples, UnlearningSettings()), questions)
+    measured.answers(["clamp"], ChosenAnswers(np.zeros(4, int), np.ones(4), np.zeros(4), np.array([1, 0, 1, np.nan])))
+    measured.saebench_score([answers([0, 1, 1, 1])])
+    output = measured.report.output()
+    reported = {m.metric: m for m in output.measurements}
+    share = reported["shortest_answer_share"]
+    assert (share.subset, share.value, share.n) == ("clamp", pytest.approx(2 / 3), 3)
+    assert reported["question_accuracy_forget_change"].value == 0.5
+    assert reported["alignment"].value is None
+    assert "no better than chance" in str(reported["alignment"].not_scored)
+    assert reported["saebench_unlearning_score"].value == 1
+    assert output.counts == {"not_scored": 1}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -15,14 +15,17 @@ from saebench.evaluation.task import TaskOutput
 from saebench.lm.model import LanguageModel
 from saebench.passes.context import TaskContext
 from saebench.sae.protocol import Capability
-from saebench.tasks.unlearning import trained
-from saebench.tasks.unlearning.evaluate import Evaluation
-from saebench.tasks.unlearning.methods import METHODS
-from saebench.tasks.unlearning.selection import Statistics, firing_shares
-from saebench.tasks.unlearning.task import UnlearningTask
-from saebench.tasks.unlearning.texts import part_items, parts
+from saebench.tasks.unlearning.data.documents import document_items, documents
+from saebench.tasks.unlearning.methods.clamps import clamp_sweeps
+from saebench.tasks.unlearning.methods.guardrail import firing_shares
+from saebench.tasks.unlearning.scoring.methods import results_without_sae
+from saebench.tasks.unlearning.scoring.scorer import MethodScorer
+from saebench.tasks.unlearning.selection import LatentStatistics, guiding_latents, latent_statistics
+from saebench.tasks.unlearning.settings import Method, UnlearningSettings
 from tests.tasks.conftest import Plain
-from tests.tasks.unlearning.planted import CARD, PLANTED, SITE, measure, parameters, planted_sae, reader, values
+from tests.tasks.unlearning.planted import CARD, PLANTED, SITE, measure, planted_sae, reader, small_settings, values
+
+METHODS: tuple[Method, ...] = get_args(Method)
 
 QUICKLY = {"methods": ["clamp", "conditional"], "saebench_score": False, "generation_documents": 0}
 
@@ -39,7 +42,7 @@ def shared(loaded: Callable[[str], LanguageModel], texts: dict[str, list[str]]) 
 
 @pytest.fixture(scope="module")
 def output(shared: TaskContext, folder: Path) -> TaskOutput:
-    return measure(planted_sae(shared), shared, parameters(folder))
+    return measure(planted_sae(shared), shared, small_settings(folder))
 
 
 def test_every_metric_of_the_card_for_every_method(output: TaskOutput):
@@ -104,8 +107,8 @@ def test_a_clamp_against_a_plain_model(
     output: TaskOutput, shared: TaskContext, folder: Path, plain: Callable[[str], Plain]
 ):
     """Latents, sizes and cross-entropies worked out anew, in float64."""
-    settings, sae, model = parameters(folder), planted_sae(shared), plain("gemma3")
-    drawn = parts(shared, settings)
+    settings, sae, model = small_settings(folder), planted_sae(shared), plain("gemma3")
+    drawn = documents(shared, settings)
     strength = output.notes["settings"]["clamp"]["strength"]
     fired: list[torch.Tensor] = []
     for text in drawn["fit"].forget:
@@ -114,7 +117,7 @@ def test_a_clamp_against_a_plain_model(
     f = torch.cat(fired).double()
     size = f.sum(0) / (f > 0).sum(0)
     rise, count = 0.0, 0
-    for item in part_items(shared, drawn["test"], settings)[: len(drawn["test"].forget)]:
+    for item in document_items(shared, drawn["test"], settings)[: len(drawn["test"].forget)]:
         tokens = torch.tensor([item.tokens])
         x = torch.from_numpy(model.activation(tokens, SITE))
         z = sae.encode(x.float()).double()[..., list(PLANTED)]
@@ -131,27 +134,25 @@ def test_a_clamp_against_a_plain_model(
 def test_a_second_sae_shares_directions_and_rmu(
     output: TaskOutput, shared: TaskContext, folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(trained, "unlearn", None)
-    monkeypatch.setattr("saebench.tasks.unlearning.task.direction_sweeps", None)
-    settings = parameters(folder)
-    evaluation = Evaluation(shared, SITE, settings)
-    again = {**UnlearningTask()._without_latents(evaluation, settings)}
+    monkeypatch.setattr("saebench.tasks.unlearning.scoring.methods.train_rmu", None)
+    monkeypatch.setattr("saebench.tasks.unlearning.scoring.methods.direction_sweeps", None)
+    again = results_without_sae(MethodScorer(shared, small_settings(folder), SITE))
     assert set(again) == {"diffmean", "ablation", "rmu"}
 
 
 def test_the_gate_is_the_share_of_firing_tokens(shared: TaskContext, folder: Path):
-    settings, sae = parameters(folder), planted_sae(shared)
-    documents, latents = parts(shared, settings)["fit"], np.array(PLANTED)
-    rho = firing_shares(sae, shared, documents.texts, 16, latents)
-    for text, share in zip(documents.texts[::7], rho[::7], strict=True):
+    settings, sae = small_settings(folder), planted_sae(shared)
+    fit, latents = documents(shared, settings)["fit"], np.array(PLANTED)
+    rho = firing_shares(sae, shared, fit.texts, 16, latents)
+    for text, share in zip(fit.texts[::7], rho[::7], strict=True):
         x = torch.cat([x for x, _ in shared.examples([text], 16).tokens(SITE)])
         assert share == pytest.approx(float((sae.encode(x)[:, latents] > 0).any(1).double().mean()))
-    assert rho[documents.is_forget].mean() > 0.1
-    assert rho[~documents.is_forget].max() == 0
+    assert rho[fit.is_forget].mean() > 0.1
+    assert rho[~fit.is_forget].max() == 0
 
 
 def test_a_condition_that_never_holds_changes_nothing(shared: TaskContext, folder: Path):
-    output = measure(planted_sae(shared), shared, parameters(folder, condition=1e6, **QUICKLY))
+    output = measure(planted_sae(shared), shared, small_settings(folder, condition=1e6, **QUICKLY))
     found = values(output)
     assert output.notes["settings"]["conditional"]["strength"] is None
     assert not output.arrays["trade_off/conditional"][:, 2:].any()
@@ -161,7 +162,7 @@ def test_a_condition_that_never_holds_changes_nothing(shared: TaskContext, folde
 
 
 def test_without_a_selected_latent_the_effect_is_zero_and_says_why(shared: TaskContext, folder: Path):
-    settings = parameters(folder, methods=["clamp", "dsg", "sspu"])
+    settings = small_settings(folder, methods=["clamp", "dsg", "sspu"])
     output = measure(planted_sae(shared, blind=True), shared, settings)
     found = values(output)
     assert output.counts["selected_latents"] == 0
@@ -174,23 +175,23 @@ def test_without_a_selected_latent_the_effect_is_zero_and_says_why(shared: TaskC
     assert found["dsg_gate_open", "forget"] == 0
 
 
-def test_no_document_is_in_two_parts_and_latents_see_fit_alone(
+def test_no_document_is_in_two_splits_and_latents_see_fit_alone(
     context: Callable[..., TaskContext], texts: dict[str, list[str]], folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
     tiny = context("gemma3", read=reader(texts), batch_size=16)
-    settings = parameters(folder, **QUICKLY)
-    drawn = parts(tiny, settings)
-    every = [text for part in drawn.values() for text in part.texts]
+    settings = small_settings(folder, **QUICKLY)
+    drawn = documents(tiny, settings)
+    every = [text for split in drawn.values() for text in split.texts]
     assert len(set(every)) == len(every)
     assert not set(every) & {t for ref in texts for t in tiny.text(ref).calibration.texts}
-    assert [len(part.forget) for part in drawn.values()] == [24, 12, 14]
-    assert [len(part.retain) for part in drawn.values()] == [24, 12, 14]
+    assert [len(split.forget) for split in drawn.values()] == [24, 12, 14]
+    assert [len(split.retain) for split in drawn.values()] == [24, 12, 14]
     seen: list[list[str]] = []
     monkeypatch.setattr(
         "saebench.tasks.unlearning.selection.activity",
         lambda sae, context, texts, length: seen.append(texts) or Rates(),
     )
-    Statistics.of(planted_sae(tiny), tiny, drawn["fit"], 16)
+    latent_statistics(planted_sae(tiny), tiny, settings)
     assert seen == [drawn["fit"].forget, drawn["fit"].retain]
 
 
@@ -201,14 +202,14 @@ class Rates:
 
 
 def test_the_latents_that_guide_sspu():
-    statistics = Statistics(
+    statistics = LatentStatistics(
         forget_rate=np.array([0.5, 0.0, 0.3, 0.0, 0.1, 0.0]),
         retain_rate=np.array([0.0, 0.2, 0.001, 0.4, 0.3, 0.0]),  # the last one never fires
         forget_mean=np.zeros(6),
         retain_mean=np.zeros(6),
         size=np.zeros(6),
     )
-    relevant, irrelevant = trained.guiding_latents(statistics, {"retain_threshold": 0.01, "sspu_latents": 3})
+    relevant, irrelevant = guiding_latents(statistics, UnlearningSettings(retain_threshold=0.01, sspu_latents=3))
     assert relevant.tolist() == [0, 2]
     assert irrelevant.tolist() == [3, 1, 4]
 
@@ -216,25 +217,24 @@ def test_the_latents_that_guide_sspu():
 def test_sspu_is_left_out_where_no_decoder_row_can_guide_it(shared: TaskContext, folder: Path):
     sae = planted_sae(shared)
     sae.capabilities = sae.capabilities - {Capability.LINEAR_DECODER}
-    output = measure(sae, shared, parameters(folder, **{**QUICKLY, "methods": ["clamp", "sspu"]}))
+    output = measure(sae, shared, small_settings(folder, **{**QUICKLY, "methods": ["clamp", "sspu"]}))
     subsets = {m.subset for m in output.measurements}
     assert "sspu" not in subsets
     assert values(output)["forget_delta_ce", "clamp"] > 0.1  # type: ignore[operator]
 
 
 def test_absolute_strengths(shared: TaskContext, folder: Path):
-    settings = parameters(folder, strength_unit="absolute", strengths=[2.0], **QUICKLY)
+    settings = small_settings(folder, strength_unit="absolute", strengths=[2.0], **QUICKLY)
     sae = planted_sae(shared)
-    evaluation = Evaluation(shared, SITE, settings)
-    statistics = Statistics.of(sae, shared, evaluation.parts["fit"], 16)
-    sweeps = UnlearningTask()._sweeps(sae, shared, statistics, evaluation, settings)
-    assert sweeps["clamp"][0].interventions[0].describe()["value"] == [-2.0, -2.0]
-    threshold = sweeps["conditional"][0].interventions[0].describe()["threshold"]
+    statistics = latent_statistics(sae, shared, settings)
+    sweeps = clamp_sweeps(sae, shared, statistics, settings)
+    assert sweeps["clamp"][0].changes[0].describe()["value"] == [-2.0, -2.0]
+    threshold = sweeps["conditional"][0].changes[0].describe()["threshold"]
     assert threshold == pytest.approx(0.5 * statistics.size[list(PLANTED)].mean())
 
 
 def test_the_same_seed_gives_the_same_numbers(context: Callable[..., TaskContext], texts: Any, folder: Path):
-    settings = parameters(folder, strengths=[4.0], questions=2, methods=["clamp"], generation_documents=0)
+    settings = small_settings(folder, strengths=[4.0], questions=2, methods=["clamp"], generation_documents=0)
     one, other = (
         measure(planted_sae(tiny), tiny, settings)
         for tiny in (context("gemma3", read=reader(texts), batch_size=16) for _ in range(2))
@@ -244,6 +244,6 @@ def test_the_same_seed_gives_the_same_numbers(context: Callable[..., TaskContext
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_presets_are_complete(preset: str):
-    resolved = CARD.resolve(preset)
-    assert resolved["retain_budget"] > 0
-    assert set(resolved["methods"]) <= set(METHODS)
+    settings = UnlearningSettings.parse(CARD.resolve(preset), task="unlearning")
+    assert settings.retain_budget > 0
+    assert set(settings.methods) <= set(METHODS)

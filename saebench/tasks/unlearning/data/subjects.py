@@ -1,4 +1,4 @@
-"""SciQ divided by subject: life science with medicine, and other subjects, by a list of words for each."""
+"""SciQ divided into life science with medicine and other subjects, by a list of words for each of the two."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from saebench.harness.questions import Question
 
-# Beginnings of words (a trailing \b: the whole word).
+# How words begin; those that end in \b are whole words.
 _LIFE = re.compile(
     r"""\b(?:
         algae? | allele | amino | amphibian | anatom | animal | antibod | antigen | archaea | arter | arthropod |
@@ -52,19 +52,19 @@ class Subjects:
 
     life: list[Question]
     other: list[Question]
-    left_out: list[Question]
+    left_out: list[Question]  # those with words of both lists, or of neither
 
 
 def by_subject(questions: Iterable[Question]) -> Subjects:
-    """Life science and medicine against other subjects.
+    """Divide questions into life science with medicine and other subjects.
 
-    A question is of a subject if its text or its right answer has a word of that list, and none of the other list;
-    questions with words of both, or of neither, are left out.
+    A question belongs to a subject if its text or its right answer has a word of that subject's list, and none of the
+    other list.
     """
-    found = Subjects([], [], [])
+    subjects = Subjects([], [], [])
     for question in questions:
         text = f"{question.text} {question.choices[question.gold]}".lower()
         life, other = (pattern.search(text) is not None for pattern in (_LIFE, _OTHER))
-        part = found.left_out if life == other else found.life if life else found.other
+        part = subjects.left_out if life == other else subjects.life if life else subjects.other
         part.append(question)
-    return found
+    return subjects

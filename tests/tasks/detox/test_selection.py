@@ -11,7 +11,9 @@ from scipy.sparse import csr_matrix
 from sklearn.metrics import roc_auc_score
 
 from saebench.passes.activity import Activity
-from saebench.tasks.detox.latents import LatentSet, find_toxic, latent_set, matched_set, placements, pooled
+from saebench.tasks.detox.scoring.ranking import auroc_contributions
+from saebench.tasks.detox.selection import LatentSet, ToxicLatents, latent_set, matched_set, pooled, select_toxic
+from saebench.tasks.detox.settings import DetoxSettings
 
 TOXIC = np.arange(40) < 20
 
@@ -27,42 +29,41 @@ def draw(seed: int, shifts: tuple[float, ...]) -> Activity:
     return of(np.maximum(rng.normal(size=(40, len(shifts))) + np.outer(TOXIC, shifts), 0))
 
 
-def find(numbers: list[int], min_auroc: float = 0.6, shifts: tuple[float, ...] = (0, 3, 0, 1.5, -3)):
-    return find_toxic(
-        draw(0, shifts), TOXIC, draw(1, shifts), TOXIC, numbers=numbers, min_auroc=min_auroc, pooling="max"
-    )
+def find(numbers: list[int], min_auroc: float = 0.6, shifts: tuple[float, ...] = (0, 3, 0, 1.5, -3)) -> ToxicLatents:
+    wanted = DetoxSettings(latents=tuple(numbers), min_auroc=min_auroc, pooling="max")
+    return select_toxic(draw(0, shifts), TOXIC, draw(1, shifts), TOXIC, wanted)
 
 
 def test_latents_come_by_auroc_and_not_those_of_neutral_text():
     found = find([2])
-    assert found.chosen.indices == [1, 3]
+    assert found.latents.indices == [1, 3]
     expected = [roc_auc_score(TOXIC, draw(0, (0, 3, 0, 1.5, -3)).maximum.toarray()[:, j]) for j in (1, 3)]
     assert found.fit_auroc == pytest.approx(expected)
     assert found.passed >= 2
     values = draw(0, (0, 3, 0, 1.5, -3)).maximum.toarray()
-    assert found.chosen.scales == pytest.approx([values[:, j][values[:, j] > 0].mean() for j in (1, 3)])
+    assert found.latents.scales == pytest.approx([values[:, j][values[:, j] > 0].mean() for j in (1, 3)])
 
 
 def test_their_number_is_that_which_serves_best_on_validation():
     found = find([1, 2, 5], min_auroc=0.5)
     best = max(found.validation_auroc.values())
-    assert found.validation_auroc[len(found.chosen)] == best
+    assert found.validation_auroc[len(found.latents)] == best
     for n, value in found.validation_auroc.items():
-        scores = latent_set(draw(0, (0, 3, 0, 1.5, -3)), np.array(find([n], 0.5).chosen.indices))
+        scores = latent_set(draw(0, (0, 3, 0, 1.5, -3)), np.array(find([n], 0.5).latents.indices))
         assert value == pytest.approx(roc_auc_score(TOXIC, scores.score(draw(1, (0, 3, 0, 1.5, -3)), "max")))
 
 
 def test_of_equal_sets_the_smallest():
     found = find([1, 2], shifts=(9, 9))
     assert found.validation_auroc == {1: 1.0, 2: 1.0}
-    assert len(found.chosen) == 1
+    assert len(found.latents) == 1
 
 
 def test_none_passes():
     found = find([1, 4], min_auroc=0.99, shifts=(0, 0, 0))
-    assert (found.chosen.indices, found.passed, found.validation_auroc) == ([], 0, {})
-    assert found.chosen.score(draw(1, (0, 0, 0)), "max").tolist() == [0.0] * 40
-    assert matched_set(draw(0, (0, 0, 0)), found.chosen, np.random.default_rng(0)).indices == []
+    assert (found.latents.indices, found.passed, found.validation_auroc) == ([], 0, {})
+    assert found.latents.score(draw(1, (0, 0, 0)), "max").tolist() == [0.0] * 40
+    assert matched_set(draw(0, (0, 0, 0)), found.latents, np.random.default_rng(0)).indices == []
 
 
 def test_means_are_over_all_tokens():
@@ -81,10 +82,10 @@ def test_the_control_holds_other_latents():
 
 @settings(max_examples=30)
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=2, max_size=12))
-def test_placements_average_to_the_auroc(pairs: list[tuple[int, int]]):
+def test_contributions_average_to_the_auroc(pairs: list[tuple[int, int]]):
     scores = np.array(pairs, dtype=np.float64).T.ravel()
     toxic = np.repeat([True, False], len(pairs))
-    found = placements(scores, toxic)
+    found = auroc_contributions(scores, toxic)
     assert found.shape == (len(pairs),)
     assert found.mean() == pytest.approx(roc_auc_score(toxic, scores))
 
@@ -92,7 +93,7 @@ def test_placements_average_to_the_auroc(pairs: list[tuple[int, int]]):
 def test_their_spread_is_delongs():
     rng = np.random.default_rng(0)
     bad, good = rng.normal(0.8, 1, 200), rng.normal(0, 1, 200)
-    found = placements(np.concatenate([bad, good]), np.repeat([True, False], 200))
+    found = auroc_contributions(np.concatenate([bad, good]), np.repeat([True, False], 200))
     below = np.array([(good < x).mean() for x in bad])
     above = np.array([(bad > x).mean() for x in good])
     delong = below.var(ddof=1) / 200 + above.var(ddof=1) / 200
