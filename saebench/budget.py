@@ -1,4 +1,4 @@
-"""How much memory and disk a run may take, beside the weights of the language model and of one SAE."""
+"""How much memory and disk a run may use, beside the weights of the language model and of one SAE."""
 
 from __future__ import annotations
 
@@ -17,39 +17,46 @@ CACHE = 20 * 10**9
 
 @dataclass(frozen=True)
 class Budget:
-    """Bytes. ``memory`` is working memory where the model computes; ``cache`` is disk for what runs share.
+    """The bytes that a run may use.
 
-    The memory is dealt out: a quarter for ``[tokens, d_sae]`` blocks of the encoder, a quarter for shared tensors that
-    the disk does not hold, the rest for the passes of the language model and their losses.
+    A quarter of the memory is for blocks of latents ``[tokens, d_sae]``, a quarter for shared tensors that are not on
+    disk, and half for the passes of the language model and their losses.
     """
 
-    memory: int = MEMORY
-    cache: int = CACHE
+    memory: int = MEMORY  # working memory of the device that the model runs on
+    cache: int = CACHE  # disk for tensors that runs share
 
     @property
     def resident(self) -> int:
+        """Bytes for shared tensors that are not on disk."""
         return self.memory // 4
 
     @property
     def encoder(self) -> int:
+        """Bytes for a block of latents ``[tokens, d_sae]``."""
         return self.memory // 4
 
     @property
     def passes(self) -> int:
+        """Bytes for a pass of the language model and its losses."""
         return self.memory // 2
 
 
 def parse_bytes(text: str | int) -> int:
-    """Bytes of ``1500000``, ``"1.5GB"``, ``"512 MiB"`` or ``"0"``. Raises UsageError for anything else."""
+    """Return the number of bytes that a text such as ``1500000``, ``"1.5GB"``, ``"512 MiB"`` or ``"0"`` stands for.
+
+    Raises:
+        UsageError: The text is not an amount of memory.
+    """
     match = re.fullmatch(r"\s*([0-9]{1,18}(?:\.[0-9]{0,18})?)\s*([a-z]*)\s*", str(text).lower())
     unit = match[2] or "b" if match else ""
     if match is None or unit not in _UNITS:
         raise UsageError(f"{text!r} is not an amount of memory; write it like 800MB, 1.5GB or 2GiB.")
-    return int(Fraction(match[1]) * _UNITS[unit])  # exact: a float has lost bytes beyond 2**53
+    return int(Fraction(match[1]) * _UNITS[unit])  # exact, where a float would lose bytes beyond 2**53
 
 
 def format_bytes(n: float) -> str:
-    """``1.5 GB``: three significant digits, decimal units."""
+    """Return ``n`` bytes as a text such as ``1.5 GB``, with three significant digits and a decimal unit."""
     for unit in ("B", "kB", "MB", "GB"):
         if n < 999.5:
             return f"{n:.3g} {unit}"

@@ -1,4 +1,4 @@
-"""Errors that a user can act on: each says in one sentence what went wrong and how to fix it."""
+"""Errors that a user can act on: each of them says in one sentence what went wrong and how to fix it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from collections.abc import Iterable
 
 
 class SaebenchError(Exception):
-    """Base of every error that saebench raises on purpose; its text is meant for the user."""
+    """The base class of every error that saebench raises on purpose. Its text is meant for the user."""
 
 
 class UsageError(SaebenchError):
-    """The request itself is wrong, such as an unknown name or a bad option. No work was done; the exit code is 2."""
+    """The request itself is wrong: it has an unknown name or a bad option, for example.
+
+    No work has been done, and the exit code is 2.
+    """
 
 
 class AssetError(SaebenchError):
@@ -19,26 +22,26 @@ class AssetError(SaebenchError):
 
 
 class DataError(SaebenchError):
-    """A text or dataset cannot be used as asked (empty, too short, unreadable)."""
+    """A text or dataset cannot be used, because it is empty, too short or unreadable, for example."""
 
 
 class ModelError(SaebenchError):
-    """A language model cannot be loaded or lacks what was asked of it."""
+    """A language model cannot be loaded, or it lacks something that is needed, such as a chat template."""
 
 
 class SAELoadError(SaebenchError):
-    """An SAE cannot be loaded, or its weights are not usable (NaN/Inf, truncated, wrong shape)."""
+    """An SAE cannot be loaded, or its weights are unusable: truncated, of the wrong shape, or NaN or Inf."""
 
 
 class HookMismatchError(SaebenchError):
-    """An SAE does not fit the language model: the hook does not exist or the width differs."""
+    """An SAE does not fit the language model: its hook point does not exist there, or the width differs."""
 
 
 class NotApplicableError(SaebenchError):
-    """A task needs a capability that the SAE does not have. The record gets the status ``not_applicable``."""
+    """A task needs a capability that the SAE lacks. The record gets the status ``not_applicable``."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`` Did you mean 'x'?`` for the closest known name, or the empty string."""
+    """Return `` Did you mean 'x'?``, where x is the known name closest to ``name``, or "" if none is close."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f" Did you mean {close[0]!r}?" if close else ""

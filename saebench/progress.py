@@ -1,4 +1,4 @@
-"""Progress on work that takes more than two seconds: a bar on a terminal, plain lines elsewhere."""
+"""How long work reports its progress: as a bar on a terminal, and as plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol, TextIO, runtime_checkable
 
-QUIET_SECONDS = 2.0  # work shorter than this shows nothing
-LINE_SECONDS = 5.0  # at most one plain line per task in this time
+QUIET_SECONDS = 2.0  # shorter work shows nothing
+LINE_SECONDS = 5.0  # the least time between two plain lines of one task
 
 
 class Ticker(Protocol):
-    """Counts the work of one task, in the task's unit."""
+    """Counts the work done on one task, in the task's unit."""
 
     def advance(self, n: float = 1) -> None: ...
 
 
 @runtime_checkable
 class Progress(Protocol):
-    """Where long work reports to. ``total`` None means "length unknown": no percentage, no ETA.
+    """What long work reports its progress to.
 
-    Work that cannot be counted calls ``advance(0)`` now and then, to show that it is alive.
+    A ``total`` of None says that the amount of work is unknown, so neither a percentage nor a remaining time is shown.
+    Work that cannot be counted calls ``advance(0)`` now and then to show that it is still going on.
     """
 
     def task(self, description: str, total: float | None = None, unit: str = "") -> AbstractContextManager[Ticker]: ...
@@ -36,7 +37,7 @@ class _NullTicker:
 
 
 class NullProgress:
-    """Says nothing."""
+    """Shows nothing."""
 
     @contextmanager
     def task(self, description: str, total: float | None = None, unit: str = "") -> Iterator[Ticker]:
@@ -47,12 +48,13 @@ class NullProgress:
 
 
 class ConsoleProgress:
-    """tqdm bars on a terminal; elsewhere plain lines, at most one per task every five seconds.
+    """Shows tqdm bars on a terminal, and elsewhere at most one plain line per task every five seconds.
 
-    Unit ``"B"`` (bytes) is shown in MB. ``clock`` returns seconds and is there for tests.
+    Amounts in the unit ``"B"`` (bytes) are shown in MB.
     """
 
     def __init__(self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        """Write to ``stream`` (default: standard error). ``clock`` returns seconds; tests pass their own."""
         self._stream = stream if stream is not None else sys.stderr
         self._clock = clock
 
@@ -64,13 +66,13 @@ class ConsoleProgress:
             return
         lines = _LineTicker(self._stream, self._clock, description, total, unit)
         yield lines
-        lines.finish()  # not reached when the work failed: a failure is not "done"
+        lines.finish()  # not reached when the work has failed, because then it is not "done"
 
     def log(self, message: str) -> None:
         if self._stream.isatty():
             from tqdm import tqdm
 
-            tqdm.write(message, file=self._stream)  # keeps open bars intact
+            tqdm.write(message, file=self._stream)  # unlike print, leaves open bars intact
         else:
             print(message, file=self._stream, flush=True)
 
@@ -83,7 +85,7 @@ def _bar(stream: TextIO, description: str, total: float | None, unit: str) -> It
         def advance(self, n: float = 1) -> None:
             bar.update(n)
 
-    # leave=False: results, not finished bars, are what should remain on the screen.
+    # leave=False, because results should remain on the screen, and finished bars should not.
     with tqdm(
         desc=description,
         total=total,
@@ -133,7 +135,7 @@ class _LineTicker:
         if not self._total:
             return f"{_amount(self._done, self._unit)}, {speed}, {_duration(elapsed)} so far"
         share = f"{self._done / self._total:.0%}, {speed}"
-        if self._done < self._total / 100:  # a rate measured on so little says nothing about the rest
+        if self._done < self._total / 100:  # a rate measured on so little work does not predict the rest
             return share
         return f"{share}, ETA {_duration(max(self._total - self._done, 0) / rate)}"
 

@@ -1,7 +1,7 @@
-"""pytest plugin: the fixture ``sae_quality`` fails a test when an SAE has become worse than its baseline.
+"""The pytest plugin: its fixture ``sae_quality`` fails a test when an SAE has become worse than its baseline.
 
-pytest imports this module in every project where saebench is installed: nothing heavy may be imported before a check
-runs, and hooks keep to what old versions of pytest have, too. The work is done in `saebench.regression`.
+pytest imports this module in every project where saebench is installed, so nothing heavy may be imported before a check
+runs, and the hooks use only what old versions of pytest have. `saebench.regression` does the work.
 """
 
 from __future__ import annotations
@@ -17,29 +17,34 @@ if TYPE_CHECKING:
     from saebench.regression.verdicts import Tolerance
 
 MARK = "sae_quality"
-_RESULTS = pytest.StashKey[list[dict[str, Any]]]()  # of a test, until its report takes them along
-_KEY = "saebench"  # of a test's report
+_RESULTS = pytest.StashKey[list[dict[str, Any]]]()  # the results of a test until they are moved to its report
+_KEY = "saebench"  # the attribute of a test's report that holds the results
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("saebench", "quality of sparse autoencoders (saebench)")
-    group.addoption("--saebench-update", action="store_true", help="write the baselines anew instead of comparing")
+    group.addoption("--saebench-update", action="store_true", help="write the baselines again instead of comparing")
     group.addoption(
         "--saebench-update-new-only",
         action="store_true",
-        help="write baselines and metrics that are missing; compare with all others",
+        help="write only the baselines and metrics that are missing; compare with the others",
     )
     group.addoption(
         "--saebench-report", metavar="PATH", help="write what the checks found to PATH.json and PATH.md at the end"
     )
     group.addoption("--saebench-device", metavar="D", help="auto, cpu, cuda or cuda:INDEX  [auto]")
     group.addoption("--saebench-skip", action="store_true", help="skip the tests that check the quality of an SAE")
-    parser.addini("saebench_model", "language model of checks that name none  [asset:gemma-3-270m]")
-    parser.addini("saebench_baselines", "folder of baselines, from the test file's", default="saebench-baselines")
+    parser.addini("saebench_model", "the language model of checks that name none  [asset:gemma-3-270m]")
     parser.addini(
-        "saebench_results", "folder of records, from the root, which later sessions take up  [a new one per session]"
+        "saebench_baselines", "the folder of baselines, relative to the test file", default="saebench-baselines"
     )
-    parser.addini("saebench_dtype", "of the language model: float32, bfloat16 or auto", default="float32")
+    parser.addini(
+        "saebench_results",
+        "the folder of records, relative to the root, which later sessions use again  [a new one per session]",
+    )
+    parser.addini(
+        "saebench_dtype", "the number type of the language model: float32, bfloat16 or auto", default="float32"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -47,16 +52,21 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers", f"{MARK}: checks the quality of an SAE (set by the fixture sae_quality; --saebench-skip skips it)"
     )
     if config.getoption("--saebench-update") and config.getoption("--saebench-update-new-only"):
-        raise pytest.UsageError("--saebench-update writes all baselines, --saebench-update-new-only some: choose one.")
+        raise pytest.UsageError(
+            "--saebench-update writes all baselines and --saebench-update-new-only only some: choose one."
+        )
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(_Reporter(_report_path(config)), "saebench-reporter")
 
 
 def _report_path(config: pytest.Config) -> Path | None:
-    """Raises UsageError, before the work, when its folder cannot be made."""
-    if not (given := config.getoption("--saebench-report")):
+    """Return the path of the report and make its folder.
+
+    Raises pytest.UsageError, before any work is done, when the folder cannot be made.
+    """
+    if not (option := config.getoption("--saebench-report")):
         return None
-    path: Path = config.invocation_params.dir / given
+    path: Path = config.invocation_params.dir / option
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -82,7 +92,7 @@ def sae_quality(request: pytest.FixtureRequest) -> SAEQuality:
 
 
 class SAEQuality:
-    """What the fixture ``sae_quality`` gives a test."""
+    """The value of the fixture ``sae_quality``."""
 
     def __init__(self, request: pytest.FixtureRequest) -> None:
         self._request = request
@@ -103,11 +113,20 @@ class SAEQuality:
     ) -> Outcome:
         """Fail the test unless the SAE is as good as the baseline, metric by metric.
 
-        ``sae`` is a folder of SAELens or a reference, ``suite`` a preset, ``baseline`` a name (by default the test's).
-        ``tolerance`` is how much worse a metric may become: 0.01 in its unit, "5%" of the baseline's value, or such
-        an amount by METRIC or TASK/METRIC (of metrics that are not named: nothing). ``metrics`` are METRIC, TASK/METRIC
-        or TASK/METRIC/SUBSET, with wildcards; by default the primary ones. ``options`` are further ones of
-        `saebench.run`, such as text, hook, limit or parameters. Returns what was found, for a test that passes.
+        Args:
+            sae: A folder of SAELens, or a reference.
+            suite: A preset.
+            baseline: The name of the baseline; by default the name of the test.
+            tasks: The tasks to run; by default all that apply to the SAE.
+            model: The language model; by default the one of the project's configuration.
+            tolerance: How much worse a metric may become: 0.01 in its unit, "5%" of the baseline's value, or such
+                amounts by METRIC or TASK/METRIC (0 for metrics that are not named).
+            metrics: METRIC, TASK/METRIC or TASK/METRIC/SUBSET, with wildcards; by default the primary metrics.
+            seed: The seed.
+            **options: Other options of `saebench.run`, such as text, hook, limit or parameters.
+
+        Returns:
+            The outcome of a test that passes.
         """
         from saebench.errors import SaebenchError
         from saebench.progress import ConsoleProgress, NullProgress
@@ -117,15 +136,16 @@ class SAEQuality:
         from saebench.results.slug import slug
 
         config = self._config
-        given = {
+        run = {
+            "device": config.getoption("--saebench-device"),
+            "dtype": config.getini("saebench_dtype"),
             "suite": suite,
             "tasks": tasks,
             "model": model or config.getini("saebench_model") or None,
             "seed": seed,
         }
-        settings = {"device": config.getoption("--saebench-device"), "dtype": config.getini("saebench_dtype")}
         try:
-            run = {**settings, **given, **options, "sae": check.reference(sae), "out": self._results()}
+            run |= {**options, "sae": check.reference(sae), "out": self._results()}
             outcome = check.check(
                 {key: value for key, value in run.items() if value is not None},
                 baseline_path(self._baselines(), baseline or slug(self._request.node.name)),
@@ -133,7 +153,7 @@ class SAEQuality:
                 mode=self._mode(),
                 tolerance=tolerance,
                 metrics=[metrics] if isinstance(metrics, str) else metrics,
-                # With -s a long run can be watched; otherwise its lines would only bury a failure's table.
+                # With -s a user can watch a long run. Otherwise its lines would only hide the table of a failure.
                 progress=ConsoleProgress() if config.getoption("capture") == "no" else NullProgress(),
             )
         except SaebenchError as error:
@@ -155,7 +175,10 @@ class SAEQuality:
         return self._request.path.parent / str(self._config.getini("saebench_baselines"))
 
     def _results(self) -> Path:
-        """A new folder for every session, because code that an SAE runs may change where its weights do not."""
+        """Return the folder of records.
+
+        By default it is new for every session, because the code of an SAE may change while its weights do not.
+        """
         if folder := self._config.getini("saebench_results"):
             return self._config.rootpath / str(folder)
         factory: pytest.TempPathFactory = self._request.getfixturevalue("tmp_path_factory")
@@ -168,12 +191,12 @@ class SAEQuality:
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
     outcome = yield
     if results := item.stash.get(_RESULTS, None):
-        outcome.get_result().__dict__[_KEY] = results  # pytest-xdist sends a report's attributes along
+        outcome.get_result().__dict__[_KEY] = results  # pytest-xdist sends the attributes of a report
         del item.stash[_RESULTS]
 
 
 class _Reporter:
-    """Gathers what the checks of all processes found. Not on pytest-xdist's workers: their reports come here."""
+    """Collects the results of all processes. pytest-xdist's workers have none, because their reports arrive here."""
 
     def __init__(self, path: Path | None) -> None:
         self._path = path

@@ -1,10 +1,9 @@
-"""The conformance suite for a third party's own tests, in the manner of scikit-learn's ``parametrize_with_checks``.
+"""The conformance suite for other projects' tests, in the manner of scikit-learn's ``parametrize_with_checks``.
 
-from saebench.testing import parametrize_with_checks
-
-@parametrize_with_checks(["python:my_package.saes:build", my_factory])
-def test_conformance(sae, check):
-    check(sae)
+>>> from saebench.testing import parametrize_with_checks  # doctest: +SKIP
+>>> @parametrize_with_checks(["python:my_package.saes:build", my_factory])  # doctest: +SKIP
+... def test_conformance(sae, check):
+...     check(sae)
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from collections.abc import Callable, Sequence
 import pytest
 from torch import Tensor
 
+from saebench.sae.adapt import REQUIRED_MEMBERS
 from saebench.sae.base import LoadContext
 from saebench.sae.conformance import CHECKS, Subject, run_check
 from saebench.sae.protocol import SAE
@@ -23,7 +23,7 @@ __all__ = ["Check", "parametrize_with_checks"]
 
 
 class Check:
-    """One named check, called with the ``sae`` of the same parametrisation: passes, skips or fails the test."""
+    """One check, which passes, skips or fails the test. Call it with the ``sae`` of the same parametrisation."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -43,10 +43,13 @@ def parametrize_with_checks(
     d_at: Callable[[str], int] | None = None,
     activations: Tensor | None = None,
 ) -> pytest.MarkDecorator:
-    """Parametrise a test ``(sae, check)`` over all pairs. SAEs are loaded when the first of their tests runs.
+    """Parametrise a test ``(sae, check)`` over all pairs. An SAE is loaded when the first of its tests runs.
 
-    ``saes`` are references, functions that load an SAE anew, or SAEs (of which loading twice cannot be tested).
-    ``context`` is what references may need; ``d_at(site)`` the language model's width; ``activations`` real inputs.
+    Args:
+        saes: References, functions that load an SAE, or SAEs. Loading twice cannot be tested for an SAE.
+        context: What loading a reference needs.
+        d_at: A function that returns the language model's width at a site.
+        activations: Real activations to use as inputs.
     """
     parameters = []
     for position, sae in enumerate(saes):
@@ -59,6 +62,6 @@ def parametrize_with_checks(
 def _factory(sae: str | Callable[[], SAE] | SAE, context: LoadContext) -> Callable[[], SAE]:
     if isinstance(sae, str):
         return lambda: load_sae(sae, context)
-    if isinstance(sae, SAE):
+    if all(hasattr(sae, member) for member in REQUIRED_MEMBERS):
         return lambda: sae
     return sae

@@ -2,10 +2,10 @@
 
 ::
 
-    folder/<sha256 of the key>/key.json                              what the series is, for people
+    folder/<sha256 of the key>/key.json                              tells people what the series is
     folder/<sha256 of the key>/<start>-<stop>-<checksum>.safetensors
 
-Any file may vanish at any time: another process needs the room.
+Any file may vanish at any time, because another process has made room for its own.
 """
 
 from __future__ import annotations
@@ -33,28 +33,36 @@ from saebench.cache.shards import (
     write_shard,
 )
 
-_ABANDONED_AFTER_NS = 24 * 3600 * 10**9  # a temporary file's writer is dead by then
+_ABANDONED_AFTER_NS = 24 * 3600 * 10**9  # the process that was writing such a temporary file has ended by then
 _SCANS_PER_LIMIT = 8
 _ATTEMPTS = 3
 
 
 class DiskTier:
-    """Shards in ``folder``, ``limit`` bytes at most, keys included.
+    """Keeps shards in a folder, within a limit of bytes.
 
-    What other processes write is seen at the first write, and again after each eighth of ``limit`` written here: each
-    further process that writes at the same time can overshoot the limit by an eighth until then.
+    It looks at what other processes have written before its first write, and again whenever it has written an eighth
+    of the limit itself. In between, each other process that writes at the same time can overshoot the limit by an
+    eighth.
     """
 
     def __init__(self, folder: Path, limit: int, log: Callable[[str], None]) -> None:
+        """Open the folder, which need not exist yet.
+
+        Args:
+            folder: Where the shards are.
+            limit: The most bytes that shards and their keys may take.
+            log: Receives one sentence for each damaged file, and one if the disk cannot be written to.
+        """
         self._folder = folder
         self._log = log
         self._ledger = Ledger(limit)
-        self._unseen: int | None = None  # bytes written since the last scan; None: not scanned yet
+        self._unseen: int | None = None  # bytes written since the last scan, or None before the first scan
         self._unwritable = False
-        self._stuck: set[Path] = set()  # damaged, and could not be deleted
+        self._stuck: set[Path] = set()  # damaged files that could not be deleted
 
     def read(self, shard: Shard) -> dict[str, Tensor] | None:
-        """The shard's tensors, or None: not there, or damaged, which is logged, and the file deleted."""
+        """Return the shard's tensors, or None if it is missing or damaged. A damaged file is logged and deleted."""
         for path in self._files(shard):
             try:
                 tensors = read_shard(path, shard)
@@ -68,22 +76,22 @@ class DiskTier:
         return None
 
     def write(self, shard: Shard, key: str, tensors: dict[str, Tensor]) -> bool:
-        """Keep ``tensors`` if there is room; returns whether the disk has them.
+        """Keep ``tensors`` if there is room, and return whether the disk holds them.
 
-        A disk that refuses is logged once and not written to again.
+        If the disk cannot be written to, this is logged once, and it is not tried again.
         """
         if self._unwritable:
             return False
         try:
             for _ in range(_ATTEMPTS):
-                # Until the shard's file is begun, another process may remove the folder for being empty.
+                # Before the shard's file exists, another process may remove the folder because it is empty.
                 with contextlib.suppress(FileNotFoundError):
                     return self._write(shard, key, tensors)
         except (OSError, SafetensorError) as error:
             self._unwritable = True
             self._log(
-                f"The cache {self._folder} cannot be written to ({error}); this run goes on without, only slower: "
-                "free some disk, or mend the folder's permissions, before the next one."
+                f"The cache {self._folder} cannot be written to ({error}), so this run goes on without it and is "
+                "slower; free some disk space or correct the folder's permissions before the next run."
             )
         return False
 
@@ -103,7 +111,7 @@ class DiskTier:
         if not (folder / KEY_FILE).exists():
             (folder / KEY_FILE).write_text(key, encoding="utf-8")
         path, size = write_shard(folder, shard, tensors)
-        # The key is counted with each shard: simple, and never too little.
+        # The key is counted with each shard, which is simple and never counts too little.
         self._ledger.add((shard.series, path.name), size + key_size)
         self._unseen = (self._unseen or 0) + size
         return True
@@ -112,22 +120,22 @@ class DiskTier:
         folder = self._folder / shard.series
         try:
             names = os.listdir(folder)
-        except OSError:  # not there, or not readable: then not writable either, and the write says why
+        except OSError:  # it does not exist or is not readable; if it is not writable either, the write reports it
             return []
-        found = (
+        paths = (
             folder / name for name in sorted(names) if name.startswith(shard.prefix) and SHARD_NAME.fullmatch(name)
         )
-        return [path for path in found if path not in self._stuck]
+        return [path for path in paths if path not in self._stuck]
 
     def _discard(self, path: Path, reason: str) -> None:
         try:
             path.unlink(missing_ok=True)
-            fate = "deleted"
+            outcome = "has been deleted"
         except OSError:
             self._stuck.add(path)
-            fate = "ignored, since it cannot be deleted"
+            outcome = "cannot be deleted and is ignored"
         self._ledger.drop([(path.parent.name, path.name)])
-        self._log(f"The cached shard {path} was damaged ({reason}); it is {fate} and is computed again.")
+        self._log(f"The cached shard {path} was damaged ({reason}); it {outcome}, and its tensors are computed again.")
 
     def _evict(self, item: Item) -> None:
         folder = self._folder / item[0]
@@ -150,13 +158,13 @@ class DiskTier:
 
 
 def usage(folder: Path) -> tuple[int, int]:
-    """How many series the cache in ``folder`` holds, and their bytes."""
+    """Return the number of series that the cache in ``folder`` holds, and their size in bytes."""
     sizes = [sum(status.st_size for status in files.values()) for _, files in _walk(folder) if files]
     return len(sizes), sum(sizes)
 
 
 def clear(folder: Path) -> int:
-    """Delete what the cache wrote into ``folder``, nothing else; returns the bytes freed."""
+    """Delete what the cache has written into ``folder``, and nothing else. Return the number of bytes freed."""
     freed = 0
     for series, files in _walk(folder):
         for name, status in files.items():
@@ -167,17 +175,17 @@ def clear(folder: Path) -> int:
 
 
 def _remove_if_empty(series: Path) -> None:
-    """Remove a series' folder that holds nothing, or its key alone. A writer that loses it makes it again."""
+    """Remove a series' folder if it holds nothing but its key. A process that was about to write makes it again."""
     try:
         if set(os.listdir(series)) <= {KEY_FILE}:
             (series / KEY_FILE).unlink(missing_ok=True)
             series.rmdir()
-    except OSError:  # gone, or in use again
+    except OSError:  # the folder is gone, or in use again
         pass
 
 
 def _walk(folder: Path) -> Iterator[tuple[Path, dict[str, os.stat_result]]]:
-    """Each series' folder with the regular files in it that the cache wrote."""
+    """Yield each series' folder together with the regular files in it that the cache has written."""
     for series in _entries(folder):
         if SERIES_NAME.fullmatch(series.name) and series.is_dir(follow_symlinks=False):
             files = {}

@@ -1,4 +1,4 @@
-"""One shard of cached tensors as a file that verifies itself."""
+"""One shard of cached tensors, kept as a file whose name holds its checksum."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-FORMAT = 1  # of names, files and keys; another number, another folder
+FORMAT = 1  # of names, files and keys; it is part of the key, so that another format uses other folders
 KEY_FILE = "key.json"
 TEMP_PREFIX = ".tmp-"
 SERIES_NAME = re.compile(r"[0-9a-f]{64}")
 SHARD_NAME = re.compile(r"[0-9]{8,}-[0-9]{8,}-([0-9a-f]{32})\.safetensors")
 
-# path → (inode, size, mtime in ns) of files whose checksum this process has seen to be right.
+# path → (inode, size, mtime in ns) of the files whose checksum this process has found to be right.
 _verified: dict[str, tuple[int, int, int]] = {}
 
 
@@ -39,19 +39,21 @@ class Shard(NamedTuple):
 
     @property
     def prefix(self) -> str:
-        """What the name of its file starts with; the file's checksum follows."""
+        """The beginning of its file's name, which the file's checksum follows."""
         return f"{self.start:08d}-{self.stop:08d}-"
 
     @property
     def metadata(self) -> dict[str, str]:
-        """Lies under the checksum, so that a sound file under another shard's name is found out."""
+        """Metadata that the checksum covers, so that a sound file under another shard's name is noticed."""
         return {"shard": f"{self.series}/{self.start}-{self.stop}"}
 
 
 def canonical_key(key: Mapping[str, str | int | float], rows: int, rows_per_shard: int) -> str:
-    """The JSON text that a series' folder is named after. ``1``, ``1.0`` and ``"1"`` are three different values.
+    """Return the JSON text that a series' folder is named after. ``1``, ``1.0`` and ``"1"`` are different values.
 
-    Raises TypeError for values other than str, int and float, ValueError for NaN and infinities.
+    Raises:
+        TypeError: A value of the key is not a str, int or float.
+        ValueError: A value of the key is NaN or infinite.
     """
     for name, value in key.items():
         if type(name) is not str or type(value) not in (str, int, float):
@@ -61,11 +63,12 @@ def canonical_key(key: Mapping[str, str | int | float], rows: int, rows_per_shar
 
 
 def series_name(key: str) -> str:
+    """Return the name of the folder of the series with this canonical key."""
     return hashlib.sha256(key.encode("utf-8")).hexdigest()
 
 
 def size_bound(shard: Shard, tensors: Mapping[str, Tensor]) -> int:
-    """Bytes that the file of ``tensors`` takes at most; tight but for some dozens per tensor."""
+    """Return the most bytes that the file of ``tensors`` can take, a few dozen per tensor more than it will."""
     far = 10**15
     header = {
         name: {"dtype": str(tensor.dtype), "shape": list(tensor.shape), "data_offsets": [far, far]}
@@ -75,14 +78,25 @@ def size_bound(shard: Shard, tensors: Mapping[str, Tensor]) -> int:
 
 
 def write_shard(folder: Path, shard: Shard, tensors: dict[str, Tensor]) -> tuple[Path, int]:
-    """Write contiguous CPU ``tensors`` that share no storage into the existing ``folder``: the file and its bytes.
+    """Write ``tensors`` to a file in ``folder``, which appears there whole or not at all.
 
-    The file is there whole or not at all, but for a power cut: nothing is synced, because the checksum tells.
-    Raises OSError or SafetensorError if the disk refuses.
+    Only a power cut can leave a part of it: the file is not synced to the disk, because the checksum would tell.
+
+    Args:
+        folder: An existing folder.
+        shard: The shard that the tensors belong to.
+        tensors: Contiguous tensors on the CPU, no two of which share storage.
+
+    Returns:
+        The file's path and its size in bytes.
+
+    Raises:
+        OSError: The disk cannot be written to.
+        SafetensorError: The file cannot be written.
     """
     temp = folder / f"{TEMP_PREFIX}{uuid.uuid4().hex}"
     try:
-        temp.touch(exist_ok=False)  # from here on nobody removes the folder for being empty
+        temp.touch(exist_ok=False)  # now the folder is not empty, so no other process removes it
         save_file(tensors, temp, metadata=shard.metadata)
         path = folder / f"{shard.prefix}{_checksum(temp)}.safetensors"
         identity = _identity(temp)
@@ -94,10 +108,14 @@ def write_shard(folder: Path, shard: Shard, tensors: dict[str, Tensor]) -> tuple
 
 
 def read_shard(path: Path, shard: Shard) -> dict[str, Tensor]:
-    """The tensors in ``path``, mapped, not copied: pages are read when touched, and outlive the file's deletion.
+    """Return the tensors in ``path``, mapped into memory rather than copied.
 
-    The checksum is computed once per process, and again if the file has changed. Raises FileNotFoundError if the
-    file is gone, DamagedShardError if it is unreadable or not what it should be.
+    Pages are read when they are touched, and they stay readable when the file is deleted. The checksum is computed
+    once per process, and again if the file has changed.
+
+    Raises:
+        FileNotFoundError: The file is gone.
+        DamagedShardError: The file is unreadable, or its content is not what its name says.
     """
     try:
         _verify(path)
@@ -108,8 +126,8 @@ def read_shard(path: Path, shard: Shard) -> dict[str, Tensor]:
     except FileNotFoundError:
         raise
     except (OSError, SafetensorError, RuntimeError) as error:
-        # safetensors and torch open the file once more each, and name its loss differently. By now another process may
-        # have written it again: that is a miss, too.
+        # safetensors and torch each open the file again, and report a missing one differently. Even if another process
+        # has written it again by now, this counts as a miss.
         if not os.path.lexists(path) or "No such file" in str(error):
             raise FileNotFoundError(str(path)) from error
         raise DamagedShardError(str(error)) from error
@@ -122,8 +140,8 @@ def _verify(path: Path) -> None:
     if match is None or _checksum(path) != match[1]:
         raise DamagedShardError("its checksum is wrong")
     if str(path) not in _verified:
-        # Tells other processes that the shard is in use. Once: each touch makes the others verify it again.
-        with contextlib.suppress(OSError):  # a cache that may only be read
+        # Tell other processes that the shard is in use, but only once, because each touch makes them verify it again.
+        with contextlib.suppress(OSError):  # the cache may be read-only
             os.utime(path)
     _verified[str(path)] = _identity(path)
 

@@ -1,4 +1,4 @@
-"""What the SAEs of a sweep share, computed once: tensors kept in memory and on disk, each within its budget."""
+"""A cache of tensors that the SAEs of a sweep share. It keeps them in memory and on disk, each within its budget."""
 
 from __future__ import annotations
 
@@ -19,16 +19,15 @@ _warn = logging.getLogger(__name__).warning
 
 
 class TensorCache:
-    """Named tensors by content key and range of rows; for one thread, and any number of processes.
+    """Keeps named tensors under a key that describes their content and a range of rows.
 
-    ``memory`` and ``disk`` are bytes; ``folder`` None or ``disk`` 0 is memory alone. What lies on disk is mapped, and
-    the system keeps its pages in memory as long as nothing else needs it; so memory of our own holds only what the
-    disk does not. Whoever asks must be ready to
-    compute: nothing is sure to be kept. Room is made where it was least recently used, but never from the series that
-    asks for it (`saebench.cache.ledger`). ``log`` gets one sentence for each damaged file, and one if the disk
-    refuses; neither ends the run.
+    A process uses a cache from one thread; any number of processes may share the folder. The caller must be able to
+    compute the tensors, because no tensor is sure to be kept: room is made by dropping what was used least recently,
+    but never from the series that needs the room (see `saebench.cache.ledger`). Files on disk are mapped, and the
+    operating system keeps their pages in memory while nothing else needs it, so this cache holds in its own memory
+    only what is not on disk.
 
-    ``hits`` and ``misses`` count the reads that found their shard and those that did not.
+    ``hits`` counts the reads that found their shard, and ``misses`` those that did not.
     """
 
     def __init__(
@@ -39,6 +38,15 @@ class TensorCache:
         disk: int,
         log: Callable[[str], None] = _warn,
     ) -> None:
+        """Open a cache.
+
+        Args:
+            folder: The folder on disk, or None to keep tensors in memory only.
+            memory: The bytes that tensors may take in memory.
+            disk: The bytes that files may take; 0 to keep tensors in memory only.
+            log: Receives one sentence for each damaged file, and one if the disk cannot be written to. Neither ends
+                the run.
+        """
         self.hits = 0
         self.misses = 0
         self._ledger = Ledger(memory)
@@ -47,14 +55,20 @@ class TensorCache:
 
     @property
     def resident_bytes(self) -> int:
-        """Memory taken by kept tensors; mapped files are not counted, the system takes their pages back at need."""
+        """Bytes of memory that kept tensors take, without mapped files, whose pages the system can take back."""
         return self._ledger.total
 
     def series(self, key: Mapping[str, str | int | float], rows: int, rows_per_shard: int) -> Series:
-        """The quantity that ``key`` says everything about, ``rows`` rows in shards of ``rows_per_shard``.
+        """Return the series of one quantity.
 
-        Raises TypeError for key values other than str, int and float, ValueError for NaN, infinities, and for
-        ``rows`` or ``rows_per_shard`` below 1.
+        Args:
+            key: Everything that the quantity depends on.
+            rows: The number of rows.
+            rows_per_shard: The number of rows of each shard but the last.
+
+        Raises:
+            TypeError: A value of the key is not a str, int or float.
+            ValueError: A value of the key is NaN or infinite, or ``rows`` or ``rows_per_shard`` is below 1.
         """
         return Series(self, key, rows, rows_per_shard)
 
@@ -83,7 +97,7 @@ class TensorCache:
         if victims is None:
             return
         self._forget(victims)
-        # Copies: the caller may fill its buffer anew, and a view would keep all of a larger one alive.
+        # Tensors are copied, because the caller may reuse its buffer, and a view would keep a larger tensor alive.
         self._resident[item] = {
             name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
             for name, tensor in tensors.items()
@@ -97,33 +111,40 @@ class TensorCache:
 
 
 class Series:
-    """One cached quantity, cut into ``shards``: ranges of rows in order, the last one possibly shorter."""
+    """One cached quantity. Its ``shards`` are ranges of rows in order, of which the last may be shorter."""
 
     def __init__(
         self, cache: TensorCache, key: Mapping[str, str | int | float], rows: int, rows_per_shard: int
     ) -> None:
         if rows < 1 or rows_per_shard < 1:
-            raise ValueError(f"a series has at least one row, and one row per shard, not {rows} and {rows_per_shard}")
+            raise ValueError(f"a series and its shards have at least one row each, not {rows} and {rows_per_shard}")
         self.shards = [slice(start, min(start + rows_per_shard, rows)) for start in range(0, rows, rows_per_shard)]
         self._cache = cache
         self._key = canonical_key(key, rows, rows_per_shard)
         self._name = series_name(self._key)
 
     def read(self, shard: slice) -> dict[str, Tensor] | None:
-        """The tensors written for ``shard``, bit for bit, on the CPU; None: compute them, and `write` them.
+        """Return the tensors of ``shard`` on the CPU, exactly as they were written, or None if they are not kept.
 
-        They are shared with the cache and with later reads: never write to them. Raises ValueError for a range
-        that is not one of ``shards``.
+        If they are not, the caller computes them and calls `write`. The tensors are shared with the cache and with
+        later reads, so they must not be changed.
+
+        Raises:
+            ValueError: The range is not one of ``shards``.
         """
         return self._cache._read(self._shard(shard))
 
     def write(self, shard: slice, tensors: Mapping[str, Tensor]) -> None:
-        """Keep a copy of ``tensors``, of any shapes and dtypes, as far as there is room. Errors as `read`."""
+        """Keep a copy of ``tensors``, of any shapes and dtypes, if there is room.
+
+        Raises:
+            ValueError: The range is not one of ``shards``.
+        """
         self._cache._write(self._shard(shard), self._key, tensors)
 
     def _shard(self, rows: slice) -> Shard:
         if rows not in self.shards:
-            raise ValueError(f"{rows} is not one of this series' {len(self.shards)} shards")
+            raise ValueError(f"{rows} is not one of the {len(self.shards)} shards of this series")
         return Shard(self._name, rows.start, rows.stop)
 
 
@@ -132,7 +153,7 @@ def _item(shard: Shard) -> Item:
 
 
 def _storable(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Contiguous on the CPU, no two in one storage, copied only where they are not so yet."""
+    """Return ``tensors`` contiguous, on the CPU and each in its own storage, copying only those that are not."""
     storages: set[int] = set()
     ready = {}
     for name, tensor in tensors.items():

@@ -16,8 +16,9 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
+from saebench.cards.agreement import disagreements
 from saebench.cards.card import MetricSpec, Scope, TaskCard, cards_dir, load_card
-from saebench.cards.settings import Settings, disagreements
+from saebench.cards.settings import Settings
 from saebench.errors import SaebenchError, UsageError, did_you_mean
 
 GROUP = "saebench.tasks"

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from saebench.cards.rules import explain
 from saebench.errors import UsageError
-
-if TYPE_CHECKING:
-    from saebench.cards.card import TaskCard
 
 Value = bool | int | float | str | list[int] | list[float] | list[str]
 
@@ -67,27 +64,3 @@ class SampledSettings(TextSettings):
 
     context_length: int
     sequences: int
-
-
-def disagreements(settings: type[Settings], card: TaskCard) -> list[str]:
-    """Return how a settings class and its card differ in names, defaults and rules; empty when they agree."""
-    schemas = settings.model_json_schema()
-    fields = settings.model_fields
-    phrases = []
-    if missing := [name for name in card.parameters if name not in fields]:
-        phrases.append(f"{settings.__name__} lacks {', '.join(missing)}")
-    if unknown := [name for name in fields if name not in card.parameters]:
-        phrases.append(f"the card lacks {', '.join(unknown)}")
-    for name, parameter in card.parameters.items():
-        if name not in fields:
-            continue
-        default = fields[name].get_default()
-        if parameter.default != (list(default) if isinstance(default, tuple) else default):
-            phrases.append(f"{name}: the default is {default!r}, but {parameter.default!r} on the card")
-        rules = {key: value for key, value in schemas["properties"][name].items() if key not in _PROSE}
-        if rules != (published := parameter.rules()):
-            phrases.append(f"{name}: the rules are {rules}, but {published} on the card")
-    return phrases
-
-
-_PROSE = ("title", "default", "description")

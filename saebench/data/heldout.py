@@ -1,7 +1,7 @@
-"""Which documents of the sae-probes texts the zoo was trained on, so that evaluation never uses them.
+"""The documents of the sae-probes texts that the zoo was trained on, which evaluation must never use.
 
-A document's content decides: its position in [0, 1) is a hash of its beginning, and the zoo's share is everything
-below ``ZOO_SHARE``. The zoo's weights were trained under this rule, so changing it invalidates them.
+The content of a document decides: a hash of its beginning gives its position in [0, 1), and the documents below
+``ZOO_SHARE`` are the zoo's. The zoo's weights were trained under this rule, so changing it invalidates them.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ ZOO_SHARE = 0.6
 KEY_CHARACTERS = 150
 ASSET_PREFIX = "asset:sae-probes/"
 
-# The files (by number) that the zoo was trained on.
+# The numbers of the files that the zoo was trained on.
 ZOO_FILES = frozenset({45, 48, 49, *range(56, 65), 94, 98, 100, 101, 111, 158, 159, 160})
-# Other files made (partly) of the same documents: reviews, medical sentences, news mixed with code.
+# Other files that share documents with them: reviews, medical sentences, and news mixed with code.
 OVERLAPPING_FILES = frozenset({112, *range(142, 148), 161, 162, 163})
-# Bare names that are whole documents of a training file as well as of lists of persons, places or works.
+# Names that are whole documents both in a training file and in lists of persons, places or works.
 SHARED_NAMES = frozenset(
     {
         "Chevy Chase",
@@ -37,30 +37,30 @@ SHARED_NAMES = frozenset(
 
 
 def key(text: str) -> str:
-    """What identifies a document: its first 150 characters, white space normalised."""
+    """Return the text that identifies a document: its first 150 characters, with white space normalised."""
     return " ".join(text.split())[:KEY_CHARACTERS]
 
 
 def position(text: str) -> float:
-    """The document's place in [0, 1), from a hash of its key."""
+    """Return the document's position in [0, 1), from a hash of its key."""
     digest = hashlib.blake2b(key(text).encode(), digest_size=8).digest()
     return float(int.from_bytes(digest, "big") / 2**64)
 
 
 def is_zoo_text(text: str, file_name: str) -> bool:
-    """Whether a document of the file ``file_name`` ("97_news_class") belongs to the zoo's training share."""
+    """Return whether a document of a file such as "97_news_class" belongs to the zoo's training share."""
     file_id = int(file_name.split("_")[0])
     shared = file_id in ZOO_FILES or file_id in OVERLAPPING_FILES or key(text) in SHARED_NAMES
     return shared and position(text) < ZOO_SHARE
 
 
 def zoo_documents(documents: Documents) -> Documents:
-    """The documents in the zoo's training share; none unless they come from the sae-probes asset."""
+    """Return the documents in the zoo's training share, of which only the sae-probes asset has any."""
     return _share(documents, zoo=True)
 
 
 def evaluation_documents(documents: Documents) -> Documents:
-    """The documents that the zoo has not seen: the complement of ``zoo_documents``, counted in ``n_zoo``."""
+    """Return the documents outside the zoo's training share, with the number of the others in ``n_zoo``."""
     kept = _share(documents, zoo=False)
     return replace(kept, n_zoo=documents.n_zoo + len(documents.texts) - len(kept.texts))
 

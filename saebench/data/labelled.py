@@ -1,4 +1,4 @@
-"""Labelled data: distinct prompts with a class each, and splits of them into training and test rows."""
+"""Labelled data: distinct prompts, each with a class, and their division into training and test rows."""
 
 from __future__ import annotations
 
@@ -20,41 +20,47 @@ from saebench.errors import DataError, UsageError
 __all__ = ["Labelled", "load_labelled", "load_shifted", "parse_labelled_ref", "split_labelled"]
 
 
-@dataclass(frozen=True, eq=False)  # arrays do not compare to one truth
+@dataclass(frozen=True, eq=False)  # eq=False, because comparing arrays does not give one bool
 class Labelled:
-    """Distinct prompts with a class each, in the order of their source, and what was dropped on the way.
+    """Distinct prompts, each with a class, in the order of their source, and how many rows were dropped.
 
-    Prompts that differ only in white space are the same prompt: its first row is kept, and if its rows name
-    several classes, none. So no prompt can be on both sides of a split.
+    Prompts that differ only in white space are the same prompt. Its first row is kept, or none if its rows name several
+    classes. So no prompt can be on both sides of a split.
     """
 
     ref: str
     texts: list[str]
-    labels: NDArray[np.int64]  # [n], index into classes
-    classes: tuple[str, ...]  # sorted; numbers by value
-    n_empty: int = 0  # empty or white space only
-    n_duplicates: int = 0  # repetitions of a row that is kept
-    n_conflicting: int = 0  # rows of prompts that have several classes
-    n_zoo: int = 0  # in the training share of the zoo, see heldout.py
+    labels: NDArray[np.int64]  # [n], the number of each prompt's class
+    classes: tuple[str, ...]  # the names of the classes, sorted; numbers are sorted by value
+    n_empty: int = 0  # dropped rows that are empty or hold only white space
+    n_duplicates: int = 0  # dropped rows that repeat a row
+    n_conflicting: int = 0  # dropped rows of prompts that have several classes
+    n_zoo: int = 0  # dropped rows in the zoo's training share, see heldout.py
 
     @cached_property
     def counts(self) -> NDArray[np.int64]:
-        """Examples of each class, ``[classes]``."""
+        """The number of examples of each class, ``[classes]``."""
         return np.bincount(self.labels, minlength=len(self.classes))
 
     @cached_property
     def content_hash(self) -> str:
-        """sha256 over texts and names of classes, in order."""
+        """The sha256 of the texts and the names of their classes, in order."""
         names = (self.classes[label] for label in self.labels)
         pairs = [part for pair in zip(self.texts, names, strict=True) for part in pair]
         return hashlib.sha256(Documents("", pairs).content_hash.encode()).hexdigest()
 
 
 def load_labelled(ref: str) -> Labelled:
-    """Load what ``ref`` names: ``asset:sae-probes/NAME``, ``jsonl:PATH``, ``csv:PATH`` or ``words:TEXT``.
+    """Load the labelled data that ``ref`` names.
 
-    Files have the columns ``prompt`` and ``target``. ``words:`` makes a set of a text, see `saebench.data.words`.
-    Raises UsageError (reference), AssetError (asset not there), DataError (unreadable, or fewer than two classes).
+    Args:
+        ref: ``asset:sae-probes/NAME``; ``jsonl:PATH`` or ``csv:PATH``, a file with the columns ``prompt`` and
+            ``target``; or ``words:TEXT``, which makes a set from a text (see `saebench.data.words`).
+
+    Raises:
+        UsageError: The reference is wrong.
+        AssetError: The asset is missing.
+        DataError: The data cannot be read, or have fewer than two classes.
     """
     parsed = parse_labelled_ref(ref)
     rows: Iterable[Row]
@@ -81,7 +87,7 @@ def load_labelled(ref: str) -> Labelled:
         raise DataError(
             f"{ref!r} has {'one class' if classes else 'no usable example'} ({len(used)} examples; dropped: {n_empty} "
             f"empty, {n_duplicates} repeated, {n_conflicting} with several classes, {n_zoo} in the zoo's training "
-            "share); labelled data needs two classes at least."
+            "share); labelled data must have at least two classes."
         )
     index = {name: number for number, name in enumerate(classes)}
     labels = np.array([index[name] for _, name in used], dtype=np.int64)
@@ -89,9 +95,14 @@ def load_labelled(ref: str) -> Labelled:
 
 
 def load_shifted(data: Labelled) -> Labelled | None:
-    """The out-of-distribution version of a dataset of the asset, without prompts of ``data``; None if there is none.
+    """Load the out-of-distribution version of a dataset of the asset, without the prompts of ``data``.
 
-    Raises AssetError, and DataError if the classes are not those of ``data``.
+    Returns:
+        The version, or None if there is none.
+
+    Raises:
+        AssetError: The asset is missing.
+        DataError: The classes are not those of ``data``.
     """
     parsed = parse_labelled_ref(data.ref)
     name = shifted_version(parsed.name) if isinstance(parsed, AssetLabels) else None
@@ -100,7 +111,7 @@ def load_shifted(data: Labelled) -> Labelled | None:
     shifted = load_labelled(f"asset:{ASSET}/{name}")
     if shifted.classes != data.classes:
         raise DataError(
-            f"{shifted.ref!r} has the classes {shifted.classes}, {data.ref!r} itself {data.classes}; run `saebench "
+            f"{shifted.ref!r} has the classes {shifted.classes}, but {data.ref!r} has {data.classes}; run `saebench "
             f"assets verify {ASSET}`."
         )
     known = set(map(_key, data.texts))
@@ -116,16 +127,28 @@ def load_shifted(data: Labelled) -> Labelled | None:
 def split_labelled(
     data: Labelled, rng: np.random.Generator, *, train: int, test: int, balanced: bool = True
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows to train on and rows to test on, drawn by ``rng`` without overlap and in random order.
+    """Draw rows to train on and rows to test on, without overlap and in random order.
 
-    Each class gives both sides the same number (``balanced``, up to one row), or numbers in its proportion in the
-    data, one row at least. Raises UsageError for fewer rows than classes, DataError if a class has too few.
+    Args:
+        data: The labelled data.
+        rng: The random generator.
+        train: The number of training rows.
+        test: The number of test rows.
+        balanced: Whether all classes have the same number of rows (up to one row) on each side. Otherwise they have
+            numbers in proportion to their sizes. Every class has at least one row on each side.
+
+    Returns:
+        The numbers of the training rows and of the test rows.
+
+    Raises:
+        UsageError: A side has fewer rows than there are classes.
+        DataError: A class has too few examples.
     """
     n_classes = len(data.classes)
     if min(train, test) < n_classes:
         raise UsageError(
-            f"{data.ref!r} has {n_classes} classes, so it needs {n_classes} training and {n_classes} test examples "
-            f"at least, not {train} and {test}."
+            f"{data.ref!r} has {n_classes} classes, so it needs at least {n_classes} training and {n_classes} test "
+            f"examples, not {train} and {test}."
         )
     weights = np.ones(n_classes) if balanced else data.counts
     wanted = _shares(weights, train + test, least=2)
@@ -145,12 +168,12 @@ def split_labelled(
 
 
 def _key(prompt: str) -> str:
-    """What makes prompts equal: all but the amount and kind of white space."""
+    """Return the prompt with its white space normalised; prompts are equal if these keys are."""
     return " ".join(prompt.split())
 
 
 def _shares(weights: NDArray[np.number], total: int, least: int = 0) -> NDArray[np.int64]:
-    """``total`` dealt out in proportion to ``weights`` (largest remainder), ``least`` to each one at least."""
+    """Divide ``total`` in proportion to ``weights`` by largest remainders, with at least ``least`` for each of them."""
     exact = total * weights / max(weights.sum(), 1)
     shares = np.floor(exact).astype(np.int64)
     missing = total - int(shares.sum())
@@ -162,6 +185,7 @@ def _shares(weights: NDArray[np.number], total: int, least: int = 0) -> NDArray[
 
 
 def _in_order(names: set[str]) -> tuple[str, ...]:
+    """Return the names sorted, by value if all of them are numbers."""
     try:
         return tuple(sorted(names, key=lambda name: (float(name), name)))
     except ValueError:

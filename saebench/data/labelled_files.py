@@ -1,31 +1,32 @@
-"""Prompts and targets from a user's CSV or JSON Lines file, refused with file and line when something is wrong."""
+"""Prompts and targets from a CSV or JSON Lines file. Whatever is wrong, the error names the file and the line."""
 
 from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
+from saebench.data.json_lines import read_json_lines
 from saebench.errors import DataError, did_you_mean
 
 COLUMNS = ("prompt", "target")
 
-Row = tuple[str, str]  # prompt, name of its class
+Row = tuple[str, str]  # a prompt and the name of its class
 
 
 def read_csv(path: Path) -> Iterator[Row]:
-    """The rows of a comma-separated file whose first line names the columns; others than the two are left alone.
+    """Yield the rows of a comma-separated file, whose first line names the columns. Other columns are ignored.
 
-    Raises DataError: not UTF-8, not CSV, a column that is not there, a ragged row, a target that is empty or NaN.
+    Raises:
+        DataError: The file is not UTF-8 or not CSV, a column is missing, a row has too few or too many fields, or a
+            target is empty or NaN.
     """
-    # Not pandas: it fills rows that are too short, and knows no line numbers.
+    # pandas is not used, because it fills rows that are too short and does not tell line numbers.
     reader = csv.reader(io.StringIO(_decoded(path), newline=""), strict=True)
     header: list[str] | None = None
-    line = 1  # where the row begins
+    line = 1  # the line on which the row begins
     try:
         for row in reader:
             where, line = f"{path}, line {line}", reader.line_num + 1
@@ -36,38 +37,46 @@ def read_csv(path: Path) -> Iterator[Row]:
                 at = [_column(header, name, path) for name in COLUMNS]
             elif len(row) != len(header):
                 raise DataError(
-                    f"{where}: {len(row)} fields, but the header has {len(header)}; quote texts with commas."
+                    f"{where}: the row has {len(row)} fields, but the header has {len(header)}; put quotes around "
+                    "texts that contain commas."
                 )
             else:
                 yield row[at[0]], class_name(row[at[1]], where)
     except csv.Error as error:
         raise DataError(
-            f"{path}, line {line}: not valid CSV ({error}); look for a quote that is never closed, or give JSON Lines."
+            f"{path}, line {line}: this is not valid CSV ({error}); look for a quote that is never closed, or use JSON "
+            "Lines."
         ) from error
     if header is None:
         raise DataError(f"{path} is empty; its first line must name the columns 'prompt' and 'target'.")
 
 
 def read_jsonl(path: Path) -> Iterator[Row]:
-    """The rows of a file with one JSON object per line; empty lines are skipped.
+    """Yield the rows of a file with one JSON object per line. Empty lines are skipped, other fields are ignored.
 
-    Raises DataError: not UTF-8, not JSON, a field that is not there or of the wrong kind, a target that is NaN.
+    Raises:
+        DataError: A line is not UTF-8 or not a JSON object, its prompt is not a text, or its target names no class.
     """
-    for number, line in enumerate(_decoded(path).split("\n"), start=1):
-        if line.strip():
-            yield _json_row(line, f"{path}, line {number}")
+    for row in read_json_lines(path):
+        prompt, target = row.text("prompt"), row.value("target")
+        yield prompt, class_name(row.text("target") if isinstance(target, str) else target, row.where)
 
 
 def class_name(target: object, where: str) -> str:
-    """The class that a target names: text without the space around it, a whole number without its ``.0``.
+    """Return the name of a target's class: its text without the space around it, and whole numbers without ``.0``.
 
-    Raises DataError for what names none: empty, NaN, null, a list or an object.
+    Args:
+        target: The target of a row.
+        where: The row, for the message.
+
+    Raises:
+        DataError: The target names no class, because it is empty, NaN, infinite, null, a list or an object.
     """
     if isinstance(target, float) and target.is_integer():
         target = int(target)
     name = str(target).strip() if isinstance(target, str | int | float) else ""
     if not name or name.lower() == "nan" or (isinstance(target, float) and math.isinf(target)):
-        raise DataError(f"{where}: the target {target!r} names no class; give every row a text or a number.")
+        raise DataError(f"{where}: the target {target!r} names no class; every row needs a text or a number there.")
     return name
 
 
@@ -79,7 +88,7 @@ def _decoded(path: Path) -> str:
         raise DataError(f"Cannot read {path}: {error.strerror}.") from error
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise DataError(f"{path}, line {line}: not UTF-8; convert the file to UTF-8.") from error
+        raise DataError(f"{path}, line {line}: this is not UTF-8; convert the file to UTF-8.") from error
 
 
 def _column(header: list[str], name: str, path: Path) -> int:
@@ -91,27 +100,4 @@ def _column(header: list[str], name: str, path: Path) -> int:
                 f"{path} has no column {name!r}.{did_you_mean(name, header)} It needs 'prompt' and 'target'."
             )
         case n:
-            raise DataError(f"{path} has {n} columns {name!r}; keep one.")
-
-
-def _json_row(line: str, where: str) -> Row:
-    try:
-        row: Any = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{where}: not valid JSON ({error.msg}, column {error.colno}).") from error
-    except (RecursionError, ValueError) as error:  # nested too deeply, or a number of thousands of digits
-        raise DataError(f"{where}: not usable JSON ({error}).") from error
-    if not isinstance(row, dict):
-        raise DataError(f"{where}: expected a JSON object with 'prompt' and 'target', found {type(row).__name__}.")
-    for name in COLUMNS:
-        if name not in row:
-            raise DataError(f"{where}: no field {name!r}.{did_you_mean(name, row)}")
-    prompt = row["prompt"]
-    if not isinstance(prompt, str):
-        raise DataError(f"{where}: field 'prompt' is not a string but {type(prompt).__name__}.")
-    name = class_name(row["target"], where)
-    try:
-        (prompt + name).encode()
-    except UnicodeEncodeError as error:
-        raise DataError(f"{where}: half a surrogate pair, which is not text.") from error
-    return prompt, name
+            raise DataError(f"{path} has {n} columns called {name!r}; keep one.")

@@ -1,4 +1,4 @@
-"""References to labelled data: parsed and checked before anything is loaded."""
+"""References to labelled data, which are parsed and checked before anything is loaded."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class AssetLabels:
 
 @dataclass(frozen=True)
 class FileLabels:
-    """A file with a prompt and a target on every row."""
+    """A file with a prompt and a target in every row."""
 
     path: Path
     format: str  # "jsonl" or "csv"
@@ -30,17 +30,17 @@ class FileLabels:
 
 @dataclass(frozen=True)
 class WordLabels:
-    """Words of the text ``text`` (a reference) as classes; without ``words`` frequent ones are chosen."""
+    """Words of a text as classes."""
 
-    text: str
-    words: tuple[str, ...] = ()
+    text: str  # the reference of the text
+    words: tuple[str, ...] = ()  # if there are none, frequent words are chosen
 
 
 LabelledRef = AssetLabels | FileLabels | WordLabels
 
 
 def parse_labelled_ref(ref: str) -> LabelledRef:
-    """Parse a reference to labelled data without loading anything. Raises UsageError."""
+    """Parse a reference to labelled data without loading anything. Raises UsageError if it is wrong."""
     scheme, separator, rest = ref.partition(":")
     schemes = ("asset", "jsonl", "csv", "words")
     if not separator or scheme not in schemes:
@@ -51,17 +51,17 @@ def parse_labelled_ref(ref: str) -> LabelledRef:
         return _asset(rest)
     if scheme == "words":
         return _words(rest)
-    if not os.path.isfile(rest):  # unlike Path.is_file, False also for names that no file can have
+    if not os.path.isfile(rest):  # unlike Path.is_file, also False for names that no file can have
         raise UsageError(f"The file {rest!r} with labelled data does not exist or is not a file.")
     return FileLabels(Path(rest), scheme)
 
 
 def _asset(rest: str) -> AssetLabels:
     asset_name, _, dataset = rest.partition("/")
-    assets.asset(asset_name)  # "did you mean" for an unknown asset
+    assets.asset(asset_name)  # raises UsageError for an unknown asset
     if asset_name != probes.ASSET:
         raise UsageError(
-            f"Asset {asset_name!r} holds no labels; give 'asset:{probes.ASSET}/97_news_class', for example."
+            f"The asset {asset_name!r} holds no labels; give 'asset:{probes.ASSET}/97_news_class', for example."
         )
     probes.check_dataset_name(dataset)
     return AssetLabels(dataset)

@@ -16,42 +16,48 @@ if TYPE_CHECKING:
 ASSET = "sae-probes"
 SUFFIX = ".csv.zst"
 MASTER = f"probing_datasets_MASTER{SUFFIX}"
-NOT_DATASETS = frozenset({MASTER, f"66_living-room_translations{SUFFIX}"})  # an index, and a word list
+NOT_DATASETS = frozenset({MASTER, f"66_living-room_translations{SUFFIX}"})  # an index and a word list
 
 
-# Whether a sentence answers a question is asked there without the question: no probe can know.
+# Its label is whether a sentence answers a question, but the question is missing, so no probe can know it.
 UNANSWERABLE = frozenset({"90_glue_qnli_OOD"})
 
 
 @cache
 def dataset_files() -> dict[str, str]:
-    """Name ("97_news_class", out-of-distribution versions "87_glue_cola_OOD") -> path in the asset, by number.
+    """Return each dataset's path in the asset by its name, in the order of their numbers.
 
-    From the manifest: the asset need not be present.
+    Names are like "97_news_class", or "87_glue_cola_OOD" for an out-of-distribution version. They are taken from the
+    manifest, so the asset need not be present.
     """
     paths = [PurePosixPath(file.name) for file in assets.manifest()[ASSET].files]
-    found = {path.name.removesuffix(SUFFIX): str(path) for path in paths if path.name not in NOT_DATASETS}
-    return dict(sorted(found.items(), key=lambda item: (int(item[0].split("_")[0]), item[0])))
+    files = {path.name.removesuffix(SUFFIX): str(path) for path in paths if path.name not in NOT_DATASETS}
+    return dict(sorted(files.items(), key=lambda item: (int(item[0].split("_")[0]), item[0])))
 
 
 def dataset_names() -> list[str]:
-    """All datasets, ordered by their number."""
+    """Return the names of all datasets, in the order of their numbers."""
     return list(dataset_files())
 
 
 def check_dataset_name(name: str) -> None:
-    """Raises UsageError ("did you mean") unless ``name`` is one of the asset's datasets."""
+    """Raise UsageError, with a suggestion, unless ``name`` is one of the asset's datasets."""
     if name not in dataset_files():
         raise UsageError(
-            f"Unknown dataset {name!r} of asset {ASSET!r}.{did_you_mean(name, dataset_files())} "
+            f"Unknown dataset {name!r} of the asset {ASSET!r}.{did_you_mean(name, dataset_files())} "
             f"It has {len(dataset_files())} datasets, for example '97_news_class'."
         )
 
 
 def read_dataset(name: str) -> pd.DataFrame:
-    """One dataset with at least the columns ``prompt`` (str) and ``target`` (number or str), in file order.
+    """Return a dataset, in the order of its file, with at least the columns ``prompt`` (str) and ``target``.
 
-    Raises UsageError (unknown name), AssetError (asset not there), DataError (file damaged).
+    Targets are numbers or texts.
+
+    Raises:
+        UsageError: There is no such dataset.
+        AssetError: The asset is missing.
+        DataError: The file is damaged.
     """
     check_dataset_name(name)
     return _read_csv(dataset_files()[name], required=("prompt", "target"))
@@ -59,24 +65,29 @@ def read_dataset(name: str) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class BinaryTask:
-    """One binary task, as the asset's index describes it; what the index leaves out is empty."""
+    """A binary task as the asset's index describes it. What the index does not say is empty."""
 
-    tag: str  # "news_class_Politics"
-    name: str  # of its dataset: "139_news_class_Politics"
-    family: str  # the data that it and its neighbours were made from: "news_class"
-    concept: str  # what is to be told from the prompt: "is_trump"
+    tag: str  # such as "news_class_Politics"
+    name: str  # the name of its dataset, such as "139_news_class_Politics"
+    family: str  # the data from which it and similar tasks were made, such as "news_class"
+    concept: str  # what a probe must tell from the prompt, such as "is_trump"
     link: str  # where the data come from
-    shifted: str | None  # name of the dataset with other prompts for the same task, if there is one
+    shifted: str | None  # the name of the dataset with other prompts for the same task, if there is one
 
 
 def binary_tasks() -> dict[str, BinaryTask]:
-    """The 113 binary tasks by tag, in the index's order. Raises AssetError, DataError (index damaged)."""
+    """Return the 113 binary tasks by their tags, in the order of the index.
+
+    Raises:
+        AssetError: The asset is missing.
+        DataError: The index is damaged.
+    """
     columns = ("Data type", "Dataset save name", "Dataset Tag", "Dataset name", "Probe to", "Link")
     index = _read_csv(MASTER, required=columns)
     tasks: dict[str, BinaryTask] = {}
     family = concept = link = ""
     for kind, saved, tag, family_cell, concept_cell, link_cell in index[list(columns)].astype(str).to_numpy():
-        # Written for readers: an empty family is the one above, with its link; "^" is what stands above.
+        # The index is written for readers: an empty family means the one above, with its link, and so does "^".
         link = link if link_cell == "^" or not (link_cell or family_cell) else link_cell
         concept = concept if concept_cell == "^" else concept_cell
         family = family_cell or family
@@ -87,12 +98,12 @@ def binary_tasks() -> dict[str, BinaryTask]:
 
 
 def binary_dataset_names() -> list[str]:
-    """The datasets of `binary_tasks`."""
+    """Return the names of the datasets of `binary_tasks`."""
     return [task.name for task in binary_tasks().values()]
 
 
 def shifted_version(name: str) -> str | None:
-    """The out-of-distribution dataset for the same task ("87_glue_cola" -> "87_glue_cola_OOD"), or None."""
+    """Return the out-of-distribution dataset of the task ("87_glue_cola_OOD" for "87_glue_cola"), or None."""
     shifted = f"{name}_OOD"
     return shifted if shifted in dataset_files() and shifted not in UNANSWERABLE else None
 
@@ -103,7 +114,7 @@ def _read_csv(file_name: str, required: tuple[str, ...]) -> pd.DataFrame:
 
     path = assets.path(ASSET) / file_name
     try:
-        # keep_default_na: "NA" and "null" are words of a text here, not missing values.
+        # keep_default_na=False, because "NA" and "null" are words of a text here, not missing values.
         frame = pd.read_csv(path, compression="zstd", dtype={"prompt": str}, keep_default_na=False)
     except (OSError, ValueError, zstandard.ZstdError) as error:  # pandas' parser errors are ValueErrors
         raise DataError(f"Cannot read {path} ({error}); run `saebench assets verify {ASSET}`.") from error

@@ -1,4 +1,4 @@
-"""Documents apart for calibration (fitting controls) and for evaluation."""
+"""The division of documents into those for calibration, to which controls are fitted, and those for evaluation."""
 
 from __future__ import annotations
 
@@ -10,30 +10,31 @@ import numpy as np
 from saebench.data.documents import Documents
 from saebench.errors import DataError
 
-CALIBRATION_SHARE = 0.2
-CALIBRATION_SEQUENCES = 128  # of CALIBRATION_CONTEXT tokens each
-CALIBRATION_CONTEXT = 128
+CALIBRATION_SHARE = 0.2  # of the documents
+CALIBRATION_SEQUENCES = 128
+CALIBRATION_CONTEXT = 128  # the tokens of a sequence for calibration
 
 
 @dataclass(frozen=True)
 class Split:
-    """Two disjoint sets of documents of one text, and the hash of the whole."""
+    """Two disjoint sets of documents of one text."""
 
     calibration: Documents
     evaluation: Documents
-    content_hash: str
+    content_hash: str  # of all documents
 
 
 def split_documents(documents: Documents, rng: np.random.Generator, share: float = CALIBRATION_SHARE) -> Split:
-    """Set ``share`` of the documents apart, at random; each side gets one at least.
+    """Set a random share of the documents apart for calibration. Each side gets at least one document.
 
-    Raises DataError for fewer than two documents.
+    Raises:
+        DataError: There are fewer than two documents.
     """
     n = len(documents.texts)
     if n < 2:
         raise DataError(
-            f"Text {documents.ref!r} has {'one' if n else 'no'} document; at least two are needed, one to calibrate "
-            "controls and one to evaluate. Split it into more documents (one JSON line each)."
+            f"The text {documents.ref!r} has {'one' if n else 'no'} document, but at least two are needed, one to "
+            "calibrate controls and one to evaluate. Divide it into more documents, with a line of JSON for each."
         )
     apart = np.zeros(n, dtype=bool)
     apart[rng.permutation(n)[: min(max(1, round(share * n)), n - 1)]] = True

@@ -1,4 +1,4 @@
-"""Documents to token sequences of equal length."""
+"""The division of documents into token sequences of equal length."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
-CHUNK = 64  # documents per call of the tokenizer: enough for its threads, few enough to stop early
+CHUNK = 64  # the documents per call of the tokenizer: enough for its threads, and few enough to stop early
 
 
 class HasTexts(Protocol):
+    """A text whose documents can be tokenised, such as `Documents`."""
+
     @property
     def ref(self) -> str: ...
 
@@ -31,16 +33,16 @@ class HasTexts(Protocol):
 
 @dataclass(frozen=True)
 class TokenBatch:
-    """Sequences of equal length. ``evaluated`` is False at special tokens (BOS, EOS, padding, ...)."""
+    """Token sequences of equal length."""
 
     tokens: Int[Tensor, "sequences context"]  # int64
-    evaluated: Bool[Tensor, "sequences context"]
-    n_documents: int  # documents with at least one token in here
-    n_missing: int = 0  # sequences that were asked for but that the text does not yield
+    evaluated: Bool[Tensor, "sequences context"]  # False at special tokens such as BOS, EOS and padding
+    n_documents: int  # the number of documents that have at least one token in the sequences
+    n_missing: int = 0  # the number of wanted sequences for which the text is too short
 
     @cached_property
     def content_hash(self) -> str:
-        """sha256 over shape and tokens."""
+        """The sha256 of the shape and the tokens."""
         shape = f"{tuple(self.tokens.shape)}|".encode()
         return hashlib.sha256(shape + self.tokens.numpy().astype("<i8").tobytes()).hexdigest()
 
@@ -52,13 +54,21 @@ def tokenize(
     limit: int | None = None,
     seed: int = 0,
 ) -> TokenBatch:
-    """Cut documents into sequences of ``context_length`` tokens, the first of each being BOS.
+    """Cut documents into sequences of equal length, each of which begins with the tokenizer's first token.
 
-    The documents are shuffled (by ``seed``), tokenised without special tokens, joined with an EOS after each, and cut;
-    the incomplete last sequence is dropped. ``limit`` is a number of sequences: because of the shuffle they are a
-    random sample. A tokenizer without BOS has its EOS put first.
+    The documents are shuffled, tokenised without special tokens, joined with an EOS after each of them, and cut. An
+    incomplete last sequence is dropped.
 
-    Raises UsageError (``context_length`` or ``limit`` below 2), DataError (too little text, no BOS and no EOS).
+    Args:
+        documents: The documents.
+        tokenizer: The tokenizer. See `first_token` for tokenizers without BOS.
+        context_length: The number of tokens of a sequence.
+        limit: The most sequences, which are a random sample because of the shuffle; by default all of them.
+        seed: The seed of the shuffle.
+
+    Raises:
+        UsageError: ``context_length`` or ``limit`` is below 2.
+        DataError: There is too little text, or the tokenizer has neither BOS nor EOS.
     """
     import torch
 
@@ -67,7 +77,7 @@ def tokenize(
     if limit is not None and limit < 2:
         raise UsageError(f"The limit must be at least 2 sequences, not {limit}: intervals are made from sequences.")
     first = first_token(tokenizer)
-    last = first if tokenizer.eos_token_id is None else int(tokenizer.eos_token_id)  # after each document
+    last = first if tokenizer.eos_token_id is None else int(tokenizer.eos_token_id)  # follows each document
     body = context_length - 1
     wanted = None if limit is None else limit * body
     order = generator(seed, "documents").permutation(len(documents.texts))
@@ -82,11 +92,11 @@ def tokenize(
     rows = total // body if limit is None else min(total // body, limit)
     if rows < 2:
         raise DataError(
-            f"Text {documents.ref!r} has only {total} tokens, too few for two sequences of {context_length}; "
+            f"The text {documents.ref!r} has only {total} tokens, too few for two sequences of {context_length}; "
             "use a longer text or a smaller context length."
         )
     kept = rows * body
-    # Documents that lie wholly in the dropped rest are not part of the batch.
+    # Documents that lie entirely in the dropped rest do not count.
     starts = np.cumsum([0, *(len(piece) for piece in pieces[:-1])])
     stream = np.concatenate(pieces)[:kept]
     tokens = np.concatenate([np.full((rows, 1), first, dtype=np.int64), stream.reshape(rows, body)], axis=1)
@@ -99,14 +109,15 @@ def tokenize(
 
 
 def first_token(tokenizer: PreTrainedTokenizerBase) -> int:
-    """The token that every sequence begins with: BOS, or EOS for a tokenizer without BOS.
+    """Return the token that every sequence begins with: BOS, or EOS if the tokenizer has no BOS.
 
-    Raises DataError for a tokenizer that has neither.
+    Raises:
+        DataError: The tokenizer has neither.
     """
     bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
     if bos is None and eos is None:
         raise DataError(
-            "The tokenizer has neither a BOS nor an EOS token, so no sequence can begin; use a model whose tokenizer "
+            "The tokenizer has neither a BOS nor an EOS token for sequences to begin with; use a model whose tokenizer "
             "defines one."
         )
     return int(eos if bos is None else bos)
@@ -114,5 +125,5 @@ def first_token(tokenizer: PreTrainedTokenizerBase) -> int:
 
 def _encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> Iterator[list[int]]:
     for start in range(0, len(texts), CHUNK):
-        # verbose=False: documents may be longer than the model's context, they are cut afterwards.
+        # verbose=False, because documents may be longer than the model's context; they are cut afterwards.
         yield from tokenizer(list(texts[start : start + CHUNK]), add_special_tokens=False, verbose=False)["input_ids"]

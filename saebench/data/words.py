@@ -1,4 +1,4 @@
-"""Word-level concepts: documents of a text, each cut right after a word, which is its class."""
+"""Words as concepts: each document of a text is cut right after a word, and that word is its class."""
 
 from __future__ import annotations
 
@@ -9,40 +9,50 @@ from saebench.data.labelled_ref import WordLabels
 from saebench.data.text import load_documents
 from saebench.errors import DataError
 
-CLASSES = 6
-# A whole word inside a sentence; what a semicolon follows is as often a broken HTML entity ("quot;").
+CLASSES = 6  # the number of words that are chosen
+# A whole word inside a sentence. A semicolon must not follow it, because that is often a broken HTML entity ("quot;").
 _WORD = re.compile(r"(?<=\s)[^\W\d_]+(?=[\s,.]|$)")
-_SHORTEST = 3  # letters of a word that is chosen
+_SHORTEST = 3  # the fewest letters of a word that is chosen
 
 
 def word_rows(ref: WordLabels) -> tuple[list[tuple[str, str]], int]:
-    """One (prompt, word) per document that holds a word of the set, and how many documents the zoo was trained on.
+    """Return a prompt and its word for each document that holds one of the words.
 
-    The prompt ends with the document's last occurrence of the word, so that its last token is the word's. A document
-    that holds several of the words serves the rarest. Without words in ``ref``, the most frequent
-    content words are chosen: lower case, three letters or more, no English stop word, counted once per document.
-    Raises as `load_documents` does, and DataError for a word that no document holds.
+    The prompt ends with the last occurrence of the word in the document, so that its last token belongs to the word. A
+    document that holds several of the words is used for the rarest. If ``ref`` names no words, the most frequent
+    content words are chosen: those in lower case, of three letters or more, that are not English stop words. A word
+    counts once per document.
+
+    Returns:
+        The prompts with their words, and the number of documents that are left out because the zoo was trained on them.
+
+    Raises:
+        DataError: No document holds one of the words, or the text cannot be read.
+        AssetError: The asset is missing.
     """
     documents = load_documents(ref.text)
+    # For each document, the place where the last occurrence of each of its words ends.
     ends = [{match[0]: match.end() for match in _WORD.finditer(text)} for text in documents.texts]
-    holding = Counter(word for found in ends for word in found)
-    words = ref.words or _frequent(holding)
-    if missing := [word for word in words if not holding[word]]:
-        raise DataError(f"Text {ref.text!r} does not hold the word {missing[0]!r} inside a sentence; name another.")
-    by_rarity = sorted(words, key=lambda word: (holding[word], word))
+    frequency = Counter(word for ends_of_words in ends for word in ends_of_words)
+    words = ref.words or _frequent(frequency)
+    if missing := [word for word in words if not frequency[word]]:
+        raise DataError(
+            f"The text {ref.text!r} does not hold the word {missing[0]!r} inside a sentence; name another one."
+        )
+    by_rarity = sorted(words, key=lambda word: (frequency[word], word))
     rows = []
-    for text, found in zip(documents.texts, ends, strict=True):
-        if word := next((word for word in by_rarity if word in found), None):
-            rows.append((text[: found[word]], word))
+    for text, ends_of_words in zip(documents.texts, ends, strict=True):
+        if word := next((word for word in by_rarity if word in ends_of_words), None):
+            rows.append((text[: ends_of_words[word]], word))
     return rows, documents.n_zoo
 
 
-def _frequent(holding: Counter[str]) -> list[str]:
+def _frequent(frequency: Counter[str]) -> list[str]:
     from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
     content = (
         (-n, word)
-        for word, n in holding.items()
+        for word, n in frequency.items()
         if word.islower() and len(word) >= _SHORTEST and word not in ENGLISH_STOP_WORDS
     )
     return [word for _, word in sorted(content)[:CLASSES]]

@@ -1,4 +1,4 @@
-"""Elementwise work that a compiler fuses into one pass over the data, where it pays: on a GPU."""
+"""Elementwise work that a compiler fuses into one pass over the data on a GPU, where this is faster."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import torch
 
 
 class Fused:
-    """``function`` of tensors, compiled at its first call on a GPU; the plain function on a CPU.
+    """A function of tensors that is compiled at its first call on a GPU, and called as it is on a CPU.
 
-    On a CPU the tiles stay in the cache and the matrix product takes nearly all the time, so compiling gains nothing.
-    Where compilation fails (no Triton, no C compiler) the plain function stands in, and a warning says so once.
+    On a CPU the tiles stay in the cache, and the matrix product takes nearly all the time, so compiling gains nothing.
+    If compilation fails, because there is no Triton or no C compiler, the plain function is used, and one warning says
+    so.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -24,19 +25,19 @@ class Fused:
         if not self.pays(tensors[0]):
             return self._function(*tensors)
         if self._compiled is None:
-            # Shapes vary with the last chunk of tokens and the last tile of the vocabulary.
+            # dynamic=True, because the last chunk of tokens and the last tile of the vocabulary have other shapes.
             self._compiled = torch.compile(self._function, dynamic=True)
         try:
             return self._compiled(*tensors)
         except (torch.OutOfMemoryError, KeyboardInterrupt):
             raise
-        except Exception as error:  # the compiler's back ends raise anything
-            # The first line names the back end, the second what it met.
+        except Exception as error:  # the compiler's back ends raise exceptions of any kind
+            # The first line names the back end, and the second names the problem.
             reason = " ".join(str(error).splitlines()[:2])[:300]
-            logging.getLogger(__name__).warning("not compiled, so slower on this GPU: %s", reason)
+            logging.getLogger(__name__).warning("A function could not be compiled, so this GPU is slower: %s", reason)
             self._compiled = self._function
             return self._function(*tensors)
 
     def pays(self, tensor: torch.Tensor) -> bool:
-        """Whether the function is compiled for this tensor."""
+        """Return whether the function is compiled for this tensor."""
         return tensor.is_cuda

@@ -1,4 +1,4 @@
-"""The unembedding: from final hidden states to logits, and what is linear about it."""
+"""The unembedding, which turns final hidden states into logits."""
 
 from __future__ import annotations
 
@@ -12,38 +12,36 @@ from torch import Tensor
 
 from saebench.errors import ModelError
 
-_FEW = 4096  # vocabulary entries at a time
+_FEW = 4096  # the vocabulary entries that are computed at a time on a CPU
 
 
 @dataclass(frozen=True)
 class Head:
-    """``logits = softcap(scale * (h W^T + b))`` with ``weight[vocab, d_model]``.
+    """The map ``logits = softcap(scale * (h W^T + b))``."""
 
-    ``softcap`` is Gemma-2's ``c * tanh(logits / c)``; ``scale`` that of Cohere or Granite.
-    """
-
-    weight: Float[Tensor, "vocab d_model"]
-    bias: Float[Tensor, " vocab"] | None = None
-    scale: float = 1.0
-    softcap: float | None = None
+    weight: Float[Tensor, "vocab d_model"]  # W
+    bias: Float[Tensor, " vocab"] | None = None  # b
+    scale: float = 1.0  # of Cohere and Granite
+    softcap: float | None = None  # the c of Gemma-2's softcap, c * tanh(logits / c)
 
     @property
     def linear(self) -> bool:
-        """Whether logits are affine in the hidden state, which makes the KL divergence cheap (see losses)."""
+        """Whether logits are affine in the hidden state, so that KL divergences are cheap; see `saebench.lm.losses`."""
         return self.softcap is None
 
     @property
     def vocab_size(self) -> int:
+        """The number of tokens of the vocabulary."""
         return self.weight.shape[0]
 
     def logits(
         self, hidden: Float[Tensor, "tokens d_model"], rows: slice = slice(None)
     ) -> Float[Tensor, "tokens rows"]:
-        """Logits of the vocabulary entries ``rows``, in float32 (float64 for a float64 model)."""
+        """Return the logits of the vocabulary entries ``rows``, in float32, or in float64 for a float64 model."""
         return self.from_product(product(hidden, self.weight[rows]), rows)
 
     def best(self, hidden: Float[Tensor, "tokens d_model"]) -> Int[Tensor, " tokens"]:
-        """The most probable next token after each hidden state; the first of equal ones."""
+        """Return the most probable next token after each hidden state. If several are equal, it is the first."""
         value = torch.full((len(hidden),), -torch.inf, device=hidden.device, dtype=accumulation_dtype(hidden.dtype))
         token = torch.zeros(len(hidden), dtype=torch.long, device=hidden.device)
         for rows, logits in self._of_few(hidden):
@@ -53,7 +51,7 @@ class Head:
         return token
 
     def all_logits(self, hidden: Float[Tensor, "tokens d_model"]) -> Float[Tensor, "tokens vocab"]:
-        """:func:`logits` of the whole vocabulary, for a few hidden states."""
+        """Return the logits of the whole vocabulary for a few hidden states."""
         dtype = accumulation_dtype(hidden.dtype)
         out = torch.empty(len(hidden), self.vocab_size, dtype=dtype, device=hidden.device)
         for rows, logits in self._of_few(hidden):
@@ -61,9 +59,10 @@ class Head:
         return out
 
     def _of_few(self, hidden: Tensor) -> Iterator[tuple[slice, Tensor]]:
-        """Logits of few hidden states, some of the vocabulary at a time.
+        """Yield the logits of a few hidden states for some entries of the vocabulary at a time.
 
-        On a CPU a product with the weights on the left, into memory that stays in the cache, takes half as long.
+        On a CPU it takes half as long to have the weights on the left of the product and to keep the result in the
+        CPU's cache.
         """
         if hidden.is_cuda:
             rows = slice(0, self.vocab_size)
@@ -75,7 +74,7 @@ class Head:
             yield rows, self.from_product((self.weight[rows] @ columns).T, rows)
 
     def from_product(self, out: Float[Tensor, "tokens rows"], rows: slice) -> Float[Tensor, "tokens rows"]:
-        """Logits from ``hidden W^T``, in float32 or float64; may overwrite ``out``."""
+        """Return the logits for ``out = hidden W^T``, in float32 or float64. ``out`` may be overwritten."""
         out = out.to(accumulation_dtype(out.dtype))
         if self.bias is not None:
             out += self.bias[rows].to(out.dtype)
@@ -87,30 +86,35 @@ class Head:
 
 
 def product(hidden: Float[Tensor, "tokens d_model"], weight: Float[Tensor, "rows d_model"]) -> Tensor:
-    """``hidden W^T``: in float32 for bfloat16 on a GPU, which rounds nothing it need not; else in the own type."""
+    """Return ``hidden W^T`` in the tensors' dtype, but for bfloat16 on a GPU in float32, so that it is not rounded."""
     if hidden.is_cuda and hidden.dtype == torch.bfloat16 and _HAS_OUT_DTYPE:
         return torch.mm(hidden, weight.T, out_dtype=torch.float32)
     return hidden @ weight.T
 
 
-_HAS_OUT_DTYPE = hasattr(torch.ops.aten.mm, "dtype")  # torch 2.8
+_HAS_OUT_DTYPE = hasattr(torch.ops.aten.mm, "dtype")  # since torch 2.8
 
 
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
-    """float32 reductions whatever the model's dtype; float64 stays float64."""
+    """Return the dtype of reductions: float64 for a float64 model, and otherwise float32."""
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def head_of(model: Any, hidden: Tensor, logits: Tensor) -> Head:
-    """Find the head of a Hugging Face causal LM, verified on one forward pass.
+    """Return the head of a Hugging Face causal language model, verified on one forward pass.
 
-    ``hidden[tokens, d_model]`` and ``logits[tokens, vocab]`` come from the model itself; a head that does not
-    reproduce them is refused, never assumed. Raises ModelError.
+    Args:
+        model: The model.
+        hidden: Final hidden states of the model, ``[tokens, d_model]``.
+        logits: The logits that the model gives for them, ``[tokens, vocab]``.
+
+    Raises:
+        ModelError: The logits are not finite, or no known form of the head reproduces them.
     """
     if not logits.isfinite().all():
         raise ModelError(
-            f"{type(model).__name__} gives logits that are NaN or infinite: its weights are damaged, "
-            f"or {str(hidden.dtype).removeprefix('torch.')} is too narrow for it."
+            f"{type(model).__name__} gives logits that are NaN or infinite, because its weights are damaged or "
+            f"{str(hidden.dtype).removeprefix('torch.')} is too narrow for it."
         )
     module = model.get_output_embeddings()
     if module is None or not hasattr(module, "weight"):
@@ -118,7 +122,7 @@ def head_of(model: Any, hidden: Tensor, logits: Tensor) -> Head:
     config = model.config
     weight, bias = module.weight.detach(), _bias(module)
     candidates = [Head(weight, bias)]
-    # What the configuration names is tried first: on small logits a soft cap is hard to tell from none.
+    # The form that the configuration names is tried first, because small logits hardly show a soft cap.
     if divisor := getattr(config, "logits_scaling", None):
         candidates.insert(0, Head(weight, bias, scale=1.0 / divisor))
     if scale := getattr(config, "logit_scale", None):
@@ -132,7 +136,7 @@ def head_of(model: Any, hidden: Tensor, logits: Tensor) -> Head:
             return head
     raise ModelError(
         f"The logits of {type(model).__name__} do not follow from its final hidden state and unembedding "
-        "(plain, soft-capped or scaled); saebench cannot score this architecture."
+        "(plain, soft-capped or scaled), so saebench cannot score this architecture."
     )
 
 

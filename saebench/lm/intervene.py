@@ -1,6 +1,7 @@
-"""A language model under an intervention: the activation at one hook is replaced in every pass, also of generation.
+"""A language model under an intervention, which replaces the activation at one hook in every pass.
 
-The intervention acts at the text alone: special tokens and padding keep their activation, whatever it returns there.
+Passes of generation are included. The intervention acts on text only: special tokens and padding keep their activation,
+whatever it returns for them.
 """
 
 from __future__ import annotations
@@ -19,16 +20,16 @@ from saebench.lm.model import LanguageModel, replacing
 
 
 class Intervention(Protocol):
-    """What a pass needs of an intervention; those of `saebench.interventions` have more."""
+    """What a pass needs of an intervention. The interventions of `saebench.interventions` have more methods."""
 
     @property
     def site(self) -> str:
-        """The hook that it changes."""
+        """The hook at which it changes the activation."""
         ...
 
     @property
     def reads(self) -> str:
-        """The hook that it looks at: ``site``, or one before it."""
+        """The hook whose activation it reads: ``site``, or a hook before it."""
         ...
 
     def __call__(
@@ -37,29 +38,38 @@ class Intervention(Protocol):
         mask: Bool[Tensor, "batch position"],
         source: Float[Tensor, "batch position d_in"] | None = None,
     ) -> Float[Tensor, "batch position d"]:
-        """What takes the place of ``x`` where ``mask`` is True; ``source`` is the activation at another ``reads``."""
+        """Return what replaces the activation.
+
+        Args:
+            x: The activation at ``site``.
+            mask: True at text, where the activation is replaced.
+            source: The activation at ``reads``, if that is another hook.
+        """
         ...
 
     def reset(self) -> None:
-        """New texts begin: forget the positions seen so far."""
+        """Forget the positions read so far, because new texts begin."""
         ...
 
 
 class Repeated:
-    """``intervention`` for a pass whose rows stand for ``copies`` rows each, next to each other, which it remembers."""
+    """An intervention that remembers rows, for a pass whose rows stand for several consecutive copies each."""
 
     def __init__(self, intervention: Intervention, copies: int) -> None:
         self.site, self.reads, self.copies = intervention.site, intervention.reads, copies
         self._intervention = intervention
 
     def __call__(self, x: Tensor, mask: Tensor, source: Tensor | None = None) -> Tensor:
-        """Copies read the same, so what becomes of the first of them is taken for all."""
+        """Return what replaces the activation. All copies of a row read the same, so the first stands for them."""
         if self.copies == 1:
             return self._intervention(x, mask, source)
-        many = [None if each is None else each.repeat_interleave(self.copies, dim=0) for each in (x, mask, source)]
+        many = [
+            None if tensor is None else tensor.repeat_interleave(self.copies, dim=0) for tensor in (x, mask, source)
+        ]
         return self._intervention(*many)[:: self.copies]  # type: ignore[arg-type]
 
     def reset(self) -> None:
+        """Forget the positions read so far."""
         self._intervention.reset()
 
 
@@ -67,11 +77,17 @@ class Repeated:
 def intervening(
     lm: LanguageModel, intervention: Intervention | None, text: Bool[Tensor, "batch position"] | None = None
 ) -> Iterator[None]:
-    """Every pass of ``lm`` in this context runs under ``intervention``: scoring, and ``lm.model.generate``.
+    """Run every pass of ``lm`` in this context under an intervention, including ``lm.model.generate``.
 
-    ``text`` is False at padding; without it the attention mask of the pass says so, if there is one. The
-    intervention is reset by every pass that begins new texts, so not by the later steps of generation with a cache.
-    Raises HookMismatchError for a site that the model does not have, or if the shape of the activation changes.
+    Every pass that begins new texts resets the intervention; later steps of generation with a cache do not.
+
+    Args:
+        lm: The language model.
+        intervention: The intervention, or None to change nothing.
+        text: False at padding. By default the attention mask of a pass tells padding, if the pass has one.
+
+    Raises:
+        HookMismatchError: The model has no such site, or the intervention returns another shape.
     """
     if intervention is None:
         yield
@@ -88,9 +104,9 @@ def intervening(
         if past is None or past.get_seq_length() == 0:
             intervention.reset()
         mask = ~torch.isin(tokens, special)
-        given = kwargs.get("attention_mask") if text is None else text
-        if given is not None:  # with a cache it covers what went before, too
-            mask &= given[:, -tokens.shape[1] :].bool()
+        not_padding = kwargs.get("attention_mask") if text is None else text
+        if not_padding is not None:  # with a cache it also covers earlier tokens
+            mask &= not_padding[:, -tokens.shape[1] :].bool()
 
     def read(value: Tensor) -> None:
         nonlocal source
@@ -101,7 +117,7 @@ def intervening(
         new = intervention(x, mask, source)
         if new.shape != x.shape:
             raise HookMismatchError(
-                f"The intervention at {where.name!r} made {tuple(new.shape)} of an activation of shape "
+                f"The intervention at {where.name!r} returned the shape {tuple(new.shape)} for an activation of shape "
                 f"{tuple(x.shape)}; it must keep the shape."
             )
         return replacing(where, torch.where(mask[..., None], new.to(x.dtype), x))(x)
@@ -126,13 +142,20 @@ def logits(
     text: Bool[Tensor, "batch position"] | None = None,
     last: int = 0,
 ) -> Float[Tensor, "batch kept vocabulary"]:
-    """Next-token logits of a batch that is padded on the right (where ``text`` is False), if at all.
+    """Return the next-token logits of a batch. They are large; for losses of long texts see `saebench.lm.losses`.
 
-    ``last`` keeps those of the last positions of the batch only, which spares the unembedding of the others; 0 keeps
-    all. Whole logits are large: for losses over long texts see `saebench.lm.losses`. Raises as `intervening` does.
+    Args:
+        lm: The language model.
+        tokens: The tokens, which may be padded on the right.
+        intervention: An intervention, or None.
+        text: False at padding.
+        last: The number of last positions whose logits are kept; 0 keeps all. The others are not unembedded.
+
+    Raises:
+        HookMismatchError: As in `intervening`.
     """
-    spare = last and "logits_to_keep" in inspect.signature(lm.model.forward).parameters
-    keep = {"logits_to_keep": last} if spare else {}
+    skips_others = last and "logits_to_keep" in inspect.signature(lm.model.forward).parameters
+    keep = {"logits_to_keep": last} if skips_others else {}
     with intervening(lm, intervention, text):
-        found = lm.model(input_ids=tokens, use_cache=False, **keep).logits
-    return found[:, -last:] if last else found
+        values = lm.model(input_ids=tokens, use_cache=False, **keep).logits
+    return values[:, -last:] if last else values

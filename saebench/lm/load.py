@@ -1,4 +1,4 @@
-"""Loading a language model by reference, onto a device, in a dtype."""
+"""How a language model is loaded by its reference, onto a device and in a dtype."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch
 
 
 def resolve_device(device: str) -> torch.device:
-    """``auto`` takes CUDA when there is one. Raises UsageError for a device that is not there."""
+    """Return the device of that name; "auto" is CUDA if there is any. Raises UsageError if there is no such device."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -30,7 +30,8 @@ def resolve_device(device: str) -> torch.device:
         not torch.cuda.is_available() or (resolved.index or 0) >= torch.cuda.device_count()
     ):
         raise UsageError(
-            f"--device {device!r}: this machine has {torch.cuda.device_count()} CUDA devices; use --device cpu."
+            f"--device {device!r} does not exist: this machine has {torch.cuda.device_count()} CUDA devices; use "
+            "--device cpu."
         )
     if resolved.type not in ("cpu", "cuda"):
         raise UsageError(f"--device {device!r} is not supported; use auto, cpu, cuda or cuda:INDEX.")
@@ -38,9 +39,12 @@ def resolve_device(device: str) -> torch.device:
 
 
 def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
-    """``auto``: bfloat16 where the hardware multiplies it natively, else float32.
+    """Return the dtype of that name; "auto" is bfloat16 if the hardware multiplies it natively, or else float32.
 
-    A CPU without bfloat16 instructions emulates them, which was measured seven times slower than float32.
+    A CPU without bfloat16 instructions emulates them, which is seven times slower than float32 (measured).
+
+    Raises:
+        UsageError: There is no such dtype.
     """
     if dtype == "auto":
         native = device.type == "cuda" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
@@ -51,7 +55,18 @@ def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
 
 
 def load_lm(ref: str | LMRef, *, device: torch.device, dtype: torch.dtype) -> LanguageModel:
-    """Load a causal language model and its tokenizer. Raises ModelError with cause and mend."""
+    """Load a causal language model and its tokenizer.
+
+    Args:
+        ref: The reference of the model.
+        device: The device to load it onto.
+        dtype: The dtype of its weights.
+
+    Raises:
+        UsageError: The reference is wrong.
+        AssetError: The asset is missing.
+        ModelError: The model cannot be loaded, lacks weights, or cannot be wrapped.
+    """
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -63,7 +78,7 @@ def load_lm(ref: str | LMRef, *, device: torch.device, dtype: torch.dtype) -> La
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         cause = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ModelError(f"{lm_ref} could not be loaded: {cause[:300]}") from error
-    if missing := sorted(report["missing_keys"]):  # transformers would go on with random weights there
+    if missing := sorted(report["missing_keys"]):  # transformers would use random weights for them
         raise ModelError(f"{lm_ref} lacks {len(missing)} weights of {type(model).__name__}, such as {missing[0]!r}.")
     model = model.eval().requires_grad_(False).to(device)
     return LanguageModel(model, tokenizer, name=str(lm_ref), fingerprint=fingerprint(model))
@@ -80,14 +95,14 @@ def _source(ref: LMRef) -> tuple[str, dict[str, Any]]:
 
 
 def fingerprint(model: Any) -> str:
-    """Hex digest of configuration and of every weight as loaded: what the model computes with, all of it.
+    """Return the sha256, in hex, of the configuration and of every weight as loaded.
 
-    The same on every machine, and whatever the dtype of the files, but not across the dtypes loaded into: rounding
-    to bfloat16 makes other weights. Tensors are hashed side by side, tied ones once.
+    It is the same on every machine and for every dtype of the files. It differs between the dtypes that the model is
+    loaded in, because rounding to bfloat16 changes the weights. Tensors are hashed in parallel, and tied ones once.
     """
     state = dict(sorted(model.state_dict().items()))
     distinct = {_place(tensor): tensor for tensor in state.values()}
-    with ThreadPoolExecutor(max_workers=4) as pool:  # hashing releases the interpreter
+    with ThreadPoolExecutor(max_workers=4) as pool:  # threads help, because hashing releases the interpreter's lock
         hashes = dict(zip(distinct, pool.map(_tensor_hash, distinct.values()), strict=True))
     digest = hashlib.sha256(json.dumps(_settings(model.config.to_dict()), sort_keys=True, default=str).encode())
     for name, tensor in state.items():
@@ -96,7 +111,7 @@ def fingerprint(model: Any) -> str:
 
 
 def _settings(config: dict[str, Any]) -> dict[str, Any]:
-    """The configuration, and those nested in it, without what says nothing about the function computed."""
+    """Return the configuration, with nested ones, without the entries that do not affect what the model computes."""
     volatile = {"_name_or_path", "transformers_version", "dtype", "torch_dtype", "_attn_implementation"}
     return {
         key: _settings(value) if isinstance(value, dict) else value
@@ -106,6 +121,7 @@ def _settings(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _place(tensor: Tensor) -> tuple[int, tuple[int, ...], tuple[int, ...], torch.dtype]:
+    """Return what tied weights have in common: their place in memory, shape, strides and dtype."""
     return tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype
 
 

@@ -1,12 +1,12 @@
 """Cross-entropy and KL divergence from final hidden states, without ever holding ``[tokens, vocabulary]`` logits.
 
-With a linear head (``logits = h W^T + b``) the KL divergence from the clean to the spliced distribution is
+With a linear head (``logits = h W^T + b``), the KL divergence from the clean to the spliced distribution is
 
     KL = sum_v p(v) [l(v) - l'(v)] - LSE(l) + LSE(l')  =  (h - h') . m  - LSE(l) + LSE(l'),   m = sum_v p(v) W_v
 
-so the clean pass keeps per token its LSE and ``m`` (one row of d_model), and every spliced pass costs a single
-product with the vocabulary. The difference h - h' is taken before the product, so rounding of the logits in
-bfloat16 does not bias the KL. Soft-capped heads take the direct sum instead.
+so the clean pass keeps the LSE and ``m`` (d_model numbers) of each token, and every spliced pass costs a single product
+with the vocabulary. The difference h - h' is taken before the product, so that rounding the logits to bfloat16 does not
+bias the KL divergence. For soft-capped heads the sum over the vocabulary is computed directly.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import Tensor
 from saebench.lm.fused import Fused
 from saebench.lm.head import Head, accumulation_dtype, product
 
-# One tile of logits stays in a CPU's last-level cache (4 bytes * 1024 * 2048 = 8 MB).
+# A tile of logits of these sizes stays in a CPU's last-level cache (4 bytes * 1024 * 2048 = 8 MB).
 _TOKENS = 1024
 _VOCAB = 2048
 _VOCAB_CUDA = 32768
@@ -29,14 +29,15 @@ _VOCAB_CUDA = 32768
 
 @dataclass
 class CleanLosses:
-    """What is kept of the clean pass, per prediction."""
+    """What is kept of each prediction of the clean pass."""
 
     hidden: Float[Tensor, "predictions d_model"]
     ce: Float[Tensor, " predictions"]  # nats
     lse: Float[Tensor, " predictions"]
-    mean_unembedding: Float[Tensor, "predictions d_model"] | None  # m above; None for a soft-capped head
+    mean_unembedding: Float[Tensor, "predictions d_model"] | None  # the m above; None for a soft-capped head
 
     def __getitem__(self, rows: slice) -> CleanLosses:
+        """Return some of the predictions."""
         mean = None if self.mean_unembedding is None else self.mean_unembedding[rows]
         return CleanLosses(self.hidden[rows], self.ce[rows], self.lse[rows], mean)
 
@@ -44,7 +45,7 @@ class CleanLosses:
 def clean_losses(
     head: Head, hidden: Float[Tensor, "predictions d_model"], targets: Int[Tensor, " predictions"]
 ) -> CleanLosses:
-    """Cross-entropy of the unmodified model, and what later KL divergences need of it."""
+    """Return the cross-entropy of the unmodified model, and what later KL divergences need of it."""
     dtype = accumulation_dtype(hidden.dtype)
     lse = hidden.new_empty(len(hidden), dtype=dtype)
     mean = hidden.new_empty(hidden.shape, dtype=dtype) if head.linear else None
@@ -61,7 +62,14 @@ def spliced_losses(
     targets: Int[Tensor, " predictions"],
     clean: CleanLosses,
 ) -> tuple[Float[Tensor, " predictions"], Float[Tensor, " predictions"]]:
-    """Cross-entropy and KL(clean || spliced) per prediction, in nats, of a modified pass."""
+    """Return the cross-entropy and KL(clean || spliced) of each prediction of a modified pass, in nats.
+
+    Args:
+        head: The head of the model.
+        hidden: The final hidden states of the modified pass.
+        targets: The token to predict from each of them.
+        clean: What is kept of the clean pass, for the same predictions.
+    """
     dtype = accumulation_dtype(hidden.dtype)
     lse = hidden.new_empty(len(hidden), dtype=dtype)
     kl = hidden.new_empty(len(hidden), dtype=dtype)
@@ -79,7 +87,7 @@ def spliced_losses(
 def cross_entropies(
     head: Head, hidden: Float[Tensor, "predictions d_model"], targets: Int[Tensor, " predictions"]
 ) -> Float[Tensor, " predictions"]:
-    """Cross-entropy per prediction, in nats, of any pass; cheaper than `clean_losses`, which prepares for KL."""
+    """Return the cross-entropy of each prediction, in nats, more cheaply than `clean_losses`, which prepares for KL."""
     lse = hidden.new_empty(len(hidden), dtype=accumulation_dtype(hidden.dtype))
     for rows in _token_chunks(len(hidden)):
         lse[rows], _ = _log_sum_exp(head, hidden[rows], with_mean=False)
@@ -89,7 +97,7 @@ def cross_entropies(
 def target_logits(
     head: Head, hidden: Float[Tensor, "predictions d_model"], targets: Int[Tensor, " predictions"]
 ) -> Tensor:
-    """Logit of each prediction's target, as a row-wise product."""
+    """Return the logit of each prediction's target, computed as a row-wise product."""
     dtype = accumulation_dtype(hidden.dtype)
     out = (hidden.to(dtype) * head.weight[targets].to(dtype)).sum(-1)
     if head.bias is not None:
@@ -99,7 +107,7 @@ def target_logits(
 
 
 def _log_sum_exp(head: Head, hidden: Tensor, *, with_mean: bool) -> tuple[Tensor, Tensor | None]:
-    """Streaming log-sum-exp over vocabulary tiles (and the softmax-weighted mean of the unembedding rows)."""
+    """Return the log-sum-exp over tiles of the vocabulary, and the softmax-weighted mean of the unembedding's rows."""
     dtype = accumulation_dtype(hidden.dtype)
     top = hidden.new_full((len(hidden),), -torch.inf, dtype=dtype)
     total = hidden.new_zeros(len(hidden), dtype=dtype)
@@ -126,7 +134,7 @@ def _log_sum_exp(head: Head, hidden: Tensor, *, with_mean: bool) -> tuple[Tensor
 
 
 def _fold_tile(logits: Tensor, top: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
-    """Running maximum and sum of exponentials with one more tile of logits."""
+    """Return the running maximum and sum of exponentials after one more tile of logits."""
     new_top = torch.maximum(top, logits.amax(-1))
     return new_top, total * torch.exp(top - new_top) + torch.exp(logits - new_top[:, None]).sum(-1)
 
@@ -135,17 +143,17 @@ _fold = Fused(_fold_tile)
 
 
 def _rounding_excess(raw: Tensor, scale: float) -> Tensor:
-    """By how much, relatively, rounding logits to bfloat16 raises their exponential on average.
+    """Return the share by which rounding logits to bfloat16 raises their exponentials on average.
 
-    A logit of 2^e to 2^(e+1) is rounded by an error that is uniform over a spacing u = 2^(e-7), and
-    E[exp(error)] = 1 + u^2 / 24 + O(u^4). Left in, it adds 1e-3 nats to the cross-entropy of Gemma-3-270m.
+    The rounding error of a logit between 2^e and 2^(e+1) is uniform over a spacing u = 2^(e-7), and
+    E[exp(error)] = 1 + u^2 / 24 + O(u^4). If it is not removed, it adds 1e-3 nats to the cross-entropy of Gemma-3-270m.
     """
-    power = (raw.view(torch.int16) & 0x7F80).view(torch.bfloat16)  # 2^e: the mantissa cut off
+    power = (raw.view(torch.int16) & 0x7F80).view(torch.bfloat16)  # 2^e, because the mantissa is cut off
     return (power * power).float().mul_(scale * scale * 2.0**-14 / 24)
 
 
 def _direct_kl(head: Head, hidden: Tensor, lse: Tensor, clean: CleanLosses) -> Tensor:
-    """KL by summing over the vocabulary, tile by tile: needs the clean logits once more."""
+    """Return the KL divergence as a sum over the vocabulary, tile by tile, which needs the clean logits again."""
     out = torch.zeros_like(lse)
     step = _VOCAB_CUDA if hidden.is_cuda else _VOCAB
     for start in range(0, head.vocab_size, step):

@@ -1,10 +1,10 @@
-"""A language model and its hook points: prefix pass to a hook, suffix pass from it, scoring of the result.
+"""A language model and its hook points: the prefix pass up to a hook point, and the suffix pass from there on.
 
-The Hugging Face model does the work; TransformerLens' bridge, wrapped around it in place, names its hook points.
-A prefix pass stops as soon as the last wanted site has been read. A suffix pass skips the blocks before the
-site: they are replaced, for the duration of the pass, by stand-ins that hand over the cached residual stream, so
-position embeddings, masks and layer types are those of the full pass. Whether that reproduces the full pass is
-verified when the model is wrapped; where it does not, the full pass is run instead.
+The Hugging Face model does the work. TransformerLens' bridge, which is wrapped around it in place, names its hook
+points. A prefix pass stops as soon as the last wanted site has been read. A suffix pass skips the blocks before the
+site: during the pass they are replaced by stand-ins that hand over the cached residual stream, so position embeddings,
+masks and layer types are those of the full pass. When the model is wrapped, it is verified that this reproduces the
+full pass. If it does not, the full pass is run instead.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from saebench.lm.site import Site, parse_site
 
 
 class StopPass(Exception):
-    """Ends a prefix pass once everything wanted has been read."""
+    """Ends a pass as soon as all wanted activations have been read."""
 
 
 class _HandOver(nn.Module):
-    """Stands in for a block that is skipped; the first one injects the cached residual stream."""
+    """Stands in for a block that is skipped. The first one injects the cached residual stream."""
 
     def __init__(self, block: nn.Module, residual: Tensor | None, as_tuple: bool) -> None:
         super().__init__()
-        object.__setattr__(self, "_block", block)  # not a submodule: it must keep its own parent
+        object.__setattr__(self, "_block", block)  # not as a submodule, because the block must keep its own parent
         self.residual = residual
         self.as_tuple = as_tuple
 
     def __getattr__(self, name: str) -> Any:
-        # Models read attributes of their blocks (attention_type, is_sliding) between calls.
+        # Models read attributes of their blocks, such as attention_type and is_sliding, between calls.
         try:
             return super().__getattr__(name)
         except AttributeError:
@@ -49,14 +49,23 @@ class _HandOver(nn.Module):
 
 
 class LanguageModel:
-    """A causal language model, ready for splicing.
+    """A causal language model, ready for splicing, as `saebench.lm.load.load_lm` loads it.
 
-    Built by :func:`saebench.lm.load.load_lm`. All tensors that go in and come out are on ``device``;
-    activations have the model's ``dtype``.
+    All tensors that its methods take and return are on ``device``. Activations have the model's ``dtype``.
     """
 
     def __init__(self, model: Any, tokenizer: Any, *, name: str, fingerprint: str) -> None:
-        """Wrap a loaded Hugging Face causal LM (in eval mode). Raises ModelError if it cannot be wrapped."""
+        """Wrap a loaded Hugging Face model.
+
+        Args:
+            model: A causal language model in eval mode.
+            tokenizer: Its tokenizer.
+            name: The reference of the model, for messages.
+            fingerprint: A hash of its configuration and weights.
+
+        Raises:
+            ModelError: The model cannot be wrapped.
+        """
         self.name = name
         self.fingerprint = fingerprint
         self.tokenizer = tokenizer
@@ -80,22 +89,24 @@ class LanguageModel:
     # ------------------------------------------------------------------ sites
 
     def site(self, name: str) -> Site:
-        """The site called ``name``. Raises HookMismatchError if this model has no such hook."""
+        """Return the site called ``name``. Raises HookMismatchError if this model has no such hook."""
         site = parse_site(name)
         if site.layer >= self.n_layers:
-            raise HookMismatchError(f"{name!r}: {self.name} has {self.n_layers} blocks, 0 to {self.n_layers - 1}.")
+            raise HookMismatchError(
+                f"There is no hook {name!r}: {self.name} has {self.n_layers} blocks, 0 to {self.n_layers - 1}."
+            )
         if self.bridge.get_hook_point(name) is None:
             known = [hook for hook in self.bridge.hook_dict if hook.startswith(f"blocks.{site.layer}.")]
             raise HookMismatchError(f"{self.name} has no hook {name!r}.{did_you_mean(name, known)}")
         if site.kind == "hook_resid_mid" and not self._resid_mid_exists:
             raise HookMismatchError(
-                f"{name!r}: the residual stream between attention and MLP cannot be replaced in {self.name}; "
-                "use hook_resid_pre or hook_resid_post."
+                f"{name!r} cannot be used: the residual stream between attention and MLP cannot be replaced in "
+                f"{self.name}; use hook_resid_pre or hook_resid_post."
             )
         return site
 
     def d_at(self, name: str) -> int:
-        """Width of the activation at a hook. Raises HookMismatchError if the hook does not exist."""
+        """Return the width of the activation at a hook. Raises HookMismatchError if there is no such hook."""
         if name not in self._widths:
             self.site(name)
             self._widths[name] = self.prefix(self._probe_tokens(), [name])[name].shape[-1]
@@ -107,38 +118,41 @@ class LanguageModel:
     def prefix(
         self, tokens: Int[Tensor, "batch position"], sites: Sequence[str]
     ) -> dict[str, Float[Tensor, "batch position d"]]:
-        """Activations at ``sites``; the pass ends at the last of them.
+        """Return the activations at ``sites``, from a pass that ends at the last of them.
 
-        Raises HookMismatchError for a hook that the model never reaches, or that is not per position.
+        Raises:
+            HookMismatchError: There is no such hook, the model never reaches it, or its activation is not one vector
+                for each position.
         """
-        found: dict[str, Tensor] = {}
+        activations: dict[str, Tensor] = {}
 
         def read(name: str) -> Callable[[Tensor], None]:
             def hook(value: Tensor) -> None:
-                found[name] = value
-                if len(found) == len(set(sites)):
+                activations[name] = value
+                if len(activations) == len(set(sites)):
                     raise StopPass
 
             return hook
 
         with self.hooks({name: read(name) for name in sites}), suppress(StopPass):
             self._base(tokens)
-        self._check_read(found, sites, tokens)
-        return found
+        self._check_read(activations, sites, tokens)
+        return activations
 
     @torch.no_grad()
     def capture(
         self, tokens: Int[Tensor, "batch position"], sites: Sequence[str]
     ) -> tuple[Float[Tensor, "batch position d_model"], dict[str, Float[Tensor, "batch position d"]]]:
-        """One full pass: final hidden states (after the last norm), and the activations at ``sites`` on the way.
+        """Return the final hidden states, after the last norm, and the activations at ``sites``, from one full pass.
 
-        Raises HookMismatchError as :func:`prefix` does.
+        Raises:
+            HookMismatchError: As in `prefix`.
         """
-        found: dict[str, Tensor] = {}
-        with self.hooks({name: partial(found.__setitem__, name) for name in sites}):
+        activations: dict[str, Tensor] = {}
+        with self.hooks({name: partial(activations.__setitem__, name) for name in sites}):
             hidden = self._base(tokens)
-        self._check_read(found, sites, tokens)
-        return hidden, found
+        self._check_read(activations, sites, tokens)
+        return hidden, activations
 
     @torch.no_grad()
     def suffix(
@@ -148,10 +162,14 @@ class LanguageModel:
         activation: Float[Tensor, "batch position d"],
         restart: Float[Tensor, "batch position d_model"] | None = None,
     ) -> Float[Tensor, "batch position d_model"]:
-        """Final hidden states (after the last norm) with ``activation`` in place at ``site``.
+        """Return the final hidden states, after the last norm, if the activation at ``site`` is replaced.
 
-        ``restart`` is the residual stream entering the block of a site inside a block (see :func:`restart_site`);
-        a boundary site needs none.
+        Args:
+            tokens: The tokens.
+            site: The name of the site.
+            activation: What replaces the activation there.
+            restart: The residual stream that enters the block of the site, as `restart_site` names it. A boundary site
+                needs none. Without it, another site costs a full pass.
         """
         where = self.site(site)
         activation = activation.to(self.dtype)
@@ -172,34 +190,42 @@ class LanguageModel:
         residual: Float[Tensor, "batch position d_model"],
         stop: str,
     ) -> Float[Tensor, "batch position d_model"]:
-        """The activation at ``stop`` with ``residual`` in place at ``start``, a hook_resid_pre or hook_resid_post.
+        """Return the activation at ``stop`` if the residual stream at ``start`` is replaced.
 
-        Only the blocks between them run. Gradients are the caller's affair: unlike the other passes this one leaves
-        them on where they are on. Raises HookMismatchError if ``stop`` does not come after ``start``.
+        Only the blocks between the two sites run. Unlike the other passes, this one does not turn off gradients.
+
+        Args:
+            tokens: The tokens.
+            start: The name of a site of the kind hook_resid_pre or hook_resid_post.
+            residual: What replaces the residual stream there.
+            stop: The name of a later site.
+
+        Raises:
+            HookMismatchError: ``stop`` does not come after ``start``, or there is no such hook.
         """
-        where, found = self.site(start), {}
+        where, activations = self.site(start), {}
         if self.suffix_supported and where.restart > 0:
             begin = self.skipping(where.restart, residual)
         else:
             begin = self.hooks({start: replacing(where, residual)})
 
         def read(value: Tensor) -> None:
-            found[stop] = value
+            activations[stop] = value
             raise StopPass
 
         with begin, self.hooks({stop: read}), suppress(StopPass):
             self._base(tokens)
-        self._check_read(found, [stop], tokens)
-        return found[stop]
+        self._check_read(activations, [stop], tokens)
+        return activations[stop]
 
     def restart_site(self, site: str) -> str:
-        """The site whose activation a suffix pass from ``site`` restarts with."""
+        """Return the name of the site whose activation a suffix pass from ``site`` begins with."""
         where = self.site(site)
         return site if where.boundary else f"blocks.{where.layer}.hook_resid_pre"
 
     @torch.no_grad()
     def full(self, tokens: Int[Tensor, "batch position"]) -> Float[Tensor, "batch position d_model"]:
-        """Final hidden states of the unmodified model."""
+        """Return the final hidden states, after the last norm, of the unmodified model."""
         return self._base(tokens)
 
     # ------------------------------------------------------------------ inside
@@ -207,15 +233,20 @@ class LanguageModel:
     def _base(self, tokens: Tensor) -> Tensor:
         return self.model.base_model(input_ids=tokens, use_cache=False).last_hidden_state
 
-    def _check_read(self, found: dict[str, Tensor], sites: Sequence[str], tokens: Tensor) -> None:
+    def _check_read(self, activations: dict[str, Tensor], sites: Sequence[str], tokens: Tensor) -> None:
+        """Raise HookMismatchError unless every site was read and has one vector for each position."""
         for name in sites:
-            shape = tuple(found[name].shape) if name in found else None
+            shape = tuple(activations[name].shape) if name in activations else None
             if shape is None or len(shape) != 3 or shape[:2] != tokens.shape:
                 problem = "its forward pass never reaches it" if shape is None else f"its activation has shape {shape}"
                 raise HookMismatchError(f"{self.name} cannot be spliced at {name!r}: {problem}.")
 
     @contextmanager
     def hooks(self, functions: dict[str, Callable[[Tensor], Tensor | None]]) -> Iterator[None]:
+        """Call a function with the activation at each named site, in every pass in this context.
+
+        If a function returns a tensor, it replaces the activation.
+        """
         handles = []
         try:
             for name, function in functions.items():
@@ -229,7 +260,7 @@ class LanguageModel:
 
     @contextmanager
     def skipping(self, upto: int, residual: Tensor) -> Iterator[None]:
-        """Passes in this context begin at block ``upto`` (1 or more) with ``residual`` as what enters it."""
+        """Let passes in this context begin at block ``upto`` (1 or more), which ``residual`` enters."""
         originals = list(self._blocks[:upto])
         try:
             for index, block in enumerate(originals):
@@ -241,7 +272,7 @@ class LanguageModel:
                 self._blocks[index] = block
 
     def _probe_tokens(self) -> Tensor:
-        """A few arbitrary tokens, enough to see whether two ways of computing agree."""
+        """Return a few arbitrary tokens, enough to see whether two ways of computing agree."""
         vocab = int(getattr(self.config, "vocab_size", 0)) or self.model.get_input_embeddings().num_embeddings
         generator = torch.Generator().manual_seed(0)
         return torch.randint(0, vocab, (2, 12), generator=generator).to(self.device)
@@ -252,24 +283,24 @@ class LanguageModel:
 
     @torch.no_grad()
     def _verify_wrapping(self, tokens: Tensor, unwrapped: Tensor) -> bool:
-        """Whether blocks return tuples. Raises ModelError if wrapping has changed what the model computes."""
+        """Return whether blocks return tuples. Raises ModelError if the wrapped model computes something else."""
         returned: list[Any] = []
         handle = self._blocks[0].register_forward_hook(lambda _module, _inputs, out: returned.append(out))
         try:
             hidden = self._base(tokens)
         finally:
             handle.remove()
-        # The bridge sets eager attention, so bfloat16 rounds differently; a wrong layer is off by far more.
+        # The bridge sets eager attention, so bfloat16 rounds differently. A wrong layer would be off by far more.
         tolerance = 1e-4 if self.dtype in (torch.float32, torch.float64) else 1e-1
         if not (hidden - unwrapped).float().norm() <= tolerance * unwrapped.float().norm():
             raise ModelError(
-                f"Under TransformerLens' hooks {type(self.model).__name__} ({self.name}) gives other numbers than "
-                "transformers does; saebench cannot score this architecture."
+                f"With TransformerLens' hooks, {type(self.model).__name__} ({self.name}) gives other numbers than "
+                "without them, so saebench cannot score this architecture."
             )
         return isinstance(returned[0], tuple)
 
     def _verify_suffix(self, tokens: Tensor) -> bool:
-        """Whether prefix + suffix reproduces the full pass, tried at the middle block."""
+        """Return whether a prefix and a suffix pass reproduce the full pass. This is tried at the middle block."""
         self.suffix_supported = True
         site = f"blocks.{(self.n_layers - 1) // 2}.hook_resid_post"
         try:
@@ -278,32 +309,32 @@ class LanguageModel:
         except HookMismatchError:
             raise
         except (TypeError, RuntimeError, AttributeError, IndexError):
-            return False  # a layout that cannot be cut: the full pass serves
+            return False  # the model's layout cannot be cut, so full passes are used
         reference = self._base(tokens)
         tolerance = 1e-5 if self.dtype in (torch.float32, torch.float64) else 1e-2
         return bool((ours - reference).float().norm() <= tolerance * reference.float().norm())
 
     @torch.no_grad()
     def _verify_resid_mid(self, tokens: Tensor) -> bool:
-        """Whether what is put at resid_mid is what the block adds its MLP output to (not so in parallel blocks)."""
+        """Return whether a block adds its MLP's output to what is put at resid_mid. In parallel blocks it does not."""
         self._resid_mid_exists = True
         mid, mlp, post = (f"blocks.0.hook_{kind}" for kind in ("resid_mid", "mlp_out", "resid_post"))
-        found: list[Tensor] = []
+        outputs: list[Tensor] = []
         wanted = torch.randn(*tokens.shape, self.d_model, generator=torch.Generator().manual_seed(0))
         wanted = wanted.to(self.device, self.dtype)
         try:
-            hooks = {mid: replacing(parse_site(mid), wanted), mlp: torch.zeros_like, post: found.append}
+            hooks = {mid: replacing(parse_site(mid), wanted), mlp: torch.zeros_like, post: outputs.append}
             with self.hooks(hooks):
                 self._base(tokens)
         except (HookMismatchError, RuntimeError):
             return False
-        return len(found) == 1 and torch.equal(found[0], wanted)
+        return len(outputs) == 1 and torch.equal(outputs[0], wanted)
 
 
 def replacing(site: Site, activation: Tensor) -> Callable[[Tensor], Tensor]:
-    """The hook function that puts ``activation`` in place at ``site``."""
+    """Return a hook function that replaces the activation at ``site`` by ``activation``."""
     if site.kind == "hook_resid_mid":
-        # The hook lies on the way into the MLP's norm; the block adds the same tensor back after the MLP, so only
+        # The hook lies on the way into the MLP's norm, and the block adds the same tensor back after the MLP, so only
         # overwriting it in place reaches both.
         return lambda value: value.copy_(activation)
     return lambda _: activation
@@ -326,7 +357,7 @@ def _bridge(model: Any, tokenizer: Any, name: str) -> Any:
 
 
 def _block_list(model: Any) -> nn.ModuleList:
-    """The list of transformer blocks: the ModuleList, in the base model or its decoder, with one entry per layer."""
+    """Return the transformer's blocks: the ModuleList in the base model or its decoder with an entry for each layer."""
     lists = [
         module
         for path, module in model.base_model.named_modules()
@@ -336,4 +367,6 @@ def _block_list(model: Any) -> nn.ModuleList:
     for module in lists:
         if len(module) == layers:
             return module
-    raise ModelError(f"The blocks of {type(model).__name__} were not found; saebench cannot splice this architecture.")
+    raise ModelError(
+        f"The blocks of {type(model).__name__} cannot be found, so saebench cannot splice this architecture."
+    )

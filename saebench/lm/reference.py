@@ -10,9 +10,9 @@ from saebench.errors import UsageError
 
 @dataclass(frozen=True)
 class LMRef:
-    """Where a language model comes from. ``text`` is the reference as the user wrote it."""
+    """A reference to a language model."""
 
-    text: str
+    text: str  # as the user wrote it
     scheme: str  # "asset" | "hf" | "path"
     name: str
     revision: str | None = None
@@ -22,13 +22,17 @@ class LMRef:
 
 
 def parse_lm_ref(text: str) -> LMRef:
-    """Validate a reference without loading anything. Raises UsageError with the mend."""
+    """Parse a reference to a language model without loading anything.
+
+    Raises:
+        UsageError: The reference names no model; the message says what to write.
+    """
     scheme, colon, body = text.partition(":")
     if colon and scheme == "asset":
         from saebench.data import assets
 
         if body not in assets.manifest():
-            assets.path(body)  # raises with "did you mean"
+            assets.path(body)  # raises UsageError with a suggestion
         return LMRef(text, "asset", body)
     if colon and scheme == "hf":
         name, _, revision = body.partition("@")

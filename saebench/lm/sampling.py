@@ -1,4 +1,4 @@
-"""How a next token is drawn: temperature, nucleus, and a uniform number for each prompt and step."""
+"""How the next token is drawn: with a temperature, from a nucleus, by a uniform number for each prompt and step."""
 
 from __future__ import annotations
 
@@ -12,37 +12,41 @@ from torch import Tensor
 from saebench.errors import UsageError
 from saebench.stats import rng
 
-_NUCLEUS = 1024  # candidates for the nucleus, before all tokens are
+_NUCLEUS = 1024  # the most probable tokens, among which the nucleus is looked for first
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How tokens are drawn. Each prompt has a generator of its own, derived from ``seed`` and its place in the list.
+    """How tokens are drawn.
 
-    So the draws depend neither on the size of batches nor on the intervention: two interventions differ by what they
-    do, not by luck. Raises UsageError for values that make no distribution.
+    Each prompt has its own random generator, which is derived from the seed and the prompt's place in the list. So the
+    draws depend neither on the size of batches nor on the intervention, and two interventions differ by what they do
+    rather than by luck.
+
+    Raises:
+        UsageError: The temperature or ``top_p`` is out of its range.
     """
 
     temperature: float = 1.0
-    top_p: float = 1.0  # the smallest set of tokens with this probability is drawn from
+    top_p: float = 1.0  # tokens are drawn from the smallest set with this probability
     seed: int = 0
 
     def __post_init__(self) -> None:
         if not self.temperature > 0:
             raise UsageError(f"The temperature must be above 0, not {self.temperature}; leave it out for greedy text.")
         if not 0 < self.top_p <= 1:
-            raise UsageError(f"top_p must lie above 0 and at most at 1, not {self.top_p}.")
+            raise UsageError(f"top_p must be above 0 and at most 1, not {self.top_p}.")
 
 
 class Draw:
-    """The quantile of each row's uniform number, tokens in order of their ids.
+    """Draws the next token of each row: the quantile, in the order of token ids, at a uniform number.
 
-    The numbers of a row are those of its prompt, so that rows of the same prompt share them, and rows whose
-    probabilities are nearly the same draw the same token nearly always.
+    Rows of the same prompt share their uniform numbers, so rows whose probabilities are almost the same nearly always
+    draw the same token.
     """
 
     def __init__(self, sampling: Sampling, prompts: Sequence[int]) -> None:
-        """``prompts`` holds the number of each row's prompt."""
+        """Begin with the first token. ``prompts`` holds the number of each row's prompt."""
         self._sampling = sampling
         distinct = list(dict.fromkeys(prompts))
         self._rows = torch.tensor([distinct.index(number) for number in prompts])
@@ -50,7 +54,7 @@ class Draw:
         self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
 
     def __call__(self, logits: Float[Tensor, "rows vocabulary"]) -> Int[Tensor, " rows"]:
-        """The next token of each row."""
+        """Return the next token of each row."""
         drawn = [torch.rand((), generator=generator, dtype=torch.float64) for generator in self._generators]
         uniform = torch.stack(drawn)[self._rows].to(logits.device)
         return draw(logits.float() / self._sampling.temperature, self._sampling.top_p, uniform)
@@ -59,7 +63,7 @@ class Draw:
 def draw(
     logits: Float[Tensor, "rows vocabulary"], top_p: float, uniform: Float[Tensor, " rows"]
 ) -> Int[Tensor, " rows"]:
-    """The token at which the cumulative probability of the nucleus, in order of token ids, passes ``uniform``."""
+    """Return the token at which the cumulative probability of the nucleus passes ``uniform``, in order of token ids."""
     if top_p == 1:
         return _quantile(logits.softmax(-1), uniform)
     token = torch.empty(len(logits), dtype=torch.long, device=logits.device)
@@ -71,11 +75,12 @@ def draw(
 def nucleus(
     logits: Float[Tensor, "rows vocabulary"], top_p: float
 ) -> Iterator[tuple[Int[Tensor, " some"], Float[Tensor, "some candidates"], Int[Tensor, "some candidates"]]]:
-    """Rows, with probability and id of candidates in order of their ids; 0 for those outside the nucleus.
+    """Yield some rows at a time, with the probabilities of their candidate tokens and the ids of these, in order.
 
-    The nucleus is the smallest set of most probable tokens that has the probability ``top_p`` (1904.09751), as in
-    transformers' TopPLogitsWarper. That one sorts the vocabulary: with 262,144 tokens it takes longer than the model.
-    Few rows need more than a thousand candidates; these are asked again.
+    The nucleus is the smallest set of most probable tokens that together have the probability ``top_p`` (arXiv
+    1904.09751), as in transformers' TopPLogitsWarper. Candidates outside it get probability 0. TopPLogitsWarper sorts
+    the whole vocabulary, which takes longer than the model for 262,144 tokens. Here, the few rows whose nucleus has
+    more than 1024 tokens are tried again with more candidates.
     """
     total = logits.logsumexp(-1, keepdim=True)
     rows, candidates = torch.arange(len(logits), device=logits.device), _NUCLEUS
@@ -91,7 +96,7 @@ def nucleus(
 
 
 def _quantile(mass: Float[Tensor, "rows candidates"], uniform: Float[Tensor, " rows"]) -> Int[Tensor, " rows"]:
-    """The place at which the cumulative share of ``mass`` passes ``uniform``."""
+    """Return the place at which the cumulative share of ``mass`` passes ``uniform``."""
     cumulative = mass.cumsum(-1, dtype=torch.float64)
     place = torch.searchsorted(cumulative, uniform[:, None] * cumulative[:, -1:], right=True)
     return place.clamp(max=mass.shape[1] - 1)[:, 0]

@@ -1,4 +1,4 @@
-"""Hook sites: TransformerLens names of places in a language model, and where a pass can restart for them."""
+"""Sites: places in a language model by their TransformerLens names, and where a pass can restart for them."""
 
 from __future__ import annotations
 
@@ -22,12 +22,7 @@ _KINDS = (
 
 @dataclass(frozen=True)
 class Site:
-    """One place in the model, e.g. ``blocks.9.hook_resid_post``.
-
-    ``restart`` is the block from which the model has to be run again when the activation here changes. A
-    ``boundary`` site *is* the residual stream that enters that block; any other site lies inside it, and the
-    block is run again from its own input with the activation replaced on the way.
-    """
+    """One place in the model, such as ``blocks.9.hook_resid_post``."""
 
     name: str
     layer: int
@@ -35,22 +30,28 @@ class Site:
 
     @property
     def restart(self) -> int:
+        """The block from which the model has to be run again when the activation here changes."""
         return self.layer + 1 if self.kind == "hook_resid_post" else self.layer
 
     @property
     def boundary(self) -> bool:
+        """Whether the activation here is the residual stream that enters the block `restart`.
+
+        Any other site lies inside that block, which is run again from its own input, and the activation is replaced on
+        the way.
+        """
         return self.kind in ("hook_resid_pre", "hook_resid_post")
 
 
 def parse_site(name: str) -> Site:
-    """Read a hook name. Raises HookMismatchError for names that are not of a supported kind."""
+    """Parse the name of a hook point. Raises HookMismatchError if it is not of a supported kind."""
     match = _PATTERN.fullmatch(name)
     if match is None:
         number = re.search("[0-9]+", name)
         examples = [f"blocks.{number[0] if number else 0}.{kind}" for kind in _KINDS]
         hint = did_you_mean(name, examples)
         raise HookMismatchError(
-            f"{name!r} is not a hook that saebench can splice; use blocks.LAYER.KIND with KIND one of "
+            f"{name!r} is not a hook that saebench can splice; use blocks.LAYER.KIND, where KIND is one of "
             f"{', '.join(_KINDS)}.{hint}"
         )
     return Site(name, int(match.group(1)), match.group(2))

@@ -1,4 +1,4 @@
-"""The named assets that a plan needs: told and fetched before anything is loaded."""
+"""The named assets that a plan needs. They are listed and fetched before anything is loaded."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from saebench.data import assets
 from saebench.data.assets import Asset, State
 from saebench.data.probes import ASSET as TEXTS
 from saebench.progress import Progress
-from saebench.runner.groups import is_fitted
-from saebench.runner.plan import Plan, calibration_text
+from saebench.runner.plan import Plan
 
 
 def missing_assets(plan: Plan) -> list[Asset]:
-    """Assets of the plan's models and texts that are not completely there. Raises AssetError for a damaged one."""
+    """The assets of the plan's models and texts that are not complete on this disk.
+
+    Raises AssetError for a damaged one.
+    """
     names = [plan.model.name] if plan.model.scheme == "asset" else []
     references = list(_references(plan))
     if any(f"asset:{TEXTS}/" in reference for reference in references):
@@ -24,20 +26,20 @@ def missing_assets(plan: Plan) -> list[Asset]:
 
 
 def _references(plan: Plan) -> Iterator[str]:
-    """Texts, datasets and further models: what tasks have as parameters, and what controls are fitted to."""
-    fitted = any(is_fitted(ref) for ref in plan.refs)
+    """The texts, datasets and further models that tasks name in their settings, and the texts of fitted controls."""
+    some_fitted = any(ref.fitted for ref in plan.refs)
     for task in plan.tasks:
-        if fitted:
-            yield calibration_text(plan.request, task)
+        if some_fitted:
+            yield task.calibration_text
         for name, value in task.parameters.items():
             for part in value if isinstance(value, list) else [value]:
                 if isinstance(part, str):
-                    # A dataset's bare name is one of the asset's.
+                    # A dataset named without a scheme is one of the asset.
                     yield f"asset:{TEXTS}/{part}" if name == "datasets" and ":" not in part else part
 
 
 def pull_missing(plan: Plan, progress: Progress) -> None:
-    """Fetch them, saying what, how much, and under which licence. Raises AssetError."""
+    """Fetch the missing assets and log what they are, their sizes and licences. Raises AssetError."""
     missing = missing_assets(plan)
     for asset in missing:
         progress.log(

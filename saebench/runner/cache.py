@@ -1,4 +1,4 @@
-"""Where runs keep what they share."""
+"""The folder in which runs keep what they share."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from saebench.data import assets
 
 
 def cache_folder() -> Path:
-    """Activations and losses of language models, shared by all runs of this machine. It may not exist yet."""
+    """The folder of activations and losses that all runs on this machine share. It may not exist yet."""
     return assets.home() / "activations"

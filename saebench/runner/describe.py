@@ -1,4 +1,4 @@
-"""A plan as text, for ``--dry-run``: what would be done, and what it costs in passes of the language model."""
+"""The text of ``--dry-run``: what a plan would do, and what it costs in passes of the language model."""
 
 from __future__ import annotations
 
@@ -9,24 +9,25 @@ from tabulate import tabulate
 from saebench.budget import format_bytes
 from saebench.data.split import CALIBRATION_CONTEXT, CALIBRATION_SEQUENCES
 from saebench.runner.cache import cache_folder
-from saebench.runner.groups import Group, Sampling, by_hook, depth_of, fitted, groups, is_counted, restart_of, samplings
+from saebench.runner.costs import HookPasses, Sampling, hook_passes, is_counted, samplings
 from saebench.runner.plan import Plan
-from saebench.sae.protocol import HookSite
+from saebench.runner.sites import by_hook, depth_of, restart_of
+from saebench.sae.hook import HookSite
 
-_TOLD_LATER = "told by the SAE when it is loaded"
+_UNKNOWN = "known when the SAE is loaded"
 
 
 class _Row(NamedTuple):
     where: str
     what: str
     passes: int
-    tokens: int  # of all of them
-    blocks: str = ""  # how many of the model's blocks a pass goes through
+    tokens: int  # in all these passes
+    blocks: str = ""  # the share of the model's blocks that a pass goes through
 
 
 def describe(plan: Plan) -> str:
-    """Plain text. Loads nothing. Raises AssetError for a damaged model asset."""
-    made, depth = groups(plan), depth_of(plan.model)
+    """Describe a plan in plain text, without loading anything. Raises AssetError for a damaged model asset."""
+    counted, depth = hook_passes(plan), depth_of(plan.model)
     parts = ["\n".join(_head(plan, depth))]
     if plan.saes:
         parts.append(_saes(plan))
@@ -36,14 +37,14 @@ def describe(plan: Plan) -> str:
     for sampling in samplings(plan):
         full = "full pass: clean losses and activations"
         rows = [_Row("every known hook", full, 1, sampling.tokens, f"{depth}/{depth}")]
-        for group in made:
-            rows += _rows(group, depth) if group.sampling == sampling else []
-        if fitted(plan) and sampling.text not in calibrated:
+        for passes in counted:
+            rows += _rows(passes, depth) if passes.sampling == sampling else []
+        if any(ref.fitted for ref in plan.saes) and sampling.text not in calibrated:
             calibrated.add(sampling.text)
             tokens = CALIBRATION_SEQUENCES * CALIBRATION_CONTEXT
             rows.append(_Row("every control's hook", "prefix pass: calibration of the fitted controls", 1, tokens))
         parts.append(_passes(sampling, rows, with_blocks=depth is not None))
-    parts.append("\n".join(_notes(plan, made)))
+    parts.append("\n".join(_notes(plan, with_costs=bool(counted))))
     return "\n\n".join(parts)
 
 
@@ -63,17 +64,17 @@ def _head(plan: Plan, depth: int | None) -> list[str]:
 
 
 def _jobs(plan: Plan) -> str:
-    """``12 jobs: 6 SAEs x 1 tasks x seeds 0, 1``, and those on groups, of which each task takes its own."""
+    """``12 jobs: 6 SAEs x 1 tasks x seeds 0, 1``, and the number of jobs on groups."""
     alone = f"{len(plan.saes)} SAEs x {sum(task.takes_saes for task in plan.tasks)} tasks"
     if less := sum(task.takes_saes and not task.takes(sae) for task in plan.tasks for sae in plan.saes):
-        alone += f" less {less} controls that say nothing there"
+        alone += f" less {less} with controls that tell nothing about the task"
     if compared := sum(len(task.groups) for task in plan.tasks):
         alone = f"({alone} + {compared} on SAE groups)"
     return f"{len(plan.jobs)} jobs: {alone} x seeds {', '.join(map(str, _seeds(plan)))}"
 
 
 def _sae_groups(plan: Plan) -> str:
-    """Groups of SAEs beside their members, and the tasks that compare these."""
+    """The groups of SAEs, their members, and the tasks that compare them."""
     cells = []
     for group in plan.groups:
         tasks = ", ".join(task.name for task in plan.tasks if group in task.groups)
@@ -83,7 +84,7 @@ def _sae_groups(plan: Plan) -> str:
 
 
 def _saes(plan: Plan) -> str:
-    """Single SAEs beside their hook, which is named once."""
+    """The single SAEs by hook; each hook is named once."""
     cells = []
     for hook, saes in by_hook(plan).items():
         cells += [[_where(hook) if number == 0 else "", str(ref)] for number, ref in enumerate(saes)]
@@ -91,21 +92,21 @@ def _saes(plan: Plan) -> str:
 
 
 def _where(hook: HookSite | None) -> str:
-    return _TOLD_LATER if hook is None else str(hook)
+    return _UNKNOWN if hook is None else str(hook)
 
 
-def _rows(group: Group, depth: int | None) -> list[_Row]:
-    where, each = _where(group.hook), group.sampling.tokens
-    restart = None if group.hook is None else restart_of(group.hook.site_out)
+def _rows(counted: HookPasses, depth: int | None) -> list[_Row]:
+    restart = None if counted.hook is None else restart_of(counted.hook.site_out)
     share = "" if depth is None or restart is None or restart > depth else f"{depth - restart}/{depth}"
-    n = len(group.saes)
-    found = [
-        (group.captures, "prefix passes, once their hook is known (at most)", ""),
-        (group.ablations, f"suffix passes: zero and mean ablation{' (at most)' if group.captures else ''}", share),
-        (group.splices, f"suffix passes: {n} {'SAEs' if n > 1 else 'SAE'}", share),
+    n, at_most = len(counted.saes), " (at most)" if counted.captures else ""
+    kinds = [
+        (counted.captures, "prefix passes, when their hook is known (at most)", ""),
+        (counted.ablations, f"suffix passes: zero and mean ablation{at_most}", share),
+        (counted.splices, f"suffix passes: {n} {'SAEs' if n > 1 else 'SAE'}", share),
     ]
-    rows = [_Row("", what, passes, passes * each, blocks) for passes, what, blocks in found if passes]
-    return [rows[0]._replace(where=where), *rows[1:]]
+    tokens = counted.sampling.tokens
+    rows = [_Row("", what, passes, passes * tokens, blocks) for passes, what, blocks in kinds if passes]
+    return [rows[0]._replace(where=_where(counted.hook)), *rows[1:]]
 
 
 def _passes(sampling: Sampling, rows: list[_Row], *, with_blocks: bool) -> str:
@@ -124,15 +125,15 @@ def _passes(sampling: Sampling, rows: list[_Row], *, with_blocks: bool) -> str:
     )
 
 
-def _notes(plan: Plan, made: list[Group]) -> list[str]:
+def _notes(plan: Plan, *, with_costs: bool) -> list[str]:
     lines = []
-    if made:
-        lines.append("Tokens are an upper bound: a short text gives fewer.")
+    if with_costs:
+        lines.append("The tokens are an upper bound: a short text gives fewer.")
         if plan.request.cache_budget:
-            lines.append("What the cache holds of them is not computed again.")
-        lines.append("A suffix pass goes through the blocks from the hook on, and the product with the vocabulary.")
+            lines.append("What the cache holds already is not computed again.")
+        lines.append("A suffix pass goes through the blocks after the hook and the product with the vocabulary.")
     if len(_seeds(plan)) > 1:
-        lines.append(f"All of it {len(_seeds(plan))} times, once for each seed.")
+        lines.append(f"All this is done {len(_seeds(plan))} times, once for each seed.")
     if others := [task.name for task in plan.tasks if not is_counted(task)]:
         lines.append(f"Not estimated: {', '.join(others)}; `saebench tasks NAME` says what a task costs.")
     return lines

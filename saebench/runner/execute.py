@@ -1,4 +1,4 @@
-"""Carrying out a plan: every job ends as a record, and no job ends another."""
+"""Executing a plan: every job ends as a record, and no job stops another."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from saebench.budget import Budget
 from saebench.cache.tensors import TensorCache
 from saebench.errors import HookMismatchError, NotApplicableError, SaebenchError
-from saebench.evaluation.task import GroupTask, SAEGroup, SAETask, TaskOutput
+from saebench.evaluation import GroupTask, SAEGroup, SAETask, TaskOutput
 from saebench.lm.load import load_lm, resolve_device, resolve_dtype
 from saebench.lm.model import LanguageModel
 from saebench.passes.context import TaskContext
@@ -23,22 +23,30 @@ from saebench.results.record import Arrays, Identity, Record, Status
 from saebench.results.store import ResultStore, needed, writable_or_raise
 from saebench.runner.assets import pull_missing
 from saebench.runner.cache import cache_folder
-from saebench.runner.groups import default_hook, sites
 from saebench.runner.identity import job_identity
 from saebench.runner.info import label, sae_info, sentence
-from saebench.runner.loading import Loader, check_group
-from saebench.runner.plan import Job, Plan, calibration_text
+from saebench.runner.loading import Loader, check_group, load_keys
+from saebench.runner.plan import Job, Plan
 from saebench.runner.request import RunRequest
+from saebench.runner.sites import default_hook, known_sites
+from saebench.sae.group_ref import SAEGroupRef
 from saebench.sae.protocol import SAE
-from saebench.sae.reference import SAERef
 from saebench.tasks.factory import create
 
 
 @dataclass
 class RunSummary:
-    """What a run did. ``records`` are those of all jobs of the plan, also of those found done; ``new`` jobs were run.
+    """What a run did.
 
-    A job that fails where the store holds an ok record of it leaves that record alone: its failure is told here only.
+    A job that fails although the store holds an ok record of it leaves that record unchanged; its failure is reported
+    only here.
+
+    Attributes:
+        out: The folder of results.
+        records: The records of all jobs of the plan, including those that existed before.
+        new: How many jobs were run.
+        wall_seconds: How long the run took.
+        interrupted: Whether the user stopped it.
     """
 
     out: Path
@@ -48,11 +56,20 @@ class RunSummary:
     interrupted: bool = False
 
     def count(self, status: Status) -> int:
+        """The number of records with this status."""
         return sum(record.status is status for record in self.records)
 
 
 def execute(plan: Plan, progress: Progress | None = None) -> RunSummary:
-    """Run what is missing of ``plan``. Raises SaebenchError for what stops every job (text, model, folder)."""
+    """Run the jobs of a plan that have no record yet.
+
+    Args:
+        plan: The plan.
+        progress: Where to report; nowhere by default.
+
+    Raises:
+        SaebenchError: A text, the language model or the folder of results cannot be used, which stops every job.
+    """
     progress = progress or NullProgress()
     request = plan.request
     started = time.monotonic()
@@ -72,15 +89,15 @@ def execute(plan: Plan, progress: Progress | None = None) -> RunSummary:
         sites = _sites(plan, lm)
         for seed in dict.fromkeys(request.seed):
             context = TaskContext(lm, seed, request.batch_size, progress, budget=budget, cache=cache, sites=sites)
-            _Runner(plan, context, summary, progress).run([job for job in plan.jobs if job.seed == seed])
+            _SeedRun(plan, context, summary, progress).run([job for job in plan.jobs if job.seed == seed])
     except KeyboardInterrupt:
         summary.interrupted = True
     summary.wall_seconds = time.monotonic() - started
     return summary
 
 
-class _Runner:
-    """Jobs of one seed: they share the context."""
+class _SeedRun:
+    """Runs the jobs of one seed, which share a context."""
 
     def __init__(self, plan: Plan, context: TaskContext, summary: RunSummary, progress: Progress) -> None:
         self.plan, self.context, self.summary, self.progress = plan, context, summary, progress
@@ -90,34 +107,35 @@ class _Runner:
         self.loader = Loader(context, default_hook(plan, context.lm.n_layers))
 
     def run(self, jobs: list[Job]) -> None:
+        """Run ``jobs`` in their order and release each SAE after the last job that needs it."""
         for planned in self.plan.tasks:
             task = self.tasks[planned.name]
             task.prepare(self.context, planned.settings)
             self.data[planned.name] = task.data(self.context, planned.settings)
-        last = {key: number for number, job in enumerate(jobs) for key in self.loader.keys(job, self._text(job))}
+        last_use = {key: number for number, job in enumerate(jobs) for key in load_keys(job)}
         for number, job in enumerate(jobs):
-            self.loader.keep({key for key in last if last[key] >= number})
+            self.loader.keep({key for key, last in last_use.items() if last >= number})
             title = f"[{number + 1}/{len(jobs)}] {job.task.name} {label(job.subject)}"
-            self.summary.records.append(self._do(job, title))
+            self.summary.records.append(self._run_job(job, title))
 
-    def _do(self, job: Job, title: str) -> Record:
+    def _run_job(self, job: Job, title: str) -> Record:
         started = time.monotonic()
         fingerprint = ""
         try:
-            fingerprint = self.loader.fingerprint(job, self._text(job))
+            fingerprint = self.loader.fingerprint(job)
             existing = self.store.find(self._identity(job, fingerprint))
             if existing is not None and not needed(existing, self.plan.request.overwrite):
-                self.progress.log(f"{title}: there already ({existing.status.value})")
+                self.progress.log(f"{title}: exists already ({existing.status.value})")
                 return existing
             self.progress.log(title)
-            output = self._measure(job, self.loader.saes(job, self._text(job)))
+            output = self._measure(job, self.loader.saes(job))
             record = self._record(job, fingerprint, started, Status.OK, output=output)
             return self._write(record, output.arrays)
         except _CannotWrite:
             raise  # the next record could not be written either
         except NotApplicableError as error:
             return self._unmeasured(job, title, fingerprint, started, Status.NOT_APPLICABLE, error)
-        except Exception as error:  # one job never ends the others; the record keeps the reason
+        except Exception as error:  # no job stops another; the record keeps the reason
             return self._unmeasured(job, title, fingerprint, started, Status.FAILED, error)
 
     def _measure(self, job: Job, saes: tuple[SAE, ...]) -> TaskOutput:
@@ -125,24 +143,24 @@ class _Runner:
         for ref, sae in zip(job.members, saes, strict=True):
             if missing := sorted(map(str, task.needs - sae.capabilities)):
                 raise NotApplicableError(f"{job.task.name} needs {', '.join(missing)}, which {ref} does not have.")
-        if isinstance(subject, SAERef):
-            assert isinstance(task, SAETask)
-            return task.run(saes[0], self.context, job.task.settings)
-        check_group(subject, saes)
-        assert isinstance(task, GroupTask)
-        return task.run_group(SAEGroup(subject.name, saes), self.context, job.task.settings)
+        if isinstance(subject, SAEGroupRef):
+            check_group(subject, saes)
+            assert isinstance(task, GroupTask)
+            return task.run_group(SAEGroup(subject.name, saes), self.context, job.task.settings)
+        assert isinstance(task, SAETask)
+        return task.run(saes[0], self.context, job.task.settings)
 
     def _unmeasured(
         self, job: Job, title: str, fingerprint: str, started: float, status: Status, error: Exception
     ) -> Record:
-        """The record of a job that gave no numbers. It never takes the place of one that did."""
+        """Return the record of a job that gave no numbers, and write it unless a better one exists."""
         record = self._record(job, fingerprint, started, status, error=error)
         self.progress.log(f"{title}: {status.value.replace('_', ' ')}: {record.error}")
         existing = self.store.find(record.identity)
         if existing is not None and existing.status is Status.OK:
             self.summary.new += 1
             return record.model_copy(update={"error": f"{record.error} (The ok record of an earlier run is kept.)"})
-        # An SAE that cannot be loaded is tried again by every run; the same outcome is no news.
+        # Every run tries again to load an SAE that could not be loaded; the same outcome does not count as new.
         same = existing is not None and (existing.status, existing.error) == (record.status, record.error)
         if existing is not None and same and not needed(existing, self.plan.request.overwrite):
             return existing
@@ -153,8 +171,8 @@ class _Runner:
             self.store.write(record, arrays)
         except OSError as error:
             raise _CannotWrite(
-                f"Cannot write results into {self.plan.request.out} ({error.strerror or error}). What was written "
-                "before stays: mend that and run the same command again, or choose another folder."
+                f"Cannot write results into {self.plan.request.out} ({error.strerror or error}). Earlier records are "
+                "kept: fix the cause and run the same command again, or choose another folder."
             ) from error
         self.summary.new += 1
         return record
@@ -177,7 +195,7 @@ class _Runner:
             error="" if error is None else sentence(error),
             error_type="" if error is None else type(error).__name__,
             identity=identity,
-            sae=sae_info(job.subject, self.loader.loaded(job, self._text(job)), output, self.loader.hook),
+            sae=sae_info(job.subject, self.loader.loaded(job), output, self.loader.hook),
             measurements=output.measurements if output else [],
             counts=output.counts if output else {},
             notes=output.notes if output else {},
@@ -191,16 +209,13 @@ class _Runner:
     def _identity(self, job: Job, fingerprint: str) -> Identity:
         return job_identity(job, self.context, fingerprint, self.data[job.task.name])
 
-    def _text(self, job: Job) -> str:
-        return calibration_text(self.plan.request, job.task)
-
 
 class _CannotWrite(SaebenchError):
-    """The folder of results took no record: this ends the run, not one job."""
+    """A record could not be written. It stops the whole run, not only one job."""
 
 
 def _budget(request: RunRequest, device: torch.device) -> Budget:
-    """What was asked for; by default no more than half of what is free, which on a GPU is all for the model."""
+    """The budget of the request; by default at most half of the free memory (on a GPU, of what the model leaves)."""
     budget = request.budget()
     if "memory_budget" in request.model_fields_set:
         return budget
@@ -210,13 +225,13 @@ def _budget(request: RunRequest, device: torch.device) -> Budget:
 
 
 def _sites(plan: Plan, lm: LanguageModel) -> tuple[str, ...]:
-    """The sites that passes for the plan's SAEs are known to need, as far as this model has them."""
-    named = [site for site in sites(plan, default_hook(plan, lm.n_layers)) if _exists(lm, site)]
+    """The hook points of this model that passes for the plan's SAEs are known to need."""
+    named = [site for site in known_sites(plan, default_hook(plan, lm.n_layers)) if _exists(lm, site)]
     return tuple(dict.fromkeys(part for site in named for part in (site, lm.restart_site(site))))
 
 
 def _exists(lm: LanguageModel, site: str) -> bool:
     try:
         return lm.d_at(site) > 0
-    except HookMismatchError:  # the SAE that names it becomes a failed record
+    except HookMismatchError:  # the record of the SAE that names it reports this
         return False

@@ -1,4 +1,4 @@
-"""Identities of jobs, known before the work where that is possible."""
+"""The identities of jobs, which are known before the work wherever this is possible."""
 
 from __future__ import annotations
 
@@ -13,11 +13,19 @@ from saebench.sae.reference import SAERef
 
 
 def dtype_name(lm: LanguageModel) -> str:
+    """The type of the model's weights, such as "float32"."""
     return str(lm.dtype).removeprefix("torch.")
 
 
 def job_identity(job: Job, context: TaskContext, sae_fingerprint: str, data: dict[str, str]) -> Identity:
-    """Everything that decides the numbers of ``job``; ``data`` is that of its task (`Task.data`)."""
+    """Return the identity of ``job``: everything that decides its numbers.
+
+    Args:
+        job: The job.
+        context: The language model and the seed.
+        sae_fingerprint: The fingerprint of the SAE or group.
+        data: The content hashes of what the task reads (`Task.data`).
+    """
     lm = context.lm
     return Identity(
         task=job.task.name,
@@ -35,19 +43,23 @@ def job_identity(job: Job, context: TaskContext, sae_fingerprint: str, data: dic
 
 
 def group_fingerprint(members: list[str]) -> str:
-    """Of a group, from the fingerprints of its members in order."""
+    """The fingerprint of a group, from those of its members in order."""
     return hashlib.sha256("|".join(members).encode()).hexdigest()
 
 
-def fitted_fingerprint(ref: SAERef, context: TaskContext, text: str, hook: str) -> str | None:
-    """Fingerprint of a control that is fitted on activations, from what decides the fit, without fitting it.
+def derived_fingerprint(ref: SAERef, context: TaskContext, text: str, hook: str) -> str | None:
+    """Return the fingerprint of an SAE that is derived from the language model, without making it.
 
-    None for SAEs whose weights exist already: those are fingerprinted themselves.
+    It covers everything that decides such an SAE. It is None for SAEs whose weights exist already, which have
+    fingerprints of their own.
+
+    Args:
+        ref: The SAE.
+        context: The language model and the seed.
+        text: The text that controls are fitted to.
+        hook: The hook point of controls that name none.
     """
-    if ref.scheme != "baseline":
-        return None
-    inner = ref.inner
-    if inner is not None and inner.scheme != "baseline":
+    if not ref.derived:
         return None
     parts = [
         str(ref),

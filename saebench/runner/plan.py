@@ -1,4 +1,4 @@
-"""The plan: which jobs a request means, in an order in which work is shared."""
+"""The plan: the jobs that a request asks for, in an order that shares work."""
 
 from __future__ import annotations
 
@@ -24,40 +24,55 @@ Subject = SAERef | SAEGroupRef
 
 @dataclass(frozen=True)
 class TaskPlan:
-    """A task with everything that decides its numbers."""
+    """A task with everything that decides its numbers.
+
+    Attributes:
+        name: The task.
+        version: The version of its card.
+        preset: The preset that its settings come from.
+        settings: The settings.
+        calibration_text: The text that controls are fitted to for this task (its calibration documents).
+        scope: Whether it measures single SAEs, groups, or both.
+        groups: The groups whose SAEs it compares.
+        without_controls: The kinds of controls that it leaves out.
+        passes_counted: Whether its passes of the language model are known before it runs.
+    """
 
     name: str
     version: int
     preset: str
     settings: Settings
+    calibration_text: str
     scope: Scope = "sae"
-    groups: tuple[SAEGroupRef, ...] = ()  # those that it compares the SAEs of
-    without: tuple[str, ...] = ()  # kinds of baselines that it leaves out
-    passes_counted: bool = False  # before it runs, as those of `core`
+    groups: tuple[SAEGroupRef, ...] = ()
+    without_controls: tuple[str, ...] = ()
+    passes_counted: bool = False
 
     @property
     def parameters(self) -> dict[str, Value]:
-        """The settings as records keep them."""
+        """The settings in the form that records keep."""
         return self.settings.parameters()
 
     @property
     def takes_saes(self) -> bool:
+        """Whether it measures single SAEs."""
         return self.scope != "group"
-
-    def takes(self, subject: Subject) -> bool:
-        """Whether ``subject`` is evaluated by this task."""
-        if isinstance(subject, SAERef):
-            return self.takes_saes and subject.baseline not in self.without
-        return subject in self.groups
 
     @property
     def takes_groups(self) -> bool:
+        """Whether it compares the SAEs of groups."""
         return self.scope != "sae"
+
+    def takes(self, subject: Subject) -> bool:
+        """Whether it measures ``subject``."""
+        if isinstance(subject, SAERef):
+            return self.takes_saes and subject.control not in self.without_controls
+        return subject in self.groups
 
 
 @dataclass(frozen=True)
 class Job:
-    """One SAE or group of SAEs, one task, one seed."""
+    """One task on one SAE or group of SAEs, with one seed."""
 
     subject: Subject
     task: TaskPlan
@@ -65,23 +80,24 @@ class Job:
 
     @property
     def members(self) -> tuple[SAERef, ...]:
-        """The SAEs that must be loaded."""
+        """The SAEs that the job loads."""
         return self.subject.members if isinstance(self.subject, SAEGroupRef) else (self.subject,)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """All jobs of a request: seed by seed, SAE by SAE, so that clean passes and loaded SAEs are shared."""
+    """All jobs of a request: seed by seed and SAE by SAE, so that clean passes and loaded SAEs are shared."""
 
     request: RunRequest
     model: LMRef
     tasks: tuple[TaskPlan, ...]
-    saes: tuple[SAERef, ...]  # those that are evaluated one by one
+    saes: tuple[SAERef, ...]  # the SAEs that are measured one by one
     jobs: tuple[Job, ...]
-    notes: tuple[str, ...] = ()  # what was asked for and is left aside
+    notes: tuple[str, ...] = ()  # what the user asked for and the plan leaves out
 
     @property
     def groups(self) -> tuple[SAEGroupRef, ...]:
+        """The groups that some task compares."""
         return tuple(dict.fromkeys(group for task in self.tasks for group in task.groups))
 
     @property
@@ -91,15 +107,8 @@ class Plan:
         return tuple(dict.fromkeys((*self.saes, *in_groups)))
 
 
-def calibration_text(request: RunRequest, task: TaskPlan) -> str:
-    """The text that controls are fitted to for a task: its own, else the run's (its calibration documents)."""
-    default = registry().card("core").parameters["text"].default
-    own = task.settings.text if isinstance(task.settings, TextSettings) else None
-    return str(own or request.text or default)
-
-
 def default_saes() -> list[str]:
-    """The embedded default: the zoo, and a control of each kind."""
+    """The references that a run without ``--sae`` takes: the zoo, and one control of each kind."""
     names = zoo_names()
     if not names:
         raise UsageError("This installation has no zoo; name an SAE with --sae.")
@@ -107,7 +116,12 @@ def default_saes() -> list[str]:
 
 
 def make_plan(request: RunRequest) -> Plan:
-    """Resolve names and references without loading anything. Raises UsageError, and HookMismatchError for `hook`."""
+    """Make the plan of a request, without loading anything.
+
+    Raises:
+        UsageError: A name, a reference or a setting is wrong, or there is nothing to do.
+        HookMismatchError: ``hook`` is not a hook point that saebench can splice.
+    """
     # A suite is every task at the preset of the same name.
     if request.suite not in PRESETS:
         known = ", ".join(PRESETS)
@@ -121,52 +135,53 @@ def make_plan(request: RunRequest) -> Plan:
     for name in request.parameters:
         if name not in names:
             raise UsageError(f"parameters.{name}: that task is not part of this run.{did_you_mean(name, names)}")
-    given = _given_groups(request)
-    planned = [_task_plan(request, name, preset, given) for name in dict.fromkeys(names)]
+    named_groups = _named_groups(request)
+    planned = [_task_plan(request, name, preset, named_groups) for name in dict.fromkeys(names)]
     for task in planned:
         if isinstance(task.settings, TextSettings):
             parse_text_ref(task.settings.text)
     tasks = tuple(task for task in planned if task.takes_saes or task.groups)
-    saes = tuple(ref for ref in _saes(request, given) if any(task.takes(ref) for task in tasks))
+    saes = tuple(ref for ref in _saes(request, named_groups) if any(task.takes(ref) for task in tasks))
     plan = Plan(request, parse_lm_ref(request.model), tasks, saes, (), tuple(_notes(request, planned)))
     return replace(plan, jobs=tuple(_jobs(plan)))
 
 
-def _given_groups(request: RunRequest) -> tuple[SAEGroupRef, ...]:
+def _named_groups(request: RunRequest) -> tuple[SAEGroupRef, ...]:
+    """The groups of ``--sae-group``. Raises UsageError when two different ones have the same name."""
     groups = tuple(dict.fromkeys(parse_sae_group(text) for text in request.sae_group or ()))
     for number, group in enumerate(groups):
         if group.name in {other.name for other in groups[:number]}:
-            raise UsageError(f"Two SAE groups are called {group.name!r}; tables tell them apart by their names.")
+            raise UsageError(f"Two SAE groups are called {group.name!r}; give them different names.")
     return groups
 
 
-def _saes(request: RunRequest, given: tuple[SAEGroupRef, ...]) -> tuple[SAERef, ...]:
-    """What tasks of single SAEs run on: ``--sae``, else the members of ``--sae-group``, else the default."""
-    if request.sae is None and given:
-        return tuple(dict.fromkeys(member for group in given for member in group.members))
+def _saes(request: RunRequest, named_groups: tuple[SAEGroupRef, ...]) -> tuple[SAERef, ...]:
+    """The SAEs for tasks of single SAEs: ``--sae``, else the members of ``--sae-group``, else the default."""
+    if request.sae is None and named_groups:
+        return tuple(dict.fromkeys(member for group in named_groups for member in group.members))
     return tuple(dict.fromkeys(parse_sae_ref(ref) for ref in request.sae or default_saes()))
 
 
-def _groups(request: RunRequest, given: tuple[SAEGroupRef, ...], kind: Groups) -> tuple[SAEGroupRef, ...]:
-    """What tasks of groups run on: ``--sae-group``, else nothing beside ``--sae``, else their default."""
-    if given or request.sae is not None:
-        return given
+def _groups(request: RunRequest, named_groups: tuple[SAEGroupRef, ...], kind: Groups) -> tuple[SAEGroupRef, ...]:
+    """The groups for tasks of groups: ``--sae-group``, else none if the user names ``--sae``, else the default."""
+    if named_groups or request.sae is not None:
+        return named_groups
     return tuple(seed_groups() if kind == "seeds" else size_groups())
 
 
 def _notes(request: RunRequest, planned: list[TaskPlan]) -> Iterator[str]:
     for task in planned:
         if task.scope == "group" and not task.groups:
-            lacks = f"{task.name} compares the SAEs of a group, and no group is given"
+            missing = f"{task.name} compares the SAEs of a group, and no group is given"
             if request.tasks is not None:
                 raise UsageError(
-                    f"{lacks}; name one: --sae-group NAME=REF,REF, with the references of two SAEs or more."
+                    f"{missing}; name one: --sae-group NAME=REF,REF, with the references of two SAEs or more."
                 )
-            yield f"left out: {lacks} (--sae-group)"
+            yield f"left out: {missing} (--sae-group)"
     if request.sae_group is not None and not any(task.takes_groups for task in planned):
-        yield "--sae-group: no task of this run compares SAEs with each other"
+        yield "--sae-group is ignored: no task of this run compares SAEs with each other"
     if request.sae is not None and not any(task.takes_saes for task in planned):
-        yield "--sae is left aside: the tasks of this run take groups only"
+        yield "--sae is ignored: the tasks of this run take only groups"
 
 
 def _jobs(plan: Plan) -> Iterator[Job]:
@@ -179,7 +194,7 @@ def _jobs(plan: Plan) -> Iterator[Job]:
 
 
 def _order(plan: Plan) -> list[Subject]:
-    """A group follows its members, which stand together: what it needs is loaded then, and is let go soon."""
+    """All subjects, each group right after its members, so that these are in memory then and can be released soon."""
     order: dict[Subject, None] = {}
     for sae in plan.saes:
         order[sae] = None
@@ -190,7 +205,7 @@ def _order(plan: Plan) -> list[Subject]:
     return [*order, *(group for group in plan.groups if group not in order)]
 
 
-def _task_plan(request: RunRequest, name: str, preset: str, given: tuple[SAEGroupRef, ...]) -> TaskPlan:
+def _task_plan(request: RunRequest, name: str, preset: str, named_groups: tuple[SAEGroupRef, ...]) -> TaskPlan:
     card = registry().card(name)
     overrides = dict(request.parameters.get(name, {}))
     for key in overrides:
@@ -202,8 +217,23 @@ def _task_plan(request: RunRequest, name: str, preset: str, given: tuple[SAEGrou
         value = getattr(request, option)
         if value is not None and parameter in card.parameters:
             overrides[parameter] = value
-    groups = _groups(request, given, card.groups) if card.scope != "sae" else ()
-    # Whoever names a control gets it.
-    without = () if request.sae is not None or given else tuple(card.without_controls)
     settings = resolve(name, preset, overrides)
-    return TaskPlan(name, card.version, preset, settings, card.scope, groups, without, card.passes_counted)
+    # A control that the user names is measured by every task.
+    users_choice = request.sae is not None or named_groups
+    return TaskPlan(
+        name=name,
+        version=card.version,
+        preset=preset,
+        settings=settings,
+        calibration_text=_calibration_text(request, settings),
+        scope=card.scope,
+        groups=_groups(request, named_groups, card.groups) if card.scope != "sae" else (),
+        without_controls=() if users_choice else tuple(card.without_controls),
+        passes_counted=card.passes_counted,
+    )
+
+
+def _calibration_text(request: RunRequest, settings: Settings) -> str:
+    """The text of the task, else that of the run, else that of ``core``."""
+    own = settings.text if isinstance(settings, TextSettings) else None
+    return str(own or request.text or registry().card("core").parameters["text"].default)

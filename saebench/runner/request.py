@@ -1,4 +1,4 @@
-"""What a user asks for, validated before anything heavy is loaded."""
+"""What a user asks for. It is validated before anything heavy is loaded."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MIN_MEMORY = 64 * 10**6
 
 
 class RunRequest(BaseModel):
-    """Options of ``saebench run``, of its config file, and of :func:`saebench.run`. None means the default."""
+    """The options of ``saebench run``, of its config file, and of `saebench.run`. None means the default."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -35,8 +35,8 @@ class RunRequest(BaseModel):
     device: str = "auto"
     dtype: str = "auto"
     limit: int | None = Field(default=None, ge=2)
-    batch_size: int | None = Field(default=None, ge=1)  # None: picked from the model and the memory budget
-    memory_budget: int = MEMORY  # bytes; text such as "1.5GB" is taken too
+    batch_size: int | None = Field(default=None, ge=1)  # None: chosen from the model and the memory budget
+    memory_budget: int = MEMORY  # bytes; text such as "1.5GB" is allowed, too
     cache_budget: int = CACHE
     overwrite: Literal["missing", "failed", "always"] = "missing"
     parameters: dict[str, dict[str, Any]] = Field(default_factory=dict)
@@ -44,7 +44,7 @@ class RunRequest(BaseModel):
     @field_validator("out")
     @classmethod
     def _home(cls, out: Path) -> Path:
-        """``~`` as a shell reads it: in a config file no shell does."""
+        """Expand ``~``, which no shell does in a config file."""
         return out.expanduser()
 
     @field_validator("memory_budget", "cache_budget", mode="before")
@@ -59,21 +59,24 @@ class RunRequest(BaseModel):
     @classmethod
     def _enough(cls, size: int) -> int:
         if size < MIN_MEMORY:
-            reason = f"{format_bytes(size)} of working memory are too few for any model; give 64 MB or more."
+            reason = f"{format_bytes(size)} of working memory is too little for any model; give 64 MB or more."
             raise PydanticCustomError("budget", "{reason}", {"reason": reason})
         return size
 
     def budget(self) -> Budget:
-        """What the run may take of memory and disk. It decides no number, and is part of no record's identity."""
+        """The memory and disk that the run may use. It does not affect numbers or identities of records."""
         return Budget(memory=self.memory_budget, cache=self.cache_budget)
 
     def arguments(self) -> dict[str, Any]:
-        """As given, without paths of this machine: for the provenance of records."""
+        """The options that the user gave, for the provenance of records; the folder of results is left out."""
         return self.model_dump(mode="json", exclude_unset=True, exclude={"out"})
 
 
 def make_request(options: dict[str, Any], config: Path | None = None) -> RunRequest:
-    """Options over those of a YAML config file. Raises UsageError naming the key's path of what is wrong."""
+    """Return the request of ``options`` and, where these say nothing, of a YAML config file.
+
+    Raises UsageError that names the path of the key that is wrong.
+    """
     merged = {**(_read_config(config) if config else {}), **options}
     try:
         return RunRequest.model_validate(merged)
@@ -94,7 +97,7 @@ def _read_config(path: Path) -> dict[str, Any]:
         raise UsageError(
             f"The config file {path} must hold options like `sae: [zoo:topk-k32-s0]`, not a {type(content).__name__}."
         )
-    # A single value is fine where a list is meant.
+    # A single value may stand for a list of one.
     for key in ("sae", "sae_group", "tasks", "seed"):
         if key in content and content[key] is not None and not isinstance(content[key], list):
             content[key] = [content[key]]
@@ -107,6 +110,6 @@ def _explain(error: ValidationError, config: Path | None) -> str:
     where = f" in {config}" if config else ""
     if first["type"] == "extra_forbidden":
         return f"Unknown option {key!r}{where}.{did_you_mean(str(first['loc'][-1]), RunRequest.model_fields)}"
-    if first["type"] == "budget":  # it says itself what was given
+    if first["type"] == "budget":  # its message names the value already
         return f"Option {key!r}{where}: {first['msg']}"
     return f"Option {key!r}{where}: {first['msg']} (got {first['input']!r})."

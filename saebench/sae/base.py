@@ -1,4 +1,4 @@
-"""What every adapter shares: bookkeeping of tensors, fingerprints, refusals, and what loading may ask for."""
+"""What all adapters share: tensors, fingerprints, refusals, and the context in which an SAE is loaded."""
 
 from __future__ import annotations
 
@@ -18,14 +18,19 @@ from saebench.stats import rng
 
 @dataclass(frozen=True)
 class LoadContext:
-    """What a reference may need beside its own text. Loaders take only what they use.
+    """What loading an SAE may need beside its reference. Most schemes use only a part of it.
 
-    ``calibration(site)`` returns float32 activations ``[tokens, d_in]`` of the language model at a site; only the
-    fitted controls call it. ``d_in(site)`` is the width there and raises HookMismatchError for an unknown site.
-    Either may be absent when no language model is loaded.
+    Attributes:
+        hook: The hook of the run, for controls that name none.
+        calibration: Returns the float32 activations ``[tokens, d_in]`` of the language model at a hook point, to which
+            controls are fitted. None when no language model is loaded.
+        d_in: Returns the width of the language model at a hook point; raises HookMismatchError for an unknown one.
+            None when no language model is loaded.
+        seed: The seed of controls that name none.
+        device: Where the SAE goes.
     """
 
-    hook: HookSite | None = None  # the run's default site, for SAEs that name none
+    hook: HookSite | None = None
     calibration: Callable[[str], Tensor] | None = None
     d_in: Callable[[str], int] | None = None
     seed: int = 0
@@ -33,12 +38,12 @@ class LoadContext:
 
 
 class BaseAdapter(nn.Module, ABC):
-    """An SAE as the protocol wants it. Tensors are parameters or buffers, so ``to`` and ``state_dict`` are torch's.
+    """An SAE that fulfils the protocol. Tensors are parameters or buffers, so ``to`` and ``state_dict`` are torch's.
 
-    A subclass writes ``encode`` and ``decode``, and the methods behind each optional capability that it declares.
+    A subclass defines ``encode`` and ``decode``, and the method of every optional capability that it declares.
     """
 
-    control: bool = False  # a baseline: shown in tables, never ranked
+    control: bool = False
 
     def __init__(
         self,
@@ -64,17 +69,17 @@ class BaseAdapter(nn.Module, ABC):
 
     @abstractmethod
     def encode(self, x: Tensor) -> Tensor:
-        """Latents ``[..., d_sae]`` in float32 of ``x[..., d_in]`` of any floating type."""
+        """Return the latents ``[..., d_sae]`` in float32 of ``x[..., d_in]`` of any floating type."""
 
     @abstractmethod
     def decode(self, z: Tensor, x: Tensor | None = None) -> Tensor:
-        """Reconstruction ``[..., d_out]`` in float32; ``x`` is the encoder's input."""
+        """Return the reconstruction ``[..., d_out]`` in float32; ``x`` is the encoder's input."""
 
     def decoder_directions(self) -> Tensor:
         raise self._lacks(Capability.LINEAR_DECODER, "its decoder is not one fixed matrix")
 
     def encoder_directions(self) -> Tensor:
-        raise self._lacks(Capability.ENCODER_DIRECTIONS, "its latents do not read one fixed input direction each")
+        raise self._lacks(Capability.ENCODER_DIRECTIONS, "its latents do not each read one fixed direction")
 
     def encode_sparse(self, x: Tensor) -> SparseCodes:
         if Capability.SPARSE_ENCODE not in self.capabilities:
@@ -82,11 +87,11 @@ class BaseAdapter(nn.Module, ABC):
         return sparse_from_dense(self.encode(x))
 
     def settings(self) -> dict[str, object]:
-        """Settings beside the weights that change what the SAE computes; part of the fingerprint."""
+        """The settings beside the weights that change what the SAE computes; they are part of the fingerprint."""
         return {}
 
     def fingerprint(self) -> str:
-        """Hex digest of weights, architecture, site and settings; the same on every device."""
+        """Return a hex digest of weights, architecture, hook and settings; it is the same on every device."""
         return self._fingerprint
 
     @cached_property
@@ -95,7 +100,7 @@ class BaseAdapter(nn.Module, ABC):
         return fingerprint_of(self.state_dict(), settings)
 
     def check_finite(self) -> Self:
-        """Raise SAELoadError naming the first tensor that holds NaN or Inf; returns self."""
+        """Return self. Raises SAELoadError that names the first tensor with NaN or Inf."""
         for tensor_name, tensor in self.state_dict().items():
             if not bool(torch.isfinite(tensor).all()):
                 bad = int((~torch.isfinite(tensor)).sum())
@@ -110,7 +115,7 @@ class BaseAdapter(nn.Module, ABC):
 
 
 def sparse_from_dense(z: Tensor) -> SparseCodes:
-    """The non-zero latents of ``z[tokens, d_sae]``, in as many slots as the busiest token needs (at least one)."""
+    """Return the non-zero latents of ``z[tokens, d_sae]``, with as many slots as the busiest token needs (or one)."""
     rows, latents = (z != 0).nonzero(as_tuple=True)  # ascending rows
     per_row = torch.bincount(rows, minlength=len(z))
     slots = max(1, int(per_row.max())) if len(z) else 1
@@ -123,15 +128,15 @@ def sparse_from_dense(z: Tensor) -> SparseCodes:
 
 
 def generator(seed: int, purpose: str) -> torch.Generator:
-    """A CPU generator of its own for each (seed, purpose), so that no draw depends on what ran before."""
+    """Return a CPU generator that belongs to this seed and purpose, so that no draw depends on what ran before."""
     return torch.Generator().manual_seed(int(rng.generator(seed, purpose).integers(2**63)))
 
 
 def check_fits(sae: SAE, d_at: Callable[[str], int]) -> None:
-    """Raise HookMismatchError unless the language model has the SAE's sites, of the SAE's widths."""
+    """Raise HookMismatchError unless the language model has the SAE's hook points, with the SAE's widths."""
     for site, width in ((sae.hook.site_in, sae.d_in), (sae.hook.site_out, sae.d_out)):
-        if (found := d_at(site)) != width:
+        if (present := d_at(site)) != width:
             raise HookMismatchError(
-                f"{sae.name} expects {width} dimensions at {site}, but the language model has {found} there; "
-                "choose the model it was trained on, or another site with ?hook=."
+                f"{sae.name} expects {width} dimensions at {site}, but the language model has {present} there; "
+                "choose the model that the SAE was trained on, or another hook point with ?hook=."
             )

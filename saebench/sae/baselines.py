@@ -1,7 +1,7 @@
-"""Controls: what an SAE's number must beat before it means anything (2602.14111, 2605.18229).
+"""Controls: baselines that an SAE must beat before its numbers mean anything (arXiv 2602.14111, 2605.18229).
 
-Fitted controls see calibration activations only, never the evaluation text. All are position-wise, and
-``control`` is True: shown in tables, never ranked.
+Controls are fitted to calibration activations, never to the evaluated text. All of them are position-wise. Their
+``control`` is True, so tables show them and rankings leave them out.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from saebench.sae.protocol import SAE, Capability, HookSite, SparseCodes
 DEFAULT_K = 32
 DEFAULT_L0 = 32.0
 DEFAULT_D_SAE = 2048
-_CALIBRATION_ELEMENTS = 2**25  # tokens x latents held at once while a threshold is fitted (128 MB in float32)
+_CALIBRATION_ELEMENTS = 2**25  # tokens x latents in memory while a threshold is fitted (128 MB in float32)
 
 _LINEAR = frozenset({Capability.LINEAR_DECODER, Capability.ENCODER_DIRECTIONS, Capability.POSITION_WISE})
 
 
 class PCABaseline(BaseAdapter):
-    """The ``k`` leading principal components: the best linear reconstruction of rank ``k``.
+    """The ``k`` leading principal components, which give the best linear reconstruction of rank ``k``.
 
-    ``d_sae = k`` and every latent is a signed coordinate, so L0 = k at any token. Splitting each component into a
-    positive and a negative latent would only dress it up as sparse.
+    ``d_sae`` is ``k`` and every latent is a signed coordinate, so L0 is ``k`` on every token. A positive and a negative
+    latent for each component would only make it look sparse.
     """
 
     control = True
@@ -33,7 +33,10 @@ class PCABaseline(BaseAdapter):
     components: Tensor
 
     def __init__(self, activations: Tensor, *, name: str, hook: HookSite, k: int = DEFAULT_K) -> None:
-        """Fit to ``activations[tokens, d_in]`` (covariance in float64). Raises SAELoadError when k is too large."""
+        """Fit to ``activations[tokens, d_in]``, with a covariance in float64.
+
+        Raises SAELoadError when ``k`` is too large.
+        """
         tokens, d_in = _calibration_shape(activations, name)
         if not 1 <= k <= min(d_in, tokens - 1):
             raise SAELoadError(
@@ -43,7 +46,7 @@ class PCABaseline(BaseAdapter):
         mean, covariance = _moments(activations)
         components = torch.linalg.eigh(covariance).eigenvectors[:, -k:].flip(-1).T
         largest = components.gather(1, components.abs().argmax(1, keepdim=True))
-        components = components * largest.sign()  # the sign of an eigenvector is arbitrary: fix it
+        components = components * largest.sign()  # fixes the sign of eigenvectors, which is arbitrary
         self.register_buffer("mean", mean.float())
         self.register_buffer("components", components.float().contiguous())
         self.check_finite()
@@ -62,7 +65,7 @@ class PCABaseline(BaseAdapter):
 
 
 class NeuronBaseline(BaseAdapter):
-    """The model's own basis: ``z = x``, signed and dense. Reconstruction is exact by construction."""
+    """The basis of the language model: ``z = x``, signed and dense, so the reconstruction is exact."""
 
     control = True
     ones: Tensor
@@ -85,12 +88,12 @@ class NeuronBaseline(BaseAdapter):
 
 
 class RandomBaseline(BaseAdapter):
-    """A dictionary of random unit directions at a wanted L0.
+    """A dictionary of random unit directions with a given L0.
 
-    Pre-activations are ``(x - mean) @ directions.T``; a latent fires above one threshold, the ``1 - L0/d_sae``
-    quantile of all pre-activations on the calibration tokens (``random_l0_matched`` of 2605.18229). Ours on top:
-    one scalar gain on the decoder, fitted by least squares, because a random overcomplete dictionary otherwise
-    reconstructs at an arbitrary scale and looks worse than it is.
+    Pre-activations are ``(x - mean) @ directions.T``. All latents share one threshold, the ``1 - L0/d_sae`` quantile
+    of all pre-activations on the calibration tokens (``random_l0_matched`` of arXiv 2605.18229). saebench adds one
+    scalar gain of the decoder, fitted by least squares: otherwise a random overcomplete dictionary would reconstruct at
+    an arbitrary scale and look worse than it is.
     """
 
     control = True
@@ -109,7 +112,10 @@ class RandomBaseline(BaseAdapter):
         l0: float = DEFAULT_L0,
         d_sae: int = DEFAULT_D_SAE,
     ) -> None:
-        """Fit mean, threshold and gain to ``activations[tokens, d_in]``. Raises SAELoadError."""
+        """Fit mean, threshold and gain to ``activations[tokens, d_in]``.
+
+        Raises SAELoadError for an L0 outside 0 to ``d_sae / 2``, and when no latent fires on the activations.
+        """
         tokens, d_in = _calibration_shape(activations, name)
         if not 0 < l0 < d_sae / 2:
             raise SAELoadError(f"{name}: l0={l0:g} must lie between 0 and half of d_sae={d_sae}.")
@@ -122,8 +128,8 @@ class RandomBaseline(BaseAdapter):
         self.register_buffer("gain", torch.ones((), device=activations.device))
         sample = activations[:: -(-tokens * d_sae // _CALIBRATION_ELEMENTS)].float()
         before = (sample - self.mean) @ self.directions.T
-        wanted = min(max(1, round(l0 * len(sample))), before.numel() - 1)
-        self.threshold = before.flatten().kthvalue(before.numel() - wanted).values
+        active = min(max(1, round(l0 * len(sample))), before.numel() - 1)
+        self.threshold = before.flatten().kthvalue(before.numel() - active).values
         z = self._fire(before)
         unscaled = z @ self.directions
         power = unscaled.double().square().sum()
@@ -149,11 +155,11 @@ class RandomBaseline(BaseAdapter):
 
 
 class PermutedDecoderBaseline(BaseAdapter):
-    """Another SAE with the rows of its decoder shuffled; its encoder is untouched (2605.18229).
+    """Another SAE whose decoder rows are shuffled and whose encoder is unchanged (arXiv 2605.18229).
 
-    Encoder-only metrics must not change, decoder metrics must collapse. The shuffle is one cycle through all
-    latents, so none keeps its row. Each latent's value is handed to the decoder as another latent's, which is the
-    same as shuffling rows and also holds where the decoder rescales per token.
+    Metrics of the encoder alone must not change; metrics of the decoder must collapse. The shuffle is one cycle through
+    all latents, so no latent keeps its row. Instead of rows, it permutes the latents that the decoder gets, which has
+    the same effect and is right for decoders that rescale each token, too.
     """
 
     control = True
@@ -174,7 +180,7 @@ class PermutedDecoderBaseline(BaseAdapter):
         order = torch.randperm(inner.d_sae, generator=generator(seed, "baseline:permuted-decoder"))
         source = torch.empty_like(order)
         source[order] = order.roll(1)
-        self.register_buffer("source", source)  # decoder row i of the inner SAE receives latent source[i]
+        self.register_buffer("source", source)  # row i of the inner decoder gets latent source[i]
 
     def encode(self, x: Tensor) -> Tensor:
         return self.inner.encode(x)
@@ -192,7 +198,7 @@ class PermutedDecoderBaseline(BaseAdapter):
         return self.inner.encode_sparse(x)
 
     def to(self, device: torch.device | str) -> PermutedDecoderBaseline:  # type: ignore[override]
-        self.inner.to(device)  # need not be a module of torch
+        self.inner.to(device)  # the inner SAE need not be a torch module
         super().to(device)
         return self
 
@@ -203,19 +209,19 @@ class PermutedDecoderBaseline(BaseAdapter):
 def _calibration_shape(activations: Tensor, name: str) -> tuple[int, int]:
     if activations.ndim != 2 or len(activations) < 2 or not bool(torch.isfinite(activations).all()):
         raise SAELoadError(
-            f"{name}: calibration needs finite activations [tokens, d_in] of two tokens or more, "
+            f"{name}: calibration needs finite activations [tokens, d_in] of at least two tokens, "
             f"not {list(activations.shape)}."
         )
     return activations.shape[0], activations.shape[1]
 
 
 def _mean(activations: Tensor, rows: int = 4096) -> Tensor:
-    """Mean ``[d_in]`` in float64, in blocks of rows."""
+    """The mean ``[d_in]`` in float64, computed in blocks of rows."""
     return torch.stack([block.double().sum(0) for block in torch.split(activations, rows)]).sum(0) / len(activations)
 
 
 def _moments(activations: Tensor, rows: int = 4096) -> tuple[Tensor, Tensor]:
-    """Mean ``[d_in]`` and scatter ``[d_in, d_in]`` in float64, in blocks of rows."""
+    """The mean ``[d_in]`` and the scatter matrix ``[d_in, d_in]`` in float64, computed in blocks of rows."""
     mean = _mean(activations, rows)
     scatter = torch.zeros(len(mean), len(mean), dtype=torch.float64, device=activations.device)
     for block in torch.split(activations, rows):

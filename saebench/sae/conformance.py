@@ -1,7 +1,7 @@
-"""The conformance suite: what an SAE must do to be measured fairly. Run by ``saebench check-adapter``.
+"""The conformance suite, which ``saebench check-adapter`` runs: what an SAE must do to be measured fairly.
 
-Each check is a function from a Subject to a CheckResult. A capability that is not declared is not checked.
-Comparisons are in float32, relative to the largest value of each token: 1e-4.
+Each check is a function from a `Subject` to a `CheckResult`. Capabilities that are not declared are not checked.
+Comparisons are in float32 and allow 1e-4 of the largest value of each token.
 """
 
 from __future__ import annotations
@@ -15,28 +15,27 @@ import torch
 from torch import Tensor
 
 from saebench.errors import NotApplicableError
+from saebench.sae.adapt import set_default_control
 from saebench.sae.base import check_fits
 from saebench.sae.protocol import SAE, Capability, HookSite
 
 TOLERANCE = 1e-4
-FLIPS = 0.01  # share of active latents that rounding may switch on or off at their threshold
+FLIPS = 0.01  # the share of active latents that rounding may switch on or off at their threshold
 SEQUENCES, POSITIONS = 2, 16
 
 
 @dataclass(frozen=True)
 class CheckResult:
+    """What one check found."""
+
     name: str
-    ok: bool  # True also when skipped
+    ok: bool  # True for a skipped check, too
     detail: str = ""
     skipped: bool = False
 
 
 class Subject:
-    """An SAE under test, loaded on first use, and inputs for it.
-
-    Inputs are Gaussian at scales 1 to 30 unless ``activations[tokens >= 32, d_in]`` are given; give real ones where
-    latents have thresholds that Gaussians do not reach.
-    """
+    """An SAE under test, which is loaded on first use, and inputs for it."""
 
     def __init__(
         self,
@@ -44,22 +43,33 @@ class Subject:
         d_at: Callable[[str], int] | None = None,
         activations: Tensor | None = None,
     ) -> None:
+        """Prepare a test; nothing is loaded yet.
+
+        Args:
+            factory: Loads the SAE anew at each call.
+            d_at: Returns the width of the language model at a hook point; None without a language model.
+            activations: Inputs ``[tokens, d_in]`` of at least 32 tokens. By default inputs are Gaussian with scales
+                from 1 to 30, which may not reach the thresholds of some SAEs.
+        """
         self.factory = factory
         self.d_at = d_at
         self._activations = activations
 
     @cached_property
     def sae(self) -> SAE:
+        """The SAE, on the CPU. It counts as no control unless it says otherwise."""
         sae = self.factory()
         sae.to("cpu")
+        set_default_control(sae, "The SAE")
         return sae
 
     def has(self, capability: Capability) -> bool:
+        """Whether the SAE declares ``capability``."""
         return capability in self.sae.capabilities
 
     @cached_property
     def sequences(self) -> Tensor:
-        """``[2, 16, d_in]``"""
+        """Inputs ``[2, 16, d_in]``."""
         shape = (SEQUENCES, POSITIONS, self.sae.d_in)
         if self._activations is not None:
             return self._activations[: SEQUENCES * POSITIONS].float().reshape(shape)
@@ -68,11 +78,12 @@ class Subject:
 
     @cached_property
     def x(self) -> Tensor:
-        """The inputs as this SAE takes them: ``[32, d_in]`` if it is position-wise, else ``[2, 16, d_in]``."""
+        """The inputs in the shape that the SAE takes: ``[32, d_in]`` if it is position-wise, else ``[2, 16, d_in]``."""
         return self.sequences.flatten(0, 1) if self.has(Capability.POSITION_WISE) else self.sequences
 
     @cached_property
     def z(self) -> Tensor:
+        """The latents of the inputs."""
         return self.sae.encode(self.x)
 
 
@@ -89,20 +100,20 @@ def _skip(name: str, why: str) -> CheckResult:
 
 
 def _gap(a: Tensor, b: Tensor, scale: Tensor) -> float:
-    """Largest difference relative to each token's ``scale`` (a tensor whose last dimension is reduced); inf for NaN."""
+    """The largest difference relative to the largest value of each token's ``scale``; inf where it is NaN."""
     size = scale.abs().amax(-1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
     return float(((a - b).abs() / size).nan_to_num(nan=float("inf")).max())
 
 
 def _changed_share(a: Tensor, b: Tensor) -> float:
-    """Share of the active latents that differ by more than the tolerance."""
+    """The share of active latents that differ by more than the tolerance."""
     size = torch.maximum(a.abs(), b.abs())
     differ = (a - b).abs() > TOLERANCE * size.amax(-1, keepdim=True)
     return float(differ.sum() / (size > 0).sum().clamp(min=1))
 
 
 def check_attributes(subject: Subject) -> CheckResult:
-    """Names, widths, site and capabilities are there and of the right kind."""
+    """Names, widths, hook, capabilities and ``control`` exist and have the right types."""
     sae: Any = subject.sae
     name = "attributes"
     for attribute in ("name", "architecture"):
@@ -117,16 +128,20 @@ def check_attributes(subject: Subject) -> CheckResult:
     kinds = getattr(sae, "capabilities", None)
     if not isinstance(kinds, frozenset) or not all(isinstance(kind, Capability) for kind in kinds):
         return _judge(name, "capabilities must be a frozenset of Capability.")
+    if not isinstance(sae.control, bool):
+        return _judge(name, f"control must be True or False, not {sae.control!r}.")
     crosses = sae.hook.site_in != sae.hook.site_out
     if crosses != (Capability.TRANSCODER in kinds):
-        return _judge(name, f"reads and writes {sae.hook}, so transcoder must {'' if crosses else 'not '}be declared.")
+        return _judge(
+            name, f"the hook is {sae.hook}, so the capability transcoder must {'' if crosses else 'not '}be declared."
+        )
     if not crosses and sae.d_in != sae.d_out:
-        return _judge(name, f"d_in={sae.d_in} and d_out={sae.d_out} differ at one site.")
+        return _judge(name, f"d_in={sae.d_in} and d_out={sae.d_out} differ, but it reads and writes at one hook point.")
     return _judge(name, None)
 
 
 def check_shapes_and_dtypes(subject: Subject) -> CheckResult:
-    """Codes and reconstructions have the declared widths, in float32, whatever float type comes in."""
+    """Latents and reconstructions have the declared widths and are float32, whatever the float type of the input."""
     sae = subject.sae
     inputs = [subject.x, subject.sequences, subject.sequences.bfloat16()]
     for x in inputs:
@@ -135,15 +150,15 @@ def check_shapes_and_dtypes(subject: Subject) -> CheckResult:
         for what, tensor, width in (("encode", z, sae.d_sae), ("decode", xhat, sae.d_out)):
             expected = (*x.shape[:-1], width)
             if tuple(tensor.shape) != expected:
-                return _judge("shapes_and_dtypes", f"{what} gave shape {tuple(tensor.shape)}, expected {expected}.")
+                return _judge("shapes_and_dtypes", f"{what} gave shape {tuple(tensor.shape)} instead of {expected}.")
             if tensor.dtype != torch.float32:
-                return _judge("shapes_and_dtypes", f"{what} of {x.dtype} gave {tensor.dtype}, expected torch.float32.")
+                return _judge("shapes_and_dtypes", f"{what} of {x.dtype} gave {tensor.dtype} instead of torch.float32.")
     return _judge("shapes_and_dtypes", None)
 
 
 def check_device(subject: Subject) -> CheckResult:
-    """``to`` returns the SAE, and results lie where the inputs lie (CUDA too, where there is one)."""
-    for device in (_accelerator(), "cpu"):  # ends on the CPU, should the factory give one object each time
+    """``to`` returns the SAE, and results are on the device of the inputs (tested on CUDA where there is a GPU)."""
+    for device in (_accelerator(), "cpu"):  # the CPU comes last, because the factory may always give the same object
         sae = subject.factory()
         if sae.to(device) is not sae:
             return _judge("device", "to() must return the SAE itself.")
@@ -156,7 +171,7 @@ def check_device(subject: Subject) -> CheckResult:
 
 
 def check_deterministic(subject: Subject) -> CheckResult:
-    """The same input gives the same bits."""
+    """Equal inputs give equal bits."""
     sae, x, z = subject.sae, subject.x, subject.z
     if not torch.equal(sae.encode(x), z):
         return _judge("deterministic", "encode gave two results for one input.")
@@ -165,7 +180,7 @@ def check_deterministic(subject: Subject) -> CheckResult:
 
 
 def check_stateless(subject: Subject) -> CheckResult:
-    """``decode(z, x)`` does not depend on what was encoded in between."""
+    """``decode(z, x)`` does not depend on what was encoded before it."""
     sae, x, z = subject.sae, subject.x, subject.z
     sae.encode(x)
     before = sae.decode(z, x)
@@ -175,7 +190,7 @@ def check_stateless(subject: Subject) -> CheckResult:
 
 
 def check_finite(subject: Subject) -> CheckResult:
-    """Finite activations give finite codes and reconstructions."""
+    """Finite activations give finite latents and reconstructions."""
     for what, tensor in (("encode", subject.z), ("decode", subject.sae.decode(subject.z, subject.x))):
         if not bool(torch.isfinite(tensor).all()):
             return _judge("finite", f"{what} of finite activations gave NaN or Inf.")
@@ -183,7 +198,7 @@ def check_finite(subject: Subject) -> CheckResult:
 
 
 def check_batch_invariance(subject: Subject) -> CheckResult:
-    """A position-wise SAE gives a token the same code alone, in a batch, and in a sequence."""
+    """A position-wise SAE gives a token the same latents alone, in a batch, and in a sequence."""
     if not subject.has(Capability.POSITION_WISE):
         return _skip("batch_invariance", "position_wise is not declared.")
     sae, x, z = subject.sae, subject.x, subject.z
@@ -195,7 +210,7 @@ def check_batch_invariance(subject: Subject) -> CheckResult:
 
 
 def check_linear_decoder(subject: Subject) -> CheckResult:
-    """``decode(z, x) - decode(0, x) = z @ decoder_directions()``."""
+    """``decode(z, x) - decode(0, x)`` equals ``z @ decoder_directions()``."""
     sae, x = subject.sae, subject.x
     if not subject.has(Capability.LINEAR_DECODER):
         return _skip("linear_decoder", "not declared.")
@@ -207,7 +222,7 @@ def check_linear_decoder(subject: Subject) -> CheckResult:
         out, constant = sae.decode(z, x), sae.decode(torch.zeros_like(z), x)
         gap = _gap(out - constant, z @ directions, torch.cat([out, constant], -1))
         if gap > TOLERANCE:
-            return _judge("linear_decoder", f"decode(z) - decode(0) is not z @ decoder_directions(): off by {gap:.2g}.")
+            return _judge("linear_decoder", f"decode(z) - decode(0) and z @ decoder_directions() differ by {gap:.2g}.")
     return _judge("linear_decoder", None)
 
 
@@ -224,7 +239,7 @@ def check_encoder_directions(subject: Subject) -> CheckResult:
     z_moved = sae.encode(moved)
     both = (z != 0) & (z_moved != 0)
     if not bool(both.any()):
-        return _skip("encoder_directions", "no latent is active on the test inputs; give real activations.")
+        return _skip("encoder_directions", "no latent is active on the test inputs; pass real activations.")
     expected = (moved - x) @ directions.T
     gap = _gap((z_moved - z) * both, expected * both, torch.cat([z, z_moved, expected], -1))
     wrong = f"active latents do not follow encoder_directions(): relative difference {gap:.2g}."
@@ -240,19 +255,19 @@ def check_non_negative(subject: Subject) -> CheckResult:
 
 
 def check_sparse_encode(subject: Subject) -> CheckResult:
-    """``encode_sparse`` scattered into zeros is ``encode``; no index repeats within a token."""
+    """``encode_sparse``, scattered into zeros, equals ``encode``; no index occurs twice in a token."""
     if not subject.has(Capability.SPARSE_ENCODE):
         return _skip("sparse_encode", "not declared.")
     tokens = subject.sequences.flatten(0, 1)
     values, indices = subject.sae.encode_sparse(tokens)
     dense = subject.sae.encode(tokens)
-    # scatter_add rather than scatter: a repeated index must show.
+    # scatter_add rather than scatter, so that a repeated index is noticed.
     share = _changed_share(torch.zeros_like(dense).scatter_add(-1, indices, values), dense)
     return _judge("sparse_encode", f"{share:.1%} of active latents differ from encode()." if share > FLIPS else None)
 
 
 def check_undeclared_refused(subject: Subject) -> CheckResult:
-    """What is not declared raises NotApplicableError."""
+    """Methods of capabilities that are not declared raise NotApplicableError."""
     calls: dict[Capability, Callable[[], object]] = {
         Capability.LINEAR_DECODER: lambda: subject.sae.decoder_directions(),
         Capability.ENCODER_DIRECTIONS: lambda: subject.sae.encoder_directions(),
@@ -265,12 +280,12 @@ def check_undeclared_refused(subject: Subject) -> CheckResult:
             call()
         except NotApplicableError:
             continue
-        return _judge("undeclared_refused", f"{capability} is not declared, yet its method answers.")
+        return _judge("undeclared_refused", f"{capability} is not declared, but its method works.")
     return _judge("undeclared_refused", None)
 
 
 def check_fingerprint(subject: Subject) -> CheckResult:
-    """Two loads have one fingerprint, and neither use nor moving changes it."""
+    """Loading twice gives the same fingerprint, and neither use nor moving changes it."""
     first = subject.sae.fingerprint()
     second = subject.factory()
     second.to(_accelerator())
@@ -278,12 +293,13 @@ def check_fingerprint(subject: Subject) -> CheckResult:
     after = second.fingerprint()
     second.to("cpu")
     if not isinstance(first, str) or len(first) < 16 or set(first) - set("0123456789abcdef"):
-        return _judge("fingerprint", f"{first!r} is no hex digest.")
-    return _judge("fingerprint", None if first == after else "a second load, moved and used, has another fingerprint.")
+        return _judge("fingerprint", f"{first!r} is not a hex digest.")
+    changed = "the fingerprint is another after the SAE is loaded again, moved and used."
+    return _judge("fingerprint", None if first == after else changed)
 
 
 def check_fits_model(subject: Subject) -> CheckResult:
-    """The language model has the SAE's sites, of its widths."""
+    """The language model has the SAE's hook points, with its widths."""
     if subject.d_at is None:
         return _skip("fits_model", "no language model given.")
     check_fits(subject.sae, subject.d_at)
@@ -312,11 +328,11 @@ CHECKS: dict[str, Callable[[Subject], CheckResult]] = {
 
 
 def run_check(name: str, subject: Subject) -> CheckResult:
-    """One check; an exception from the SAE is a failure with its text."""
+    """Run one check. An exception that the SAE raises fails the check, and its text becomes the detail."""
     try:
         with torch.no_grad():
             return CHECKS[name](subject)
-    except Exception as error:  # the code under test may raise anything; a failed check is the report
+    except Exception as error:  # the code under test may raise anything
         return CheckResult(name, False, f"{type(error).__name__}: {error}")
 
 
@@ -327,10 +343,20 @@ def run_checks(
     activations: Tensor | None = None,
     names: Sequence[str] = tuple(CHECKS),
 ) -> list[CheckResult]:
-    """Run the suite. ``sae_factory`` loads the SAE anew at each call; ``d_at(site)`` is the language model's width.
+    """Run the suite, or some of its checks.
 
-    An SAE that cannot be loaded raises its own error here.
+    Args:
+        sae_factory: Loads the SAE anew at each call.
+        d_at: Returns the width of the language model at a hook point; None without a language model.
+        activations: Inputs ``[tokens, d_in]`` of at least 32 tokens, in place of random ones.
+        names: The checks to run.
+
+    Returns:
+        One result for each check, in the order of ``names``.
+
+    Raises:
+        Whatever ``sae_factory`` raises when it is first called.
     """
     subject = Subject(sae_factory, d_at, activations)
-    subject.sae  # noqa: B018  load before the checks, so that a load error is itself
+    subject.sae  # noqa: B018  loads the SAE, so that an error of loading is raised and does not fail every check
     return [run_check(name, subject) for name in names]

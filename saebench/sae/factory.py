@@ -1,4 +1,4 @@
-"""``python:`` references: an SAE built by a function of the user's own."""
+"""The scheme ``python:``, whose SAEs are built by functions of the user."""
 
 from __future__ import annotations
 
@@ -8,16 +8,38 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any
 
 from saebench.errors import SaebenchError, SAELoadError, UsageError
-from saebench.sae.protocol import SAE
+from saebench.sae.scheme import Form, Scheme
 
-SAE_MEMBERS = tuple(name for name in (*SAE.__annotations__, *vars(SAE)) if not name.startswith("_"))
+if TYPE_CHECKING:
+    from saebench.sae.base import LoadContext
+    from saebench.sae.protocol import SAE
+    from saebench.sae.reference import SAERef
+
+
+class PythonScheme(Scheme):
+    """``python:pkg.module:factory`` or ``python:path/to/file.py:factory``; the factory receives the options."""
+
+    name = "python"
+    forms = (
+        Form("pkg.module:factory", "a function of yours that returns an SAE; the options are its arguments"),
+        Form("path/to/file.py:factory", "such a function in a file"),
+    )
+
+    def validate(self, ref: SAERef) -> None:
+        split_target(ref.body)
+
+    def load(self, ref: SAERef, context: LoadContext) -> SAE:
+        return load_from_factory(ref.body, dict(ref.options), str(ref))
 
 
 def split_target(body: str) -> tuple[str, str]:
-    """``pkg.module:factory`` or ``path/to/file.py:factory`` as (module or file, factory). Raises UsageError."""
+    """Split ``pkg.module:factory`` or ``path/to/file.py:factory`` into module or file, and the factory's name.
+
+    Raises UsageError for a body of another form, and for a file or package that does not exist.
+    """
     source, colon, attribute = body.rpartition(":")
     if not colon or not source or not attribute.isidentifier():
         raise UsageError(f"python:{body} must read python:pkg.module:factory or python:path/to/file.py:factory.")
@@ -28,18 +50,29 @@ def split_target(body: str) -> tuple[str, str]:
         raise UsageError(f"python:{body}: {source!r} is neither a module name nor a path to a .py file.")
     elif (package := source.split(".")[0]) not in sys.modules and importlib.util.find_spec(package) is None:
         raise UsageError(
-            f"python:{body}: no module {package!r}; install it, put its folder on PYTHONPATH, "
+            f"python:{body}: there is no module {package!r}; install it, put its folder on PYTHONPATH, "
             "or give the path of the .py file."
         )
     return source, attribute
 
 
 def load_from_factory(body: str, options: Mapping[str, str], name: str) -> SAE:
-    """Call the factory with ``options`` (numbers and true/false converted) and check what it returns.
+    """Call a factory and check what it returns.
 
-    It must return an object with the members of ``saebench.sae.protocol.SAE``, or a ``sae_lens.SAE``.
-    Raises SAELoadError when the factory is missing, fails, or returns anything else.
+    Args:
+        body: The module or file and the function, as in `split_target`.
+        options: Arguments of the function as text; numbers and true/false are converted.
+        name: The reference, for error messages.
+
+    Returns:
+        What the function returned: an object with the members of ``saebench.sae.protocol.SAE``, or an adapter around a
+        ``sae_lens.SAE``.
+
+    Raises:
+        SAELoadError: The factory is missing, fails, or returns anything else.
     """
+    from saebench.sae.adapt import as_sae
+
     source, attribute = split_target(body)
     try:
         factory = getattr(_import(source), attribute)
@@ -53,26 +86,8 @@ def load_from_factory(body: str, options: Mapping[str, str], name: str) -> SAE:
     return as_sae(built, name)
 
 
-def as_sae(built: object, name: str) -> SAE:
-    """``built`` itself if it fulfils the protocol, an adapter round it if it is a SAELens SAE, else SAELoadError."""
-    if "sae_lens" in sys.modules:  # an instance of it cannot exist before its import
-        from sae_lens import SAE as LensSAE
-
-        if isinstance(built, LensSAE):
-            from saebench.sae.sae_lens_adapter import SAELensAdapter
-
-            return SAELensAdapter(built, name)
-    missing = [member for member in SAE_MEMBERS if not hasattr(built, member)]
-    if missing:
-        raise SAELoadError(
-            f"{name} gave a {type(built).__name__}, which lacks {', '.join(missing)} of saebench.sae.protocol.SAE; "
-            "subclassing saebench.sae.base.BaseAdapter supplies most of them."
-        )
-    return cast(SAE, built)
-
-
 def convert(text: str) -> int | float | bool | str:
-    """An option's text as int, float, true/false, or itself."""
+    """Return an option's text as an int, a float or a bool, or the text itself if it is none of these."""
     if text in ("true", "false"):
         return text == "true"
     for kind in (int, float):
@@ -86,7 +101,7 @@ def convert(text: str) -> int | float | bool | str:
 def _is_file(source: str) -> bool:
     try:
         return Path(source).expanduser().is_file()
-    except (OSError, ValueError, RuntimeError):  # too long, a zero byte, no such user
+    except (OSError, ValueError, RuntimeError):  # the name is too long, holds a zero byte, or names no user
         return False
 
 
@@ -98,7 +113,7 @@ def _import(source: str) -> Any:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up there
+    sys.modules[spec.name] = module  # dataclasses look up their module there
     spec.loader.exec_module(module)
     return module
 

@@ -1,7 +1,7 @@
-"""References to groups of SAEs: ``NAME=REF,REF,...``, or the bare name of a group that comes along.
+"""References to groups of SAEs: ``NAME=REF,REF,...``, or only the name of a predefined group.
 
-A comma inside parentheses belongs to a reference; one in the value of an option is written ``%2C``. Like parsing a
-reference to one SAE, this loads nothing.
+A comma inside parentheses belongs to a reference; a comma in the value of an option is written ``%2C``. Parsing loads
+nothing.
 """
 
 from __future__ import annotations
@@ -15,35 +15,35 @@ from saebench.sae.reference import SAERef, parse_sae_ref
 from saebench.sae.zoo import zoo_groups, zoo_names
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-# Directions without any training, in as many seeds as the zoo has: what "found again" means by chance.
+# Untrained directions in as many seeds as the zoo has: they show how many latents agree between seeds by chance.
 _RANDOM = tuple(f"baseline:random?d_sae=2048&l0=32&seed={seed}" for seed in range(3))
 _SMALL_AND_LARGE = ("topk-k32-s0", "topk-k64-s0")
 
 
 @dataclass(frozen=True)
 class SAEGroupRef:
-    """A parsed reference to a group; ``str()`` gives its canonical form, which parses to an equal reference."""
+    """A parsed reference to a group. ``str()`` gives its canonical form, which parses to an equal reference."""
 
     name: str
-    members: tuple[SAERef, ...]  # two or more, in the order given
+    members: tuple[SAERef, ...]  # two or more, in the user's order
 
     def __str__(self) -> str:
         return f"{self.name}={','.join(map(str, self.members))}"
 
 
 def predefined_groups() -> dict[str, SAEGroupRef]:
-    """The groups that come along, by name: see `seed_groups` and `size_groups`."""
+    """The groups that saebench defines, by name: those of `seed_groups` and `size_groups`."""
     return {group.name: group for group in (*seed_groups(), *size_groups())}
 
 
 def seed_groups() -> list[SAEGroupRef]:
-    """Groups whose members differ in their seed alone: those of the zoo, and random directions as their control."""
+    """The groups whose members differ only in their seed: those of the zoo, and a control of random directions."""
     zoo = {name: tuple(f"zoo:{member}" for member in members) for name, members in zoo_groups().items()}
     return [_group(name, refs) for name, refs in {**zoo, "random": _RANDOM}.items()]
 
 
 def size_groups() -> list[SAEGroupRef]:
-    """Groups of a small and a large SAE; in the zoo, one of few and one of many active latents."""
+    """The groups of a small and a large SAE. In the zoo these have few and many active latents."""
     if not set(_SMALL_AND_LARGE) <= set(zoo_names()):
         return []
     return [_group("zoo-sparsity", tuple(f"zoo:{name}" for name in _SMALL_AND_LARGE))]
@@ -64,7 +64,7 @@ def parse_sae_group(text: str) -> SAEGroupRef:
         if name not in known:
             raise UsageError(
                 f"There is no SAE group {name!r}.{did_you_mean(name, known)} Known are {', '.join(known)}; "
-                "one of your own reads NAME=REF,REF."
+                "write NAME=REF,REF to define a group of your own."
             )
         return known[name]
     return _group(name, tuple(_split(references)))
@@ -76,12 +76,12 @@ def _group(name: str, references: tuple[str, ...]) -> SAEGroupRef:
         raise UsageError(f"SAE group {name!r} has one SAE; a group needs two SAEs or more: {name}=REF,REF.")
     for number, member in enumerate(members):
         if member in members[:number]:
-            raise UsageError(f"SAE group {name!r} names {member} twice; its SAEs must be different ones.")
+            raise UsageError(f"SAE group {name!r} names {member} twice; its SAEs must differ.")
     return SAEGroupRef(name, members)
 
 
 def _split(references: str) -> Iterator[str]:
-    """At the commas outside parentheses."""
+    """Split at the commas outside parentheses."""
     start = depth = 0
     for position, character in enumerate(references):
         depth = max(depth + (character == "(") - (character == ")"), 0)

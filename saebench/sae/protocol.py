@@ -1,7 +1,7 @@
-"""What an SAE is to saebench: a small protocol, and the capabilities that it may have.
+"""What saebench asks of an SAE: a small protocol, and the capabilities that an SAE may have.
 
 Shapes: ``x`` is ``[..., d_in]`` and ``z`` is ``[..., d_sae]``, in float32 unless the adapter says otherwise.
-A position-wise SAE treats every leading dimension as a batch; one that is not (temporal SAEs) takes
+A position-wise SAE treats every leading dimension as a batch; other SAEs (temporal ones) take
 ``[batch, position, d_in]``.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -17,30 +16,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from saebench.capabilities import Capability
+from saebench.sae.hook import HookSite
 
 __all__ = ["SAE", "Capability", "HookSite", "SparseCodes", "fingerprint_of"]
 
 
-@dataclass(frozen=True)
-class HookSite:
-    """Where an SAE reads and writes, in TransformerLens names (``blocks.9.hook_resid_post``).
-
-    ``site_out`` differs from ``site_in`` for transcoders only.
-    """
-
-    site_in: str
-    site_out: str
-
-    @classmethod
-    def at(cls, site: str) -> HookSite:
-        return cls(site, site)
-
-    def __str__(self) -> str:
-        return self.site_in if self.site_in == self.site_out else f"{self.site_in}->{self.site_out}"
-
-
 class SparseCodes(NamedTuple):
-    """The active latents of each token; unused slots hold value 0 (their index is arbitrary but valid)."""
+    """The active latents of each token. Unused slots hold the value 0; their index is arbitrary but valid."""
 
     values: Float[Tensor, "tokens k"]
     indices: Int[Tensor, "tokens k"]
@@ -48,49 +30,53 @@ class SparseCodes(NamedTuple):
 
 @runtime_checkable
 class SAE(Protocol):
-    """The contract that every adapter fulfils. Verified by ``saebench check-adapter``."""
+    """The contract that every adapter fulfils and ``saebench check-adapter`` verifies."""
 
-    name: str  # how tables call it, e.g. "zoo:topk-k32-s0"
+    name: str  # its name in tables, e.g. "zoo:topk-k32-s0"
     architecture: str  # "topk", "jumprelu", "pca", ...
     hook: HookSite
     d_in: int
     d_out: int  # = d_in except for transcoders
     d_sae: int
     capabilities: frozenset[Capability]
-    model_name: str | None  # the LM it was trained on, if known (informative)
+    model_name: str | None  # the language model that it was trained on, if known (informative)
+    control: bool  # whether it is a baseline, which tables show and rankings leave out
 
     def encode(self, x: Tensor) -> Tensor:
-        """Latents ``z[..., d_sae]`` of activations ``x[..., d_in]``."""
+        """Return the latents ``z[..., d_sae]`` of activations ``x[..., d_in]``."""
         ...
 
     def decode(self, z: Tensor, x: Tensor | None = None) -> Tensor:
-        """Reconstruction ``xhat[..., d_out]``. ``x`` is the encoder's input: SAEs that rescale per token
-        (layer norm) or have a skip connection need it, others ignore it."""
+        """Return the reconstruction ``xhat[..., d_out]``.
+
+        ``x`` is the encoder's input. SAEs that rescale each token (layer norm) or have a skip connection need it;
+        others ignore it.
+        """
         ...
 
     def to(self, device: torch.device | str) -> SAE:
-        """Move to a device, in place; returns self."""
+        """Move to a device, in place, and return self."""
         ...
 
     def fingerprint(self) -> str:
-        """Hex digest of weights and settings; equal for equal behaviour, stable across processes."""
+        """Return a hex digest of weights and settings: equal for equal behaviour, and the same in every process."""
         ...
 
     def decoder_directions(self) -> Float[Tensor, "d_sae d_out"]:
-        """Rows d_i, unnormalised. Needs ``LINEAR_DECODER``; raises NotApplicableError otherwise."""
+        """Return the decoder's rows, not normalised. Raises NotApplicableError without ``LINEAR_DECODER``."""
         ...
 
     def encoder_directions(self) -> Float[Tensor, "d_sae d_in"]:
-        """Rows e_i. Needs ``ENCODER_DIRECTIONS``; raises NotApplicableError otherwise."""
+        """Return the direction that each latent reads. Raises NotApplicableError without ``ENCODER_DIRECTIONS``."""
         ...
 
     def encode_sparse(self, x: Tensor) -> SparseCodes:
-        """Active latents of ``x[tokens, d_in]``. Needs ``SPARSE_ENCODE``; raises NotApplicableError otherwise."""
+        """Return the active latents of ``x[tokens, d_in]``. Raises NotApplicableError without ``SPARSE_ENCODE``."""
         ...
 
 
 def fingerprint_of(tensors: Mapping[str, Tensor], settings: Mapping[str, object]) -> str:
-    """sha256 over named tensors (dtype, shape, bytes) and settings, independent of their order."""
+    """Return the sha256 of named tensors (dtype, shape, bytes) and settings, whatever their order."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()

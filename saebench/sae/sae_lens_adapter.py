@@ -1,8 +1,8 @@
-"""SAELens SAEs: every architecture that SAELens 6 loads, made stateless and run in float32.
+"""The adapter of SAELens: it runs every architecture that SAELens 6 loads in float32 and without state.
 
-SAELens keeps per-batch state between encode and decode for ``layer_norm`` and ``constant_norm_rescale``, and its
+For ``layer_norm`` and ``constant_norm_rescale`` SAELens keeps state of the batch between encode and decode, and its
 temporal SAE decodes only half of its code. Here ``decode(z, x)`` recomputes from ``x`` whatever it needs.
-Attention-z SAEs take and return heads flattened: ``d_in = n_heads * d_head``.
+SAEs on attention z take and return flattened heads: ``d_in = n_heads * d_head``.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PICKLES = frozenset({".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt"})
 _TOPK = frozenset({"topk", "abstopk"})
 _SKIP = frozenset({"skip_transcoder", "jumprelu_skip_transcoder"})
 _TRANSCODERS = _SKIP | {"transcoder", "jumprelu_transcoder"}
-_FEED_FORWARD = _TOPK | _TRANSCODERS | {"standard", "gated", "jumprelu"}  # one affine map, then an activation
+_FEED_FORWARD = _TOPK | _TRANSCODERS | {"standard", "gated", "jumprelu"}  # one affine map, then an activation function
 _KNOWN = _FEED_FORWARD | {"matching_pursuit", "temporal"}
 _PER_TOKEN_SCALE = frozenset({"layer_norm", "constant_norm_rescale"})
 _FOLDED_SCALE = frozenset({"expected_average_only_in", "covariance_whitening"})
@@ -37,11 +37,10 @@ _NOT_BEHAVIOUR = frozenset({"metadata", "device", "dtype", "reshape_activations"
 
 
 class SAELensAdapter(BaseAdapter):
-    """A SAELens SAE under saebench's protocol.
+    """A SAELens SAE under the protocol of saebench. It computes in float32.
 
-    ``weights_dtype`` is the type that ``cfg.json`` names, where there is one; computation is float32.
-    Raises SAELoadError when the SAE cannot be run faithfully: no hook name, an unknown scaling factor, a class for
-    training, NaN or Inf weights.
+    Attributes:
+        weights_dtype: The type of the stored weights that ``cfg.json`` names, if it names one.
     """
 
     def __init__(
@@ -53,21 +52,33 @@ class SAELensAdapter(BaseAdapter):
         hook_out: str | None = None,
         weights_dtype: str | None = None,
     ) -> None:
-        """Adapt ``sae`` in place. ``hook`` and ``hook_out`` override the sites that its metadata names."""
+        """Adapt ``sae`` in place.
+
+        Args:
+            sae: The SAE as SAELens loaded it.
+            name: Its reference.
+            hook: Where it reads, in place of what its metadata says.
+            hook_out: Where it writes, in place of what its metadata says (transcoders only).
+            weights_dtype: The type of the stored weights, if known.
+
+        Raises:
+            SAELoadError: The SAE cannot be run faithfully: it names no hook, its scaling factor is unknown, it is of a
+                class for training, or its weights hold NaN or Inf.
+        """
         if isinstance(sae, TrainingSAE):
             raise SAELoadError(
                 f"{name} is a {type(sae).__name__}, a class for training; save it with save_inference_model() and "
-                "load that folder."
+                "load the folder that this writes."
             )
         config = sae.cfg
         architecture = config.architecture()
         if config.normalize_activations in _FOLDED_SCALE:
             raise SAELoadError(
-                f"{name} was trained with normalize_activations={config.normalize_activations!r} and does not carry "
-                "its scaling; pass ?norm_scaling_factor=FACTOR on the reference (1 if it is folded into the weights)."
+                f"{name} was trained with normalize_activations={config.normalize_activations!r} but does not store "
+                "the factor; add ?norm_scaling_factor=FACTOR to the reference (1 if it is folded into the weights)."
             )
         if config.metadata.hook_head_index is not None:
-            raise SAELoadError(f"{name} reads a single attention head, and saebench has no such site.")
+            raise SAELoadError(f"{name} reads a single attention head, and saebench has no such hook.")
         super().__init__(
             name=name,
             architecture=architecture,
@@ -94,7 +105,18 @@ class SAELensAdapter(BaseAdapter):
         hook_out: str | None = None,
         norm_scaling_factor: float | None = None,
     ) -> Self:
-        """Load a SAELens folder (``cfg.json`` and ``sae_weights.safetensors``). Raises SAELoadError."""
+        """Load a SAELens folder (``cfg.json`` and ``sae_weights.safetensors``).
+
+        Args:
+            folder: The folder.
+            name: The reference; by default ``sae_lens:`` and the folder.
+            hook: Where the SAE reads, in place of what ``cfg.json`` says.
+            hook_out: Where it writes, in place of what ``cfg.json`` says (transcoders only).
+            norm_scaling_factor: The factor of the training activations, to be folded into the weights.
+
+        Raises:
+            SAELoadError: A file is missing or damaged, or the SAE cannot be run faithfully.
+        """
         folder = Path(folder)
         name = name or f"sae_lens:{folder}"
         raw = _read_config(folder, name)
@@ -102,12 +124,12 @@ class SAELensAdapter(BaseAdapter):
             sae = LensSAE.load_from_disk(folder, dtype="float32", converter=_read_folder)
         except SafetensorError as error:
             raise SAELoadError(
-                f"{name}: {SAE_WEIGHTS_FILENAME} is truncated or no safetensors file ({error}); fetch it again."
+                f"{name}: {SAE_WEIGHTS_FILENAME} is truncated or no safetensors file ({error}); download it again."
             ) from error
         except KeyError as error:
             raise SAELoadError(
-                f"{name}: SAELens knows no {error} to build from {SAE_CFG_FILENAME}; if this is a training checkpoint, "
-                "save it with save_inference_model()."
+                f"{name}: SAELens does not know {error}, which {SAE_CFG_FILENAME} asks for; if this is a training "
+                "checkpoint, save it with save_inference_model()."
             ) from error
         except (OSError, ValueError, TypeError, RuntimeError, AssertionError) as error:
             raise SAELoadError(f"{name}: SAELens cannot load this folder: {_one_line(error)}") from error
@@ -126,14 +148,26 @@ class SAELensAdapter(BaseAdapter):
         hook_out: str | None = None,
         norm_scaling_factor: float | None = None,
     ) -> Self:
-        """Load from the Hugging Face hub: a release of SAELens' directory, or a repository and a folder in it."""
+        """Load from the Hugging Face hub.
+
+        Args:
+            release: A release of SAELens' directory, or a repository ``ORG/NAME``.
+            sae_id: The id of the SAE in the release, or the folder in the repository.
+            name: The reference; by default made from release and id.
+            hook: Where the SAE reads, in place of what its metadata says.
+            hook_out: Where it writes, in place of what its metadata says (transcoders only).
+            norm_scaling_factor: The factor of the training activations, to be folded into the weights.
+
+        Raises:
+            SAELoadError: The SAE cannot be downloaded, or cannot be run faithfully.
+        """
         name = name or f"sae_lens:{release}/{sae_id}"
         try:
             sae = LensSAE.from_pretrained(release, sae_id, dtype="float32")
-        except Exception as error:  # a converter of SAELens, or the hub client, may raise anything
+        except Exception as error:  # converters of SAELens and the hub client may raise anything
             raise SAELoadError(
-                f"{name}: not loaded from the Hugging Face hub ({type(error).__name__}: {_one_line(error)}); check the "
-                "network, HF_HUB_OFFLINE, and access to the repository."
+                f"{name} could not be loaded from the Hugging Face hub ({type(error).__name__}: {_one_line(error)}); "
+                "check the network, HF_HUB_OFFLINE, and your access to the repository."
             ) from error
         _fold_scale(sae, norm_scaling_factor, None)
         return cls(sae, name, hook=hook, hook_out=hook_out)
@@ -145,13 +179,13 @@ class SAELensAdapter(BaseAdapter):
 
     def decode(self, z: Tensor, x: Tensor | None = None) -> Tensor:
         if self.architecture == "temporal":
-            return self._decode_temporal(z, self._needs(x, "predicts part of its code from earlier positions"))
+            return self._decode_temporal(z, self._required(x, "predicts part of its code from earlier positions"))
         if self._rescales:
-            # Sets the state that sae.decode() reads and drops: mean and scale of each token of this x.
-            self.sae.process_sae_in(self._needs(x, "rescales each token"))
+            # This sets the state that sae.decode() reads and then drops: the mean and scale of each token of x.
+            self.sae.process_sae_in(self._required(x, "rescales each token"))
         out: Tensor = self.sae.decode(z.to(torch.float32))
         if self.architecture in _SKIP:
-            out = out + self._needs(x, "has a skip connection").to(torch.float32) @ self.sae.W_skip.T
+            out = out + self._required(x, "has a skip connection").to(torch.float32) @ self.sae.W_skip.T
         return out
 
     def decoder_directions(self) -> Tensor:
@@ -188,7 +222,7 @@ class SAELensAdapter(BaseAdapter):
         return SparseCodes(values.relu(), indices)
 
     def settings(self) -> dict[str, object]:
-        # Defaults are left out, so that a SAELens release that adds an option keeps the fingerprints of old SAEs.
+        # Defaults are left out, so that fingerprints stay the same when a new SAELens release adds an option.
         config = self.sae.cfg
         behaviour = {f.name: f.default for f in fields(config) if f.name not in _NOT_BEHAVIOUR}
         return {key: getattr(config, key) for key, default in behaviour.items() if getattr(config, key) != default}
@@ -206,55 +240,55 @@ class SAELensAdapter(BaseAdapter):
     def _rescaled_by_norm(self) -> bool:
         return self.architecture in _TOPK and self.sae.cfg.rescale_acts_by_decoder_norm
 
-    def _needs(self, x: Tensor | None, why: str) -> Tensor:
+    def _required(self, x: Tensor | None, why: str) -> Tensor:
         if x is None:
-            raise NotApplicableError(f"{self.name} {why}: decode(z, x) needs the encoder's input x.")
+            raise NotApplicableError(f"{self.name} {why}, so decode(z, x) needs the encoder's input x.")
         return x
 
     def _check_positions(self, x: Tensor) -> None:
         if self.architecture == "temporal" and x.ndim != 3:
             raise NotApplicableError(
-                f"{self.name} reads whole sequences: give x as [batch, position, d_in], not {list(x.shape)}."
+                f"{self.name} reads whole sequences; pass x as [batch, position, d_in], not {list(x.shape)}."
             )
 
 
 def _capabilities(architecture: str, normalisation: str) -> frozenset[Capability]:
-    """What is known to hold. An architecture registered with SAELens by a third party gets none."""
+    """What an architecture is known to fulfil; nothing for one that a third party registered with SAELens."""
     if architecture not in _KNOWN:
         return frozenset()
-    found = set[Capability]()
+    known = set[Capability]()
     scaled = normalisation in _PER_TOKEN_SCALE
     if not scaled or architecture in _TRANSCODERS:  # SAELens transcoders do not undo the input's scaling
-        found.add(Capability.LINEAR_DECODER)
+        known.add(Capability.LINEAR_DECODER)
     if architecture in _FEED_FORWARD and not scaled:
-        found.add(Capability.ENCODER_DIRECTIONS)
+        known.add(Capability.ENCODER_DIRECTIONS)
     if architecture != "abstopk":
-        found.add(Capability.NON_NEGATIVE)
+        known.add(Capability.NON_NEGATIVE)
     if architecture != "temporal":
-        found |= {Capability.POSITION_WISE, Capability.SPARSE_ENCODE}
+        known |= {Capability.POSITION_WISE, Capability.SPARSE_ENCODE}
     if architecture in _TRANSCODERS:
-        found.add(Capability.TRANSCODER)
-    return frozenset(found)
+        known.add(Capability.TRANSCODER)
+    return frozenset(known)
 
 
 def _hook_of(sae: LensSAE[Any], name: str, hook: str | None, hook_out: str | None) -> HookSite:
     site = hook or sae.cfg.metadata.hook_name
     if not site:
-        raise SAELoadError(f"{name} does not say where it reads; pass ?hook=blocks.9.hook_resid_post on the reference.")
+        raise SAELoadError(f"{name} does not say where it reads; add ?hook=blocks.9.hook_resid_post to the reference.")
     if sae.cfg.architecture() not in _TRANSCODERS:
         if hook_out not in (None, site):
-            raise UsageError(f"{name} is no transcoder: it writes where it reads, so it takes no hook_out.")
+            raise UsageError(f"{name} is no transcoder; it writes where it reads, so it takes no hook_out.")
         return HookSite.at(site)
     site_out = hook_out or sae.cfg.metadata.hook_name_out
     if not site_out:
-        raise SAELoadError(f"{name} does not say where it writes; pass ?hook=SITE&hook_out=SITE on the reference.")
+        raise SAELoadError(f"{name} does not say where it writes; add ?hook=SITE&hook_out=SITE to the reference.")
     return HookSite(site, site_out)
 
 
 def _read_config(folder: Path, name: str) -> dict[str, Any]:
-    """``cfg.json`` as written, after saying plainly what is wrong with the folder."""
+    """Return the content of ``cfg.json``. Raises SAELoadError that says what is wrong with the folder."""
     if folder.is_file():
-        kind = "pickled weights can run code and are refused" if folder.suffix in PICKLES else "that is a file"
+        kind = "pickled weights can run code and are refused" if folder.suffix in PICKLES else "this is a file"
         raise SAELoadError(
             f"{name}: {kind}; name a folder with {SAE_CFG_FILENAME} and {SAE_WEIGHTS_FILENAME} (safetensors)."
         )
@@ -262,7 +296,7 @@ def _read_config(folder: Path, name: str) -> dict[str, Any]:
         pickled = sorted(p.name for p in folder.glob("*") if p.suffix in PICKLES)
         if pickled:
             raise SAELoadError(
-                f"{name}: {pickled[0]} is pickled, which can run code, and is refused; convert it to "
+                f"{name}: {pickled[0]} is pickled, which can run code, so it is refused; convert it to "
                 f"{SAE_WEIGHTS_FILENAME} (safetensors)."
             )
         raise SAELoadError(f"{name}: {folder} has no {SAE_WEIGHTS_FILENAME} (safetensors); is it a SAELens folder?")
@@ -281,18 +315,18 @@ def _read_folder(
     path: str | Path, device: str = "cpu", cfg_overrides: dict[str, Any] | None = None
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     config, tensors = sae_lens_disk_loader(path, device, cfg_overrides)
-    # Nested metadata is the format of SAELens 6; without its version stamp SAELens takes the file for an older one
-    # and silently drops the metadata, hook name included.
+    # Nested metadata is the format of SAELens 6. Without a version SAELens takes the file for an older one and silently
+    # drops the metadata, including the hook name.
     if isinstance(config.get("metadata"), dict) and "architecture" in config:
         config["metadata"].setdefault("sae_lens_version", "6.0.0")
     return config, tensors
 
 
 def _fold_scale(sae: LensSAE[Any], factor: float | None, scaler_file: Path | None) -> None:
-    """Fold the scaling of the training activations into the weights, where it is known."""
+    """Fold the scaling of the training activations into the weights if it is known."""
     if sae.cfg.normalize_activations not in _FOLDED_SCALE:
         if factor is not None:
-            raise UsageError("norm_scaling_factor is only for SAEs trained on activations scaled by one factor.")
+            raise UsageError("norm_scaling_factor is only for SAEs trained on activations that one factor scaled.")
         return
     scaler = ActivationScaler(scaling_factor=factor)
     try:

@@ -1,7 +1,7 @@
-"""Trade-offs between an effect and what it costs: who is beaten by nobody, and how much is won at which cost.
+"""Trade-offs between an effect and its cost: the Pareto frontier, and how much effect is reached at which cost.
 
-Changing nothing has effect 0 and cost 0 and is always possible. So an effect below 0 counts as 0 (nobody has to apply
-what works backwards), and so does a cost below 0 (noise around a free edit).
+Changing nothing has effect 0 and cost 0 and is always possible. An effect below 0 therefore counts as 0, because nobody
+has to apply a change that works backwards. A cost below 0 counts as 0 too, because it is noise around a free change.
 """
 
 from __future__ import annotations
@@ -15,9 +15,18 @@ Points = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
 def pareto(effect: ArrayLike, cost: ArrayLike) -> NDArray[np.int64]:
-    """Places of the points that no other beats (at least as much effect at no more cost, and better in one).
+    """Return the indices of the points that no other point beats, by ascending cost.
 
-    By ascending cost; points that are equal stay together. Raises DataError for NaN and infinite effects.
+    A point beats another if it has at least as much effect at no more cost and is better in one of the two. Equal
+    points do not beat each other.
+
+    Args:
+        effect: The effect of each point, ``[points]``.
+        cost: The cost of each point, ``[points]``.
+
+    Raises:
+        DataError: An effect is NaN or infinite, or a cost is NaN or -inf.
+        ValueError: ``effect`` and ``cost`` do not have the same one-dimensional shape.
     """
     e, c = _points(effect, cost)
     no_worse = (e >= e[:, None]) & (c <= c[:, None])
@@ -27,14 +36,23 @@ def pareto(effect: ArrayLike, cost: ArrayLike) -> NDArray[np.int64]:
 
 
 def hypervolume(effect: ArrayLike, cost: ArrayLike, *, max_effect: float, max_cost: float) -> float:
-    """Share of the box [0, max_effect] x [0, max_cost] that the points dominate, between 0 and 1.
+    """Return the share of the box [0, max_effect] x [0, max_cost] that the points dominate, between 0 and 1.
 
-    The integral over the budget, from 0 to ``max_cost``, of the largest effect within the budget (at most
-    ``max_effect``), divided by the area of the box. Nothing is interpolated; 0 without points.
-    Raises UsageError for a box without area, DataError as `pareto`.
+    It is the integral over the budget, from 0 to ``max_cost``, of the largest effect within the budget (at most
+    ``max_effect``), divided by the area of the box. Nothing is interpolated. Without points it is 0.
+
+    Args:
+        effect: The effect of each point, ``[points]``.
+        cost: The cost of each point, ``[points]``.
+        max_effect: The height of the box.
+        max_cost: The width of the box.
+
+    Raises:
+        UsageError: The box has no finite area above 0.
+        DataError: As in `pareto`.
     """
     if not (0 < max_effect < np.inf and 0 < max_cost < np.inf):
-        raise UsageError(f"A hypervolume needs a box larger than 0, not effect {max_effect} by cost {max_cost}.")
+        raise UsageError(f"A hypervolume needs a box larger than 0, not one of effect {max_effect} by cost {max_cost}.")
     e, c = _counted(effect, cost)
     inside = c < max_cost
     order = np.argsort(c[inside], kind="stable")
@@ -44,22 +62,41 @@ def hypervolume(effect: ArrayLike, cost: ArrayLike, *, max_effect: float, max_co
 
 
 def effect_at_cost(effect: ArrayLike, cost: ArrayLike, budget: float) -> float:
-    """The largest effect at a cost of at most ``budget``, along one sweep of strengths in order.
+    """Return the largest effect at a cost of at most ``budget`` along a sweep of rising strengths.
 
-    Effect and cost are taken to be linear between neighbouring strengths, and strength 0, which has neither, comes
-    first. 0 without points. Raises UsageError for a budget that is negative or NaN, DataError as `pareto`.
+    Between neighbouring strengths, effect and cost are interpolated linearly; the sweep begins with strength 0, which
+    has effect 0 and cost 0. Without points the result is 0.
+
+    Args:
+        effect: The effect at each strength, in the order of the strengths, ``[strengths]``.
+        cost: The cost at each strength, ``[strengths]``.
+        budget: The highest cost that is allowed.
+
+    Raises:
+        UsageError: The budget is negative or NaN.
+        DataError: As in `pareto`.
     """
     return best_within(np.arange(1, np.size(effect) + 1), effect, cost, budget)[1]
 
 
 def best_within(strength: ArrayLike, effect: ArrayLike, cost: ArrayLike, budget: float) -> tuple[float, float]:
-    """The strength that has the effect of `effect_at_cost`, interpolated in the same way, and that effect.
+    """Return the strength with the largest effect at a cost of at most ``budget``, and that effect.
 
-    Of several with the same effect it is the weakest; strength 0 where no effect is above 0. Strengths ascend from
-    above 0. Raises as `effect_at_cost` does.
+    Both are interpolated as in `effect_at_cost`. Among strengths with the same effect the weakest is taken, which is
+    strength 0 if no effect is above 0.
+
+    Args:
+        strength: The strengths, above 0 and ascending, ``[strengths]``.
+        effect: The effect at each strength, ``[strengths]``.
+        cost: The cost at each strength, ``[strengths]``.
+        budget: The highest cost that is allowed.
+
+    Raises:
+        UsageError: The budget is negative or NaN.
+        DataError: As in `pareto`.
     """
     if not budget >= 0:
-        raise UsageError(f"A budget of cost must be at least 0, not {budget}.")
+        raise UsageError(f"The budget for the cost must be at least 0, not {budget}.")
     e, c = (np.append(0.0, values) for values in _counted(effect, cost))
     s = np.append(0.0, strength)
     within = c <= budget
@@ -76,9 +113,12 @@ def best_within(strength: ArrayLike, effect: ArrayLike, cost: ArrayLike, budget:
 def _points(effect: ArrayLike, cost: ArrayLike) -> Points:
     e, c = np.asarray(effect, np.float64), np.asarray(cost, np.float64)
     if e.shape != c.shape or e.ndim != 1:
-        raise ValueError(f"effects and costs belong together, one each, unlike shapes {e.shape} and {c.shape}")
+        raise ValueError(f"each point has one effect and one cost, but their shapes are {e.shape} and {c.shape}")
     if not (np.isfinite(e).all() and (c > -np.inf).all()):
-        raise DataError("A trade-off has an effect or a cost that is NaN or infinite; leave out what was not scored.")
+        raise DataError(
+            "A point of the trade-off has an effect or a cost that is NaN or infinite; leave out points that are not "
+            "scored."
+        )
     return e, c
 
 

@@ -1,4 +1,4 @@
-"""On which tokens a latent fires: how concentrated the identities of its firing tokens are."""
+"""The tokens of the vocabulary on which a latent fires, and how concentrated it is on a few of them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 from scipy.stats import hypergeom
 from torch import Tensor
 
-_PENDING = 2**22  # entries of blocks, 16 bytes each, before they are put together
+_PENDING = 2**22  # the entries of blocks, 16 bytes each, that wait to be merged
 
 
 class TokenCounts:
-    """Counts, per (latent, token of the vocabulary), of the positions on which the latent is not zero."""
+    """Counts, for each latent and each token of the vocabulary, the positions at which the latent is not zero."""
 
     def __init__(self, d_sae: int, vocabulary: int) -> None:
+        """Begin with counts of 0 for ``d_sae`` latents and ``vocabulary`` tokens."""
         self.d_sae, self._vocabulary = d_sae, vocabulary
         self._keys = np.zeros(0, np.int64)
         self._counts = np.zeros(0, np.int64)
@@ -26,7 +27,13 @@ class TokenCounts:
     def add(
         self, codes: Float[Tensor, "positions d_sae"] | tuple[Tensor, Tensor], tokens: Int[Tensor, " positions"]
     ) -> None:
-        """Add positions, where ``tokens`` are. ``codes`` are dense, or (values, indices) with unused slots at 0."""
+        """Add positions.
+
+        Args:
+            codes: The latents at each position: dense, or (values, indices) ``[positions, slots]`` whose unused slots
+                are 0.
+            tokens: The token at each position.
+        """
         if isinstance(codes, tuple):
             position, slot = codes[0].nonzero(as_tuple=True)
             latent = codes[1][position, slot]
@@ -46,7 +53,7 @@ class TokenCounts:
         self._new = []
 
     def concentration(self, firings: int) -> Concentration:
-        """How concentrated each latent's firing tokens are, at ``firings`` of them."""
+        """Return how concentrated each latent's firing tokens are, among ``firings`` of them."""
         self._merge()
         latent, counts = self._keys // self._vocabulary, self._counts
         totals = np.bincount(latent, counts, self.d_sae).astype(np.int64)
@@ -62,19 +69,22 @@ class TokenCounts:
 
 @dataclass(frozen=True)
 class Concentration:
-    """Per latent, ``[d_sae]``; NaN for latents that fire less often than asked for."""
+    """How concentrated each latent is on few tokens, ``[d_sae]``.
 
-    totals: NDArray[np.int64]  # positions on which it fires
-    entropy: NDArray[np.float64]  # nats, of the identities of a fixed number of firing tokens: [0, log(number)]
-    modal_share: NDArray[np.float64]  # share of its most frequent token
+    The entropy and the share are NaN for a latent that fires less often than the number of firings to compare at.
+    """
+
+    totals: NDArray[np.int64]  # the number of positions at which the latent fires
+    entropy: NDArray[np.float64]  # of the tokens at a fixed number of firings, in nats: from 0 to log(number)
+    modal_share: NDArray[np.float64]  # the share of the latent's most frequent token
 
 
 def _rarefied_terms(totals: NDArray[np.int64], counts: NDArray[np.int64], firings: int) -> NDArray[np.float64]:
-    """What each token adds to the plug-in entropy of ``firings`` of a latent's ``totals`` firings, on average.
+    """Return what each token adds, on average, to the plug-in entropy of ``firings`` of a latent's ``totals`` firings.
 
-    The plug-in entropy of n draws is too low, the more so the smaller n is, so rare latents would look concentrated.
-    Averaged over all subsamples of one size (rarefaction; the number of draws of a token is hypergeometric) it has the
-    same bias for every latent, and nothing is random in it.
+    The plug-in entropy of n draws is too low, and the more so the smaller n is, so rare latents would look
+    concentrated. Its average over all subsamples of one size (rarefaction) has the same bias for every latent. It is
+    computed exactly, because the number of times that a token is drawn is hypergeometric.
     """
     pairs, where = np.unique(np.stack([totals, counts]), axis=1, return_inverse=True)
     drawn = np.arange(1, firings + 1)[:, None]

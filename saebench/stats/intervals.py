@@ -1,8 +1,8 @@
-"""Intervals for ratios of sums over sampling units (sequences), by the BCa bootstrap, and by the jackknife.
+"""Intervals for ratios of sums over sampling units (sequences), by the BCa bootstrap and by the jackknife.
 
-Every metric of a sum over tokens is a ratio ``sum_u num_u / sum_u den_u`` over units ``u``: a mean has its token
-counts as denominator, FVU its total variance, CE recovered the loss range. Units, not tokens, are resampled,
-because tokens of one sequence are not independent.
+Every metric that is summed over tokens is a ratio ``sum_u num_u / sum_u den_u`` over units ``u``. The denominator is
+the number of tokens for a mean, the total variance for FVU, and the range of losses for CE recovered. Units rather than
+tokens are resampled, because the tokens of a sequence are not independent.
 """
 
 from __future__ import annotations
@@ -18,35 +18,41 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with its standard error and 95 % interval; ``n`` units stand behind it."""
+    """A value with its standard error and 95 % interval, which are NaN where there is none."""
 
     value: float
     stderr: float
     ci_low: float
     ci_high: float
-    n: int
-    method: str
+    n: int  # the number of units that the value is computed from
+    method: str  # how the interval is made, such as "bca-bootstrap"
 
 
 def resampling_weights(n_units: int, replicates: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Multinomial counts ``[replicates, n_units]``: how often each unit is drawn in each bootstrap sample.
+    """Return how often each unit is drawn in each bootstrap sample: multinomial counts ``[replicates, n_units]``.
 
-    Drawn once per (seed, n_units) and shared by all SAEs and metrics, so that differences are paired.
+    They are drawn once for each seed and ``n_units`` and shared by all SAEs and metrics, so that differences are
+    paired.
     """
     return rng.multinomial(n_units, np.full(n_units, 1.0 / n_units), size=replicates).astype(np.float64)
 
 
 def ratio(num: NDArray[np.float64], den: NDArray[np.float64]) -> float:
-    """``sum(num) / sum(den)``; NaN when the denominator is zero (not scored)."""
+    """Return ``sum(num) / sum(den)``, or NaN if the denominator is zero."""
     total = float(np.sum(den))
     return float(np.sum(num)) / total if total != 0.0 else float("nan")
 
 
 def bootstrap_ratio(num: NDArray[np.float64], den: NDArray[np.float64], weights: NDArray[np.float64]) -> Estimate:
-    """BCa interval of ``sum(num) / sum(den)`` (Efron 1987), with per-unit arrays ``num[n]``, ``den[n]``.
+    """Return ``sum(num) / sum(den)`` with its BCa bootstrap interval (Efron 1987).
 
-    Fewer than two units leave the interval NaN, and so do replicates whose denominator is zero or of the other
-    sign than the estimate's: the ratio then passes through infinity, and no finite interval holds it.
+    The interval is NaN if there are fewer than two units. It is also NaN if the denominator of a replicate is zero or
+    has another sign than that of the estimate: the ratio then passes through infinity, so no finite interval holds it.
+
+    Args:
+        num: The numerator of each unit, ``[n]``.
+        den: The denominator of each unit, ``[n]``.
+        weights: The bootstrap samples ``[replicates, n]`` of `resampling_weights`.
     """
     num, den = np.asarray(num, np.float64), np.asarray(den, np.float64)
     value = ratio(num, den)
@@ -65,7 +71,7 @@ def bootstrap_ratio(num: NDArray[np.float64], den: NDArray[np.float64], weights:
 
 def _bca(value: float, replicates: NDArray[np.float64], left_out: NDArray[np.float64]) -> tuple[float, float]:
     scale = max(abs(value), float(np.abs(replicates).max()))
-    if replicates.std() <= 1e-12 * scale:  # the same in every sample: a point
+    if replicates.std() <= 1e-12 * scale:  # the ratio is the same in every sample, so the interval is a point
         return float(replicates.min()), float(replicates.max())
     tail = norm.ppf([(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     below = np.clip(np.mean(replicates < value) + 0.5 * np.mean(replicates == value), 1e-6, 1 - 1e-6)
@@ -79,7 +85,7 @@ def _bca(value: float, replicates: NDArray[np.float64], left_out: NDArray[np.flo
 
 
 def mean_estimate(values: NDArray[np.float64]) -> Estimate:
-    """Mean of independent values with its normal interval; NaN without values."""
+    """Return the mean of independent values with its normal interval; NaN if there are none."""
     n = len(values)
     value = float(np.mean(values)) if n else float("nan")
     if n < 2:
@@ -90,10 +96,10 @@ def mean_estimate(values: NDArray[np.float64]) -> Estimate:
 
 
 def jackknife(value: float, left_out: NDArray[np.float64]) -> Estimate:
-    """Normal interval from leave-one-unit-out values ``left_out[n]`` (Tukey).
+    """Return ``value`` with a normal interval from the values ``left_out[n]`` without each unit (Tukey's jackknife).
 
-    For counts of what occurred at least once (dead latents): the bootstrap is biased there, because a resample
-    holds only 63 % of the distinct units.
+    It suits numbers of things that occur at least once, such as latents that are not dead. The bootstrap is biased
+    there, because a resample holds only 63 % of the distinct units.
     """
     left_out = np.asarray(left_out, np.float64)
     n = len(left_out)

@@ -1,6 +1,6 @@
-"""Class-conditional densities of latents with a point mass at zero, by Gaussian kernels on a grid.
+"""Class-conditional densities of latents, with a point mass at zero and Gaussian kernels on a grid elsewhere.
 
-Kernels are applied to linearly binned activations by a Fourier transform (Silverman 1982), so that the cost does not
+A Fourier transform applies the kernels to linearly binned activations (Silverman 1982), so that the cost does not
 depend on the number of examples.
 """
 
@@ -15,20 +15,21 @@ from torch import Tensor
 
 from saebench.stats.histogram import Activations
 
-GRID = 512
-_MARGIN = 3.0  # standard deviations of all activations of a latent, on each side of the grid
+GRID = 512  # the number of points of a latent's grid
+_MARGIN = 3.0  # the margin on each side of the activations, in standard deviations of the latent's activations
 
 
 @dataclass(frozen=True)
 class Grids:
-    """For each latent a grid over its non-zero activations, and where on it they lie. Knows no labels."""
+    """For each latent, a grid over its non-zero activations, and their places on it. Labels play no part in it."""
 
     activations: Activations
     place: Float[Tensor, " entries"]  # in steps of the grid
-    spread: Float[Tensor, " latents"]  # standard deviation of non-zero activations, in steps
+    spread: Float[Tensor, " latents"]  # the standard deviation of non-zero activations, in steps
 
     @classmethod
     def of(cls, activations: Activations) -> Grids:
+        """Lay a grid over the non-zero activations of each latent."""
         latent, value = activations.latent, activations.value.double()
         active = activations.active.clamp(min=1)
         mean = _sums(latent, value, activations.n_latents) / active
@@ -37,16 +38,24 @@ class Grids:
         high = value.new_full(mean.shape, -torch.inf).scatter_reduce_(0, latent, value, "amax")
         margin = _MARGIN * variance.sqrt()
         step = (high - low + 2 * margin) / (GRID - 1)
-        step = torch.where((active > 1) & (step > 0), step, 1.0)  # equal activations: a point in the middle
+        step = torch.where((active > 1) & (step > 0), step, 1.0)  # equal activations share a point in the middle
         first = torch.where(variance > 0, low - margin, mean - GRID // 2)
         place = ((value - first[latent]) / step[latent]).clamp(0, GRID - 1)
         return cls(activations, place, variance.sqrt() / step)
 
     def masses(self, labels: Int[Tensor, " examples"], n_classes: int) -> Float[Tensor, "latents classes points"]:
-        """Probabilities on {zero, grid} for each class; label -1 leaves an example out.
+        """Return each class's probabilities of zero and of the points of the grid.
 
-        Bandwidths are Scott's, n^(-1/5) standard deviations, of the class's own non-zero activations; of all the
-        latent's where the class has fewer than two or equal ones; and never wider than all of them are spread.
+        The bandwidth is Scott's, n^(-1/5) standard deviations of the class's non-zero activations. If the class has
+        fewer than two of them, or only equal ones, all activations of the latent are used. The bandwidth is at most the
+        standard deviation of all activations of the latent.
+
+        Args:
+            labels: The class of each example, or -1 to leave the example out.
+            n_classes: The number of classes.
+
+        Returns:
+            The probabilities, ``[latents, classes, 1 + GRID]``, of which the first is that of zero.
         """
         act, n = self.activations, self.activations.n_latents
         label = labels[act.example]

@@ -1,7 +1,7 @@
-"""Linear prediction of many outputs from one set of inputs, streamed: sums in float64, then least squares.
+"""Linear prediction of many outputs from one set of inputs: blocks of tokens are summed in float64, then solved.
 
-Moments are kept centred, so that a mean far larger than the spread (the residual stream of Gemma) costs no precision;
-uncentred ones follow from them by adding the means' product, in which nothing cancels.
+Moments are kept centred, so that a mean far larger than the spread, as in Gemma's residual stream, costs no precision.
+Uncentred moments follow by adding the product of the means, which cancels nothing.
 """
 
 from __future__ import annotations
@@ -14,36 +14,38 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-# Times the mean eigenvalue of the inputs' second moments. A direction is shrunk by this over its own eigenvalue: by a
-# millionth where its variance is a ten-thousandth of the average, far below what a sample can tell.
+# The ridge, as a share of the mean eigenvalue of the inputs' second moments. It shrinks a direction by the ratio of the
+# ridge to the direction's own eigenvalue: by a millionth if the direction's variance is a ten-thousandth of the
+# average, which is far below what a sample can tell.
 RIDGE = 1e-10
-_CHUNK = 2**21  # numbers at a time, whose float64 copies take 16 MB each
+_CHUNK = 2**21  # the numbers that are converted at a time; their float64 copies take 16 MB
 
-# "intercept" and "centred" have the same weights, but only the former also predicts the mean of the outputs.
+# "intercept" and "centred" have the same weights, but only "intercept" also predicts the mean of the outputs.
 Fit = Literal["intercept", "no_intercept", "centred"]
 FITS: tuple[Fit, ...] = ("intercept", "no_intercept", "centred")
 
 
 class CoMoments:
-    """Means of ``x[tokens, p]`` and ``y[tokens, q]``, and sum_t (x_t - mean x)(y_t - mean y)', in float64.
+    """The means of ``x[tokens, p]`` and ``y[tokens, q]`` and their scatter, in float64.
 
-    Blocks may come in any sizes (Chan, Golub & LeVeque 1983). Columns of ``y`` do not touch each other: NaN or Inf in
-    one leaves the others as they are. Everything lies where the first block lay.
+    Blocks of tokens may have any size (Chan, Golub & LeVeque 1983). NaN or Inf in one column of ``y`` does not affect
+    the others. All tensors are on the device of the first block.
     """
 
     n: int = 0
     mean_x: Float[Tensor, " p"]
     mean_y: Float[Tensor, " q"]
-    scatter: Float[Tensor, "p q"]
+    scatter: Float[Tensor, "p q"]  # sum_t (x_t - mean x)(y_t - mean y)'
 
     @classmethod
     def of(cls, x: Float[Tensor, "tokens p"], y: Float[Tensor, "tokens q"]) -> CoMoments:
+        """Return the moments of one block of tokens."""
         moments = cls()
         moments.add(x, y)
         return moments
 
     def add(self, x: Float[Tensor, "tokens p"], y: Float[Tensor, "tokens q"]) -> None:
-        """Add tokens. Raises ValueError when ``x`` and ``y`` differ in number."""
+        """Add a block of tokens. Raises ValueError if ``x`` and ``y`` do not have the same number of rows."""
         if len(x) != len(y):
             raise ValueError(f"{len(x)} inputs but {len(y)} outputs")
         step = max(1, _CHUNK // max(x.shape[1], y.shape[1]))
@@ -67,7 +69,7 @@ class CoMoments:
 
 @dataclass(frozen=True)
 class LinearMap:
-    """``x -> x @ weights + constant``, in float64."""
+    """The map ``x -> x @ weights + constant``, in float64."""
 
     weights: Float[Tensor, "p q"]
     constant: Float[Tensor, " q"]
@@ -77,18 +79,23 @@ class LinearMap:
 
 
 class LeastSquares:
-    """Least squares from inputs with the moments ``CoMoments.of(x, x)``: decomposed once, solved for any outputs.
+    """Least squares from one set of inputs, whose moments are decomposed once and then serve any outputs.
 
-    A ridge of ``ridge`` times the mean eigenvalue is added to the diagonal (of the centred inputs' moments, unless the
-    fit has no intercept), and directions that do not vary are left out: constant inputs, and inputs that are sums of
-    others, do no harm.
+    A ridge is added to the diagonal of the inputs' moments, which are centred unless the fit has no intercept.
+    Directions that do not vary are left out, so constant inputs and inputs that are sums of others do no harm.
     """
 
     def __init__(self, inputs: CoMoments, ridge: float = RIDGE) -> None:
+        """Take the moments ``CoMoments.of(x, x)`` of the inputs, and the ridge as a share of their mean eigenvalue."""
         self.inputs, self._ridge = inputs, ridge
 
     def solve(self, outputs: CoMoments, fit: Fit) -> LinearMap:
-        """The map of least error on the tokens of ``outputs = CoMoments of (x, y)``, on the same ``x``."""
+        """Return the map with the least squared error.
+
+        Args:
+            outputs: The moments ``CoMoments.of(x, y)`` of the outputs, for the same tokens as the inputs.
+            fit: Whether the map has an intercept. "centred" predicts deviations of the outputs from their mean.
+        """
         assert outputs.n == self.inputs.n
         uncentred = fit == "no_intercept"
         values, vectors = self._uncentred if uncentred else self._centred
@@ -96,7 +103,7 @@ class LeastSquares:
         if uncentred:
             target = target + outputs.n * torch.outer(outputs.mean_x, outputs.mean_y)
         penalised = values + self._ridge * values.mean()
-        scale = torch.where(values > 0, 1 / penalised, 0.0)  # what does not vary predicts nothing
+        scale = torch.where(values > 0, 1 / penalised, 0.0)  # a direction that does not vary predicts nothing
         weights = vectors @ (scale[:, None] * (vectors.T @ target))
         constant = torch.zeros_like(outputs.mean_y)
         if not uncentred:
@@ -105,7 +112,10 @@ class LeastSquares:
 
     @property
     def condition(self) -> float:
-        """Largest over smallest eigenvalue of the inputs' covariance, before the ridge; infinite when singular."""
+        """The ratio of the largest to the smallest eigenvalue of the inputs' covariance, without the ridge.
+
+        It is infinite if the covariance is singular.
+        """
         values = self._centred[0]
         smallest = float(values[0])
         return float(values[-1]) / smallest if smallest > 0 else float("inf")
@@ -121,14 +131,15 @@ class LeastSquares:
 
 
 def fit_whole(x: Float[Tensor, "tokens p"], y: Float[Tensor, "tokens q"]) -> LinearMap:
-    """Least squares with an intercept, of tensors that are all at hand."""
+    """Return the least-squares map from ``x`` to ``y`` with an intercept."""
     return LeastSquares(CoMoments.of(x, x)).solve(CoMoments.of(x, y), "intercept")
 
 
 def cross_fitted(x: Float[Tensor, "tokens p"], y: Float[Tensor, "tokens q"], cut: int) -> Float[Tensor, "tokens q"]:
-    """Predictions of ``y`` with an intercept, those before token ``cut`` from a fit to the others, and vice versa.
+    """Return predictions of ``y`` by a map with an intercept that is fitted to other tokens.
 
-    NaN where one side has no token.
+    Tokens before ``cut`` are predicted by a fit to the rest, and the rest by a fit to them. A prediction is NaN if its
+    fit has no tokens.
     """
     before, after = slice(cut), slice(cut, None)
     out = torch.full_like(y, torch.nan, dtype=torch.float64)
@@ -139,7 +150,7 @@ def cross_fitted(x: Float[Tensor, "tokens p"], y: Float[Tensor, "tokens q"], cut
 
 
 def _eigen(moments: Float[Tensor, "p p"]) -> tuple[Tensor, Tensor]:
-    """Eigenvalues, ascending, none below zero nor within rounding of it, and eigenvectors."""
+    """Return the ascending eigenvalues, of which those within rounding of 0 are set to 0, and the eigenvectors."""
     values, vectors = torch.linalg.eigh((moments + moments.T) / 2)
     rounding = len(values) * torch.finfo(values.dtype).eps * values[-1].clamp_min(0)
     return torch.where(values > rounding, values, 0.0), vectors

@@ -9,15 +9,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-@dataclass(frozen=True, eq=False)  # tensors do not compare to one truth
+@dataclass(frozen=True, eq=False)  # eq=False, because comparing tensors does not give one bool
 class DifferenceInMeans:
-    """The mean of one group minus that of the others, and the point that it starts from."""
+    """The mean of one group minus the mean of the others, and the point from which that direction starts."""
 
     direction: Float[Tensor, " d"]
     centre: Float[Tensor, " d"]  # the mean of the others
 
     @classmethod
     def between(cls, own: Float[Tensor, "rows d"], *others: Float[Tensor, "rows d"]) -> DifferenceInMeans:
-        """The difference between the rows of ``own`` and those of the other groups, of which each counts the same."""
+        """Return the difference between ``own`` and the mean of the other groups, each of which weighs the same."""
         centre = torch.stack([rows.mean(0) for rows in others]).mean(0)
         return cls(own.mean(0) - centre, centre)

@@ -1,4 +1,4 @@
-"""Dictionaries that know nothing: what a comparison of two dictionaries gives by chance."""
+"""Random dictionaries, which show what a comparison of two dictionaries gives by chance."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from torch import Tensor
 
 
 def isotropic(like: Float[Tensor, "n d"], rng: np.random.Generator) -> Float[Tensor, "n d"]:
-    """As many rows as ``like`` has, independent standard normal: directions without any preference."""
+    """Return independent standard normal rows of the shape of ``like``: directions without any preference."""
     return torch.from_numpy(rng.standard_normal(tuple(like.shape), dtype=np.float32)).to(like.device)
 
 
 def covariance_matched(rows: Float[Tensor, "n d"], rng: np.random.Generator) -> Float[Tensor, "n d"]:
-    """As many normal rows with the mean and the covariance of ``rows``: they share its subspace, but no direction."""
+    """Return as many normal rows with the mean and covariance of ``rows``: they share its subspace but no direction."""
     exact = rows.double()
     mean = exact.mean(0)
     deviations = exact - mean

@@ -10,9 +10,12 @@ from saebench.stats.intervals import CONFIDENCE, Estimate
 
 
 def wilson(proportion: ArrayLike, n: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """95 % score interval (Wilson 1927) of ``proportion`` among ``n`` trials; broadcasts. NaN where n is 0.
+    """Return the ends of the 95 % score interval (Wilson 1927) of a proportion; NaN where ``n`` is 0.
 
-    ``n`` need not be whole: weighted proportions have an effective number of trials.
+    Args:
+        proportion: The share of successes.
+        n: The number of trials, which broadcasts against ``proportion``. It need not be a whole number, because a
+            weighted proportion has an effective number of trials.
     """
     p, trials = np.asarray(proportion, np.float64), np.asarray(n, np.float64)
     z = float(norm.ppf((1 + CONFIDENCE) / 2))
@@ -23,10 +26,14 @@ def wilson(proportion: ArrayLike, n: ArrayLike) -> tuple[NDArray[np.float64], ND
 
 
 def weighted_proportion(hits: NDArray[np.float64], weights: NDArray[np.float64] | None = None) -> Estimate:
-    """Weighted mean of ``hits`` in [0, 1], one per unit, with Wilson's interval; NaN without any weight.
+    """Return the weighted mean of ``hits`` with Wilson's interval; NaN if the weights sum to 0.
 
-    The number of trials is Kish's effective sample size, (sum w)^2 / sum w^2: n for equal weights. Hits between 0 and
-    1 vary less than those that are 0 or 1, so that for them the interval is too wide rather than too narrow.
+    The number of trials is Kish's effective sample size, (sum w)^2 / sum w^2, which is n for equal weights. Hits
+    strictly between 0 and 1 vary less than hits of 0 or 1, so for them the interval is too wide rather than too narrow.
+
+    Args:
+        hits: The score of each unit, from 0 to 1.
+        weights: The weight of each unit; by default they are equal.
     """
     w = np.ones(len(hits)) if weights is None else np.asarray(weights, np.float64)
     total = float(w.sum())

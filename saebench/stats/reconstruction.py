@@ -1,4 +1,4 @@
-"""Reconstruction error, per sequence, as sums that become ratios (definitions: FVU, MSE, cosine, L2 ratio, bias)."""
+"""The reconstruction metrics (FVU, MSE, cosine, L2 ratio, bias) as sums for each sequence, whose ratios they are."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-_CHUNK = 2**18  # numbers at a time, whose float64 copies take 2 MB each
-_PENDING = 2**18  # tokens whose sums may stay on a GPU (20 MB)
+_CHUNK = 2**18  # the numbers that are converted at a time; their float64 copies take 2 MB
+_PENDING = 2**18  # the tokens whose sums may stay on a GPU (20 MB)
 
 
 @dataclass(frozen=True)
 class Centre:
-    """Mean and variance per dimension over ``n`` tokens, in float64."""
+    """The mean and the variance of each dimension over ``n`` tokens, in float64."""
 
     mean: Float[Tensor, " d"]
     variance: Float[Tensor, " d"]
@@ -23,7 +23,7 @@ class Centre:
 
     @classmethod
     def of(cls, x: Float[Tensor, "tokens d"]) -> Centre:
-        """Two passes, so that a large mean (Gemma's residual stream) costs no precision."""
+        """Return the centre of ``x``, from two passes, so that a large mean (Gemma's residual stream) does no harm."""
         chunks = x.split(max(1, _CHUNK // x.shape[1]))
         mean = torch.stack([chunk.sum(0, dtype=torch.float64) for chunk in chunks]).sum(0) / len(x)
         total = torch.zeros_like(mean)
@@ -33,7 +33,7 @@ class Centre:
 
     @classmethod
     def merge(cls, parts: Sequence[Centre]) -> Centre:
-        """Centre of all tokens from those of disjoint parts (Chan, Golub & LeVeque 1983), in the given order."""
+        """Return the centre of all tokens from the centres of disjoint parts (Chan, Golub & LeVeque 1983)."""
         n = sum(part.n for part in parts)
         mean = torch.stack([part.mean * part.n for part in parts]).sum(0) / n
         spread = [part.variance + (part.mean - mean).square() for part in parts]
@@ -42,17 +42,22 @@ class Centre:
 
 
 class ReconstructionSums:
-    """Adds up, for each sequence, what the reconstruction metrics are made of.
+    """Sums, for each sequence, the numerators and denominators of the reconstruction metrics.
 
-    Every entry of :meth:`ratios` is (numerator, denominator), arrays over sequences; the metric is the ratio of
-    their sums. A ratio is never averaged over batches.
+    A metric is the ratio of the sums over all sequences; ratios are never averaged over batches.
     """
 
     _columns = ("sse", "sst", "sse_std", "sst_std", "cosine", "l2_ratio", "norm_hat", "dot", "tokens", "nonzero")
 
     def __init__(self, n_sequences: int, centre: Centre) -> None:
+        """Begin with sums of 0.
+
+        Args:
+            n_sequences: The number of sequences.
+            centre: The centre of all evaluated tokens, around which variances are taken.
+        """
         self._centre = centre
-        # A constant dimension has no unit: it is left out. Rounding of its mean must not pass for a variance.
+        # A constant dimension cannot be standardised and is left out. The rounding of its mean is not a variance.
         varies = centre.variance > (1e-12 * centre.mean).square()
         self._scale = torch.where(varies, centre.variance, torch.inf).rsqrt()
         self._sums = torch.zeros(len(self._columns), n_sequences, dtype=torch.float64)
@@ -61,9 +66,12 @@ class ReconstructionSums:
     def add(
         self, x: Float[Tensor, "tokens d"], xhat: Float[Tensor, "tokens d"], sequence: Int[Tensor, " tokens"]
     ) -> None:
-        """Add tokens; ``sequence[t]`` is the index of token t's sequence, best on the CPU.
+        """Add tokens. The sums of tokens on a GPU are fetched later, for many tokens at a time.
 
-        What a GPU has computed is fetched later, many tokens at a time.
+        Args:
+            x: The activations.
+            xhat: Their reconstructions.
+            sequence: The number of each token's sequence, best on the CPU.
         """
         x, xhat = x.double(), xhat.double()
         mean, scale = self._centre.mean.to(x.device), self._scale.to(x.device)
@@ -76,9 +84,9 @@ class ReconstructionSums:
                 spread.square().sum(-1),
                 (error * scale).square().sum(-1),
                 (spread * scale).square().sum(-1),
-                # A zero vector has no direction: cosine 0, as for an orthogonal one.
+                # A zero vector has no direction, so its cosine is 0, like that of an orthogonal vector.
                 dot / (norm * norm_hat).clamp_min(torch.finfo(x.dtype).tiny),
-                torch.where(norm > 0, norm_hat / norm, 0.0),  # no ratio to a zero vector: left out
+                torch.where(norm > 0, norm_hat / norm, 0.0),  # zero vectors are left out by the denominator "nonzero"
                 norm_hat.square(),
                 dot,
                 torch.ones_like(dot),
@@ -95,7 +103,7 @@ class ReconstructionSums:
         self._pending = []
 
     def ratios(self) -> dict[str, tuple[Tensor, Tensor]]:
-        """Metric id -> (numerator, denominator) per sequence."""
+        """Return the numerator and the denominator of each sequence, ``[n_sequences]``, by the metric's id."""
         self._fetch()
         sums = dict(zip(self._columns, self._sums, strict=True))
         return {
@@ -105,6 +113,6 @@ class ReconstructionSums:
             "mse": (sums["sse"], sums["tokens"]),
             "cosine": (sums["cosine"], sums["tokens"]),
             "l2_ratio": (sums["l2_ratio"], sums["nonzero"]),
-            # E|xhat|^2 / E[x . xhat] (arXiv 2404.16014, eq. 10): below 1 means shrinkage.
+            # E|xhat|^2 / E[x . xhat] (arXiv 2404.16014, eq. 10); below 1 it means shrinkage.
             "reconstruction_bias": (sums["norm_hat"], sums["dot"]),
         }

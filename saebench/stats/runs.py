@@ -1,4 +1,4 @@
-"""Intervals over training runs, from values of pairs of runs."""
+"""Intervals over training runs, from the values of runs or of pairs of runs."""
 
 from __future__ import annotations
 
@@ -13,10 +13,14 @@ Pair = tuple[int, int]
 
 
 def over_runs(values: Mapping[Pair, tuple[float, float]]) -> Estimate:
-    """``sum num / sum den`` over pairs of runs, ``{(run, run): (num, den)}``, with a jackknife interval over the runs.
+    """Return ``sum(num) / sum(den)`` over pairs of runs, with a jackknife interval over the runs.
 
-    Pairs that share a run are not independent, so runs are left out, each with all its pairs; Student's t with runs - 1
-    degrees of freedom, because runs are few. With two runs there is no interval. ``n`` is the number of runs.
+    Pairs that share a run are not independent, so the jackknife leaves out a run with all its pairs. The interval is
+    Student's, with runs - 1 degrees of freedom, because runs are few. With two runs there is no interval. The
+    estimate's ``n`` is the number of runs.
+
+    Args:
+        values: The numerator and the denominator of each pair, ``{(run, run): (num, den)}``.
     """
     runs = sorted({run for pair in values for run in pair})
     value = _ratio(values)
@@ -30,13 +34,13 @@ def over_runs(values: Mapping[Pair, tuple[float, float]]) -> Estimate:
 
 
 def over_each(values: Mapping[int, float]) -> Estimate:
-    """Mean of one value per run, with Student's interval over runs; runs without a value are left out."""
-    found = np.array([value for value in values.values() if np.isfinite(value)])
-    n = len(found)
-    value = float(found.mean()) if n else float("nan")
+    """Return the mean of one value per run with Student's interval over runs. Values that are not finite are ignored."""
+    finite = np.array([value for value in values.values() if np.isfinite(value)])
+    n = len(finite)
+    value = float(finite.mean()) if n else float("nan")
     if n < 2:
         return Estimate(value, np.nan, np.nan, np.nan, n, "student-t")
-    stderr = float(found.std(ddof=1) / np.sqrt(n))
+    stderr = float(finite.std(ddof=1) / np.sqrt(n))
     half = float(t.ppf((1 + CONFIDENCE) / 2, n - 1)) * stderr
     return Estimate(value, stderr, value - half, value + half, n, "student-t")
 

@@ -1,4 +1,4 @@
-"""Which latents to act on: those that tell two kinds of text apart, and latents to compare them with."""
+"""The choice of latents to act on: latents that tell two kinds of text apart, and random ones as a control."""
 
 from __future__ import annotations
 
@@ -8,20 +8,26 @@ from scipy.sparse import csc_matrix, csr_matrix, issparse
 
 from saebench.errors import DataError
 
-_NEAREST = 10  # of the latents in firing rate, among which one is drawn
-_LOWEST_FORGET = 5  # percentile of forget scores below which a latent is left out (DSG's code)
-_NEVER = 1e-21  # added to retain scores (DSG's code), so that a latent that is silent there has a finite ratio
-_BLOCK = 2**22  # entries sorted at a time
+_NEAREST = 10  # the number of latents with the nearest firing rates, among which one is drawn
+_LOWEST_FORGET = 5  # the percentile of forget scores below which a latent is left out (DSG's code)
+_NEVER = 1e-21  # added to retain scores (DSG's code), so that a latent that never fires there has a finite ratio
+_BLOCK = 2**22  # the number of entries that are sorted at a time
 
 
 def sparsity_ratio(
     forget_rate: ArrayLike, retain_rate: ArrayLike, *, retain_threshold: float, n: int
 ) -> NDArray[np.int64]:
-    """Latents that fire on less than ``retain_threshold`` of the retained tokens, by how often they fire on the others.
+    """Return the latents that fire most often on forget texts among those that rarely fire on retained texts.
 
-    Selection of SAEBench and 2410.19278. ``forget_rate[d_sae]`` and ``retain_rate[d_sae]`` are shares of tokens. At
-    most ``n``, the most frequent first, ties by number; latents that never fire on the forget texts are not among
-    them, since changing them would change nothing. May be empty.
+    This is the selection of SAEBench and arXiv 2410.19278. The most frequent latents come first, and ties go to the
+    lower number. Latents that never fire on the forget texts are left out, since changing them would change nothing.
+    The result may be empty.
+
+    Args:
+        forget_rate: The share of the forget texts' tokens on which each latent fires, ``[d_sae]``.
+        retain_rate: The same share for the retained texts, ``[d_sae]``.
+        retain_threshold: A latent must fire on less than this share of the retained tokens.
+        n: The most latents to return.
     """
     forget, retain = np.asarray(forget_rate, np.float64), np.asarray(retain_rate, np.float64)
     return _largest(forget, (retain < retain_threshold) & (forget > 0), n)
@@ -30,12 +36,19 @@ def sparsity_ratio(
 def squared_mean_ratio(
     forget_mean: ArrayLike, retain_mean: ArrayLike, *, ratio_percentile: float = 95, n: int
 ) -> NDArray[np.int64]:
-    """Latents whose squared mean activation is high on forget texts, and high relative to retained ones.
+    """Return the latents whose squared mean activation is high on forget texts and relative to retained texts.
 
-    Selection of DSG (2504.08192), as its code does it: with scores s = mean^2, kept are latents whose forget score
-    is at or above the 5th percentile and whose ratio s_forget / (s_retain + 1e-21) is at or above
-    ``ratio_percentile``, percentiles over all latents. At most ``n``, by descending forget score, ties by number;
-    latents that never fire on the forget texts are not among them. May be empty.
+    This is the selection of DSG (arXiv 2504.08192) as its code makes it. A latent's score s is the square of its mean
+    activation. A latent is kept if its forget score is at or above the 5th percentile, and its ratio
+    s_forget / (s_retain + 1e-21) at or above ``ratio_percentile``; percentiles are over all latents. The highest forget
+    scores come first, and ties go to the lower number. Latents that never fire on the forget texts are left out. The
+    result may be empty.
+
+    Args:
+        forget_mean: The mean activation of each latent on the forget texts, ``[d_sae]``.
+        retain_mean: The mean activation of each latent on the retained texts, ``[d_sae]``.
+        ratio_percentile: The percentile of the ratios that a latent must reach.
+        n: The most latents to return.
     """
     forget, retain = np.square(np.asarray(forget_mean, np.float64)), np.square(np.asarray(retain_mean, np.float64))
     ratio = forget / (retain + _NEVER)
@@ -44,15 +57,19 @@ def squared_mean_ratio(
 
 
 def auroc(scores: csr_matrix | NDArray[np.floating], labels: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Area under the ROC curve of every column of ``scores[rows, columns]``: P(positive > negative) + P(equal) / 2.
+    """Return the area under the ROC curve of each column, ``[columns]``: P(positive > negative) + P(equal) / 2.
 
-    What a sparse matrix does not hold is 0, and zeros are ties like any others. Raises DataError unless there are
-    rows of both classes, and for NaN.
+    Args:
+        scores: The scores ``[rows, columns]``. Entries that a sparse matrix does not hold are 0, and they tie.
+        labels: Whether each row is positive, ``[rows]``.
+
+    Raises:
+        DataError: All rows have the same class, or a score is NaN.
     """
     labels = np.asarray(labels, bool)
     positives, negatives = int(labels.sum()), int((~labels).sum())
     if not positives or not negatives:
-        raise DataError("An AUROC compares two classes, and one of them has no example; give examples of both.")
+        raise DataError("An AUROC compares two classes, but one of them has no example; give examples of both.")
     columns = scores.shape[1]
     table = csc_matrix(scores) if issparse(scores) else np.asarray(scores)
     step = max(1, _BLOCK // max(1, len(labels)))
@@ -61,17 +78,25 @@ def auroc(scores: csr_matrix | NDArray[np.floating], labels: NDArray[np.bool_]) 
 
 
 def frequency_matched(rates: ArrayLike, chosen: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
-    """For every latent of ``chosen`` another one that fires about as often: a control for what was chosen.
+    """Return, for each chosen latent, another one that fires about as often, as a control.
 
-    Each is drawn among the ten nearest in firing rate (``rates[d_sae]``) that are neither chosen nor drawn yet;
-    latents that never fire come last, as they would control nothing. Raises DataError when there are too few others.
+    Each is drawn from the ten latents nearest in firing rate that are neither chosen nor drawn yet. Latents that never
+    fire are taken last, because changing them would change nothing.
+
+    Args:
+        rates: The firing rate of each latent, ``[d_sae]``.
+        chosen: The numbers of the chosen latents.
+        rng: The random generator.
+
+    Raises:
+        DataError: There are fewer other latents than chosen ones.
     """
     rates = np.asarray(rates, np.float64)
     free = np.ones(len(rates), bool)
     free[chosen] = False
     if free.sum() < len(chosen):
         raise DataError(
-            f"{len(chosen)} of {len(rates)} latents are chosen, so there are not as many others to compare them with; "
+            f"{len(chosen)} of {len(rates)} latents are chosen, which leaves too few others to compare them with; "
             "choose fewer."
         )
     drawn = []
@@ -90,7 +115,7 @@ def _largest(scores: NDArray[np.float64], kept: NDArray[np.bool_], n: int) -> ND
 
 
 def _auroc(table: csc_matrix, labels: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Of some columns: their entries are sorted together, the zeros of each column being one entry with a weight."""
+    """Return `auroc` of some columns. It sorts their entries, and the zeros of a column are one entry with a weight."""
     columns = table.shape[1]
     filled = np.repeat(np.arange(columns), np.diff(table.indptr))
     positive = labels[table.indices]
@@ -100,14 +125,14 @@ def _auroc(table: csc_matrix, labels: NDArray[np.bool_]) -> NDArray[np.float64]:
     up = np.concatenate([positive, labels.sum() - held[0]]).astype(np.float64)
     down = np.concatenate([~positive, (~labels).sum() - held[1]]).astype(np.float64)
     if np.isnan(value).any():
-        raise DataError("Scores hold NaN, so they cannot be ranked; leave those columns out.")
+        raise DataError("Some scores are NaN, so they cannot be ranked; leave those columns out.")
     order = np.lexsort((value, column))
     column, value, up, down = column[order], value[order], up[order], down[order]
     new = np.ones(len(column), bool)
     new[1:] = (column[1:] != column[:-1]) | (value[1:] != value[:-1])
     starts = np.flatnonzero(new)
     column, up, down = column[starts], np.add.reduceat(up, starts), np.add.reduceat(down, starts)
-    # Every column has the same number of negatives, so what lies before it in the running sum is known exactly.
+    # All columns have the same number of negatives, so the part of the running sum before a column is known exactly.
     below = np.cumsum(down) - down - column * float((~labels).sum())
     wins = np.bincount(column, up * (below + down / 2), minlength=columns)
     return wins / (float(labels.sum()) * float((~labels).sum()))

@@ -1,4 +1,4 @@
-"""How often latents fire: counts per sequence, kept sparse, and what follows from them."""
+"""How often latents fire: sparse counts per sequence, and the metrics that follow from them."""
 
 from __future__ import annotations
 
@@ -15,19 +15,21 @@ from saebench.stats.intervals import Estimate, jackknife
 
 _Entries = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]  # counts, sequences, latents
 _NONE = np.zeros(0)
-_UNMERGED = 2**20  # entries of blocks, 12 bytes each
-_PENDING = 2**26  # counts that may stay on a GPU (256 MB)
+_UNMERGED = 2**20  # the entries of blocks, 12 bytes each, that wait to be merged
+_PENDING = 2**26  # the counts that may stay on a GPU (256 MB)
 _PERCENT = {"density_over_1pct": 1, "density_over_10pct": 10}
 
 
 class FiringCounts:
-    """Counts, per (sequence, latent), of tokens on which the latent is not zero; plus L0 and L1 per sequence."""
+    """Counts, for each sequence and latent, the tokens on which the latent is not zero. Also sums L0 and L1."""
 
     def __init__(self, n_sequences: int, d_sae: int) -> None:
+        """Begin with counts of 0 for ``n_sequences`` sequences and ``d_sae`` latents."""
         self.n_sequences, self.d_sae = n_sequences, d_sae
         self._counts = sparse.csr_array((n_sequences, d_sae), dtype=np.int32)
         self._entries: list[_Entries] = []  # not yet in _counts
-        # Per block: sequences of its tokens, sequences in it, counts [sequences, d_sae], L0 and L1 of its tokens.
+        # For each block: its tokens' sequences, the sequences in it, their counts [sequences, d_sae], and its tokens'
+        # L0 and L1.
         self._pending: list[tuple[Tensor, Tensor, Tensor, Tensor, Tensor]] = []
         self._tokens = np.zeros(n_sequences)
         self._l0 = np.zeros(n_sequences)
@@ -36,10 +38,12 @@ class FiringCounts:
     def add(
         self, codes: Float[Tensor, "tokens d_sae"] | tuple[Tensor, Tensor], sequence: Int[Tensor, " tokens"]
     ) -> None:
-        """Add tokens; ``sequence[t]`` is the index of token t's sequence. All or nothing, if memory runs out.
+        """Add tokens. If memory runs out, none of them is added.
 
-        ``codes`` are dense, or (values, indices) ``[tokens, slots]`` whose unused slots hold 0. Both give the same
-        counts and L0; L1 is summed in float64 and may differ in its last digit.
+        Args:
+            codes: The latents of each token: dense, or (values, indices) ``[tokens, slots]`` whose unused slots are 0.
+                Both give the same counts and L0. L1 is summed in float64 and may differ in its last digit.
+            sequence: The number of each token's sequence.
         """
         values = codes[0] if isinstance(codes, tuple) else codes
         device = values.device
@@ -63,21 +67,22 @@ class FiringCounts:
             self._fetch()
 
     def _fetch(self) -> None:
-        """Take over what a GPU has counted; only here does the CPU wait for it."""
+        """Fetch the counts from the GPU. Only here does the CPU wait for it."""
         while self._pending:
             self._take(*self._pending[0])
             del self._pending[0]
 
     def _take(self, sequence: Tensor, present: Tensor, counts: Tensor, l0: Tensor, l1: Tensor) -> None:
         where = sequence.cpu().numpy()
-        found = sparse.coo_array(counts.cpu().numpy())
-        entries = _entries(found.data, present.numpy()[found.coords[0]], found.coords[1])
+        nonzero = sparse.coo_array(counts.cpu().numpy())
+        entries = _entries(nonzero.data, present.numpy()[nonzero.coords[0]], nonzero.coords[1])
         l0_values, l1_values = l0.cpu().numpy(), l1.cpu().numpy()
         self._entries.append(entries)
         np.add.at(self._tokens, where, 1.0)
         np.add.at(self._l0, where, l0_values)
         np.add.at(self._l1, where, l1_values)
-        # Blocks that cut a sequence in pieces name its latents once each: put them together now and then.
+        # A sequence that is cut into several blocks has an entry for a latent in each of them, so they are merged now
+        # and then.
         if sum(len(part[0]) for part in self._entries) > _UNMERGED:
             self._merge()
 
@@ -88,23 +93,26 @@ class FiringCounts:
 
     @property
     def per_sequence(self) -> sparse.csr_array:
-        """Counts ``[n_sequences, d_sae]``."""
+        """The number of tokens of each sequence on which each latent fires, ``[n_sequences, d_sae]``."""
         self._fetch()
         if self._entries:
             self._merge()
         return self._counts
 
     def densities(self) -> NDArray[np.float64]:
-        """Share of evaluated tokens on which each latent fires, ``[d_sae]``."""
+        """Return the share of the tokens on which each latent fires, ``[d_sae]``."""
         return np.asarray(self.per_sequence.sum(axis=0)) / self._tokens.sum()
 
     def ratios(self) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
-        """L0 and L1 as (numerator, denominator) per sequence."""
+        """Return L0 and L1, each as a numerator and a denominator per sequence, ``[n_sequences]``."""
         self._fetch()
         return {"l0": (self._l0, self._tokens), "l1": (self._l1, self._tokens)}
 
     def shares(self) -> dict[str, Estimate]:
-        """Dead share, and shares of latents firing on more than 1 % and 10 % of tokens; jackknife over sequences."""
+        """Return the share of dead latents, and of latents that fire on more than 1 % and more than 10 % of tokens.
+
+        Their intervals are made by the jackknife over sequences.
+        """
         counts = self.per_sequence
         total = 100 * np.asarray(counts.sum(axis=0), np.float64)
         ascending = np.sort(total)
@@ -113,7 +121,7 @@ class FiringCounts:
         left_out = []
         for index in range(self.n_sequences):
             row = slice(counts.indptr[index], counts.indptr[index + 1])
-            old = total[counts.indices[row]]  # of the latents that fire in the sequence that is left out
+            old = total[counts.indices[row]]  # the totals of the latents that fire in the sequence that is left out
             new = old - 100 * counts.data[row].astype(np.float64)
             left_out.append(self._shares(ascending, tokens - self._tokens[index], old, new))
         return {
@@ -124,10 +132,14 @@ class FiringCounts:
     def _shares(
         self, ascending: NDArray[np.float64], tokens: float, old: NDArray[np.float64], new: NDArray[np.float64]
     ) -> list[float]:
-        """Shares of latents that never fire, and that fire on more than each percentage of ``tokens``.
+        """Return the share of latents that never fire, and of those that fire on more than each percentage of tokens.
 
-        ``ascending`` are 100 times the counts of all latents (whole numbers: percentages are compared exactly), of
-        which those in ``old`` are replaced by ``new``.
+        Args:
+            ascending: 100 times the count of each latent, sorted. These are whole numbers, so that percentages are
+                compared exactly.
+            tokens: The number of tokens.
+            old: Values of ``ascending`` that are replaced.
+            new: The values that replace them.
         """
         if tokens <= 0:
             return [float("nan")] * (1 + len(_PERCENT))
@@ -143,6 +155,6 @@ def _entries(counts: NDArray[Any], rows: NDArray[Any], columns: NDArray[Any]) ->
 
 
 def _in_unit_interval(estimate: Estimate) -> Estimate:
-    """A share's interval cannot leave [0, 1]."""
+    """Return the estimate of a share with its interval cut to [0, 1]."""
     low, high = np.clip([estimate.ci_low, estimate.ci_high], 0.0, 1.0)
     return Estimate(estimate.value, estimate.stderr, float(low), float(high), estimate.n, estimate.method)

@@ -1,4 +1,4 @@
-"""Groups of items that differ in frequency: strata of like frequency, random groups and differences within them."""
+"""Comparisons of items that differ in frequency: strata of similar frequency, and groups and differences in them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ STRATA = 10
 
 
 def frequency_strata(counts: NDArray[np.int64], pool: NDArray[np.bool_], strata: int = STRATA) -> NDArray[np.int64]:
-    """Stratum of each item by its count, ``[n]``: quantiles of the counts in ``pool``; -1 outside the pool.
+    """Return the stratum of each item by its count, ``[n]``, or -1 for items outside ``pool``.
 
-    Equal counts share a stratum, so that there are fewer strata than asked for when few counts differ.
+    Strata are bounded by quantiles of the counts in the pool. Equal counts share a stratum, so there are fewer than
+    ``strata`` of them if there are few different counts.
     """
     out = np.full(len(counts), -1, np.int64)
     if pool.any():
@@ -26,10 +27,16 @@ def frequency_strata(counts: NDArray[np.int64], pool: NDArray[np.bool_], strata:
 def matched_groups(
     group: NDArray[np.bool_], strata: NDArray[np.int64], draws: int, rng: np.random.Generator
 ) -> NDArray[np.bool_]:
-    """Random groups ``[draws, n]`` with as many items in each stratum as ``group[n]`` has, drawn without replacement.
+    """Return random groups ``[draws, n]`` with as many items in each stratum as ``group`` has.
 
-    They are drawn from the whole stratum, members of the group included: under the null hypothesis that the group is
-    nothing special within a stratum, it is one of these draws. Items of the group outside all strata (-1) are left out.
+    They are drawn without replacement from the whole stratum, including the members of the group: under the null
+    hypothesis that the group is nothing special within a stratum, it is one of these draws.
+
+    Args:
+        group: Whether each item is in the group, ``[n]``. Items outside all strata are ignored.
+        strata: The stratum of each item, or -1 for none, ``[n]``.
+        draws: The number of random groups.
+        rng: The random generator.
     """
     out = np.zeros((draws, len(group)), bool)
     for stratum in np.unique(strata[group & (strata >= 0)]):
@@ -43,11 +50,17 @@ def matched_groups(
 def stratified_difference(
     a: NDArray[np.float64], strata_a: NDArray[np.int64], b: NDArray[np.float64], strata_b: NDArray[np.int64]
 ) -> Estimate:
-    """Mean of ``a`` less that of ``b`` at equal stratum, with its normal interval; NaN without a common stratum.
+    """Return the mean of ``a`` minus that of ``b`` within strata, with its normal interval.
 
-    Each stratum's difference of means weighs n_a n_b / (n_a + n_b), the inverse of its variance when all items vary
-    alike. Strata with fewer than two items on either side are left out: they have no variance. ``n`` is the number of
-    items in use.
+    The difference of means in a stratum has the weight n_a n_b / (n_a + n_b), which is the inverse of its variance if
+    all items vary equally. Strata with fewer than two items on either side are left out, because they have no variance.
+    The value is NaN if no stratum remains. The estimate's ``n`` is the number of items used.
+
+    Args:
+        a: The values of one group.
+        strata_a: The stratum of each of them.
+        b: The values of the other group.
+        strata_b: The stratum of each of them.
     """
     weights, differences, variances, n = [], [], [], 0
     for stratum in np.intersect1d(strata_a, strata_b):

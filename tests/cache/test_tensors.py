@@ -167,7 +167,7 @@ def test_shards_may_be_larger_than_everything(make):
 
 @pytest.mark.parametrize(("rows", "per_shard"), [(0, 1), (-1, 1), (1, 0), (1, -3)])
 def test_no_rows(rows, per_shard):
-    with pytest.raises(ValueError, match="at least one row"):
+    with pytest.raises(ValueError, match="at least one row each"):
         TensorCache(None, memory=0, disk=0).series(KEY, rows, per_shard)
 
 

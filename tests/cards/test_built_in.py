@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from saebench.cards.agreement import disagreements
 from saebench.cards.card import PRESETS
 from saebench.cards.registry import BUILT_IN, registry
-from saebench.cards.settings import disagreements
 from saebench.results.identity import record_id
 from saebench.results.record import Record
 from saebench.results.store import ResultStore

@@ -14,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field, ValidationError, create_model, model_validator
 
+from saebench.cards.agreement import disagreements
 from saebench.cards.card import Parameter, TaskCard
 from saebench.cards.rules import Ascending, Unique
-from saebench.cards.settings import SampledSettings, Settings, TextSettings, disagreements
+from saebench.cards.settings import SampledSettings, Settings, TextSettings
 from saebench.errors import UsageError
 from tests.cards.made_up import card, metric
 

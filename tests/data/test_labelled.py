@@ -218,5 +218,5 @@ def test_seeds_draw_differently_and_rows_come_in_random_order():
 def test_too_few_examples_name_the_class():
     with pytest.raises(DataError, match=r"'made' has 7 examples of class '1', but 10 .* 6 for testing need 8 of it"):
         split_labelled(made([50, 7]), np.random.default_rng(0), train=10, test=6)
-    with pytest.raises(UsageError, match="3 classes, so it needs 3 training"):
+    with pytest.raises(UsageError, match="3 classes, so it needs at least 3 training"):
         split_labelled(made([50, 50, 50]), np.random.default_rng(0), train=2, test=6)

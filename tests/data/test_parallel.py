@@ -103,18 +103,18 @@ def test_bad_reference_says_what_to_give(ref, message):
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        (row("train", en="x"), "line 7: no sentence in 'fr'; every row needs en, fr"),
-        (row("train", en="x", fr="y", de="z"), "line 7: a sentence in 'de', which the first row does not have"),
+        (row("train", en="x"), "line 7: there is no sentence in 'fr'; every row needs en, fr"),
+        (row("train", en="x", fr="y", de="z"), "line 7: there is a sentence in 'de', which the first row does not"),
         (row("train", en="x", fr=" \n"), "line 7: the sentence in 'fr' is empty"),
-        (row("train", en="x", fr=None), "line 7: the sentence in 'fr' is not a string but NoneType"),
-        (row("tests", en="x", fr="y"), r"line 7: unknown split 'tests'. Did you mean 'test'\?"),
-        (row(["test"], en="x", fr="y"), "line 7: unknown split"),
-        ({"Split": "test", "en": "x", "fr": "y"}, r"line 7: no field 'split'. Did you mean 'Split'\?"),
-        (["x"], "line 7: expected a JSON object .* found list"),
-        (b'{"split": "test"', "line 7: not valid JSON"),
-        (b"[" * 100_000, "line 7: not usable JSON"),
-        (b'{"split": "test", "en": "caf\xe9"}', "line 7: not UTF-8"),
-        (b'{"split": "test", "en": "\\ud800", "fr": "y"}', "line 7: the sentence in 'en' holds half a surrogate pair"),
+        (row("train", en="x", fr=None), "line 7: the field 'fr' must be a text, not null"),
+        (row("tests", en="x", fr="y"), r"line 7: there is no split 'tests'. Did you mean 'test'\?"),
+        (row(["test"], en="x", fr="y"), "line 7: there is no split"),
+        ({"Split": "test", "en": "x", "fr": "y"}, r"line 7: the field 'split' is missing. Did you mean 'Split'\?"),
+        (["x"], "line 7: each line must hold a JSON object, but this one holds a list"),
+        (b'{"split": "test"', "line 7: this is not valid JSON"),
+        (b"[" * 100_000, "line 7: this JSON cannot be used"),
+        (b'{"split": "test", "en": "caf\xe9"}', "line 7: byte 28 is not UTF-8"),
+        (b'{"split": "test", "en": "\\ud800", "fr": "y"}', "line 7: the field 'en' holds half a surrogate pair"),
     ],
 )
 def test_bad_row_names_file_and_line(written, bad, message):
@@ -128,7 +128,7 @@ def test_bad_row_names_file_and_line(written, bad, message):
         ([], "has no rows"),
         ([row("train", en="x", English="y")], "has one language"),
         ([row("train")], "has no language"),
-        (six_rows()[:-1], "has 1 row in the split 'test'; it needs 2 at least"),
+        (six_rows()[:-1], "has 1 row in the split 'test', which needs at least 2"),
         (six_rows()[:4], "has 0 rows in the split 'test'"),
     ],
 )
@@ -188,10 +188,10 @@ def test_flores_splits_and_columns(monkeypatch, column, chinese):
 def test_flores_that_does_not_match_is_refused(monkeypatch):
     tables = flores("text", "zho_Hans")
     hub(monkeypatch, tables)
-    with pytest.raises(DataError, match="has no configuration fra_Latn, as FLORES-200 has"):
+    with pytest.raises(DataError, match="has no configuration fra_Latn, unlike FLORES-200"):
         load_parallel("hf:some/flores")
     tables["zho_Hans", "dev"] = Table(id=[8, 7, 6, 5, 4, 3, 2, 1], text=["x"] * 8)
-    with pytest.raises(DataError, match="split 'dev', do not match row by row"):
+    with pytest.raises(DataError, match=r"the split 'dev' of .* do not match row by row"):
         load_parallel("hf:some/flores:en,zh")
     tables["zho_Hans", "dev"] = Table(text=["x"] * 7)
     with pytest.raises(DataError, match="do not match row by row"):
@@ -200,7 +200,7 @@ def test_flores_that_does_not_match_is_refused(monkeypatch):
     with pytest.raises(DataError, match="no column 'sentence' or 'text'; its columns are words"):
         load_parallel("hf:some/flores:en,zh")
     del tables["zho_Hans", "dev"]  # the library's own error
-    with pytest.raises(DataError, match="Cannot load 'some/flores' from the hub"):
+    with pytest.raises(DataError, match="Cannot load the dataset 'some/flores' from the hub"):
         load_parallel("hf:some/flores:en,zh")
 
 

@@ -41,7 +41,9 @@ def test_the_seed_decides():
     assert sides[0] == sides[1] != sides[2]
 
 
-@pytest.mark.parametrize(("n", "message"), [(0, "no document; at least two"), (1, "one document; at least two")])
+@pytest.mark.parametrize(
+    ("n", "message"), [(0, "no document, but at least two"), (1, "one document, but at least two")]
+)
 def test_too_few_documents(n: int, message: str):
     with pytest.raises(DataError, match=message):
         split_documents(texts(n), generator(0, "split"))

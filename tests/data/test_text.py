@@ -52,8 +52,8 @@ def test_parse_jsonl_field_after_the_last_colon(jsonl):
         ("97_news_class", "Unknown text reference"),
         ("json:x.jsonl", r"Did you mean 'jsonl'\?"),
         ("hf:", "names nothing"),
-        ("hf:@main", "Cannot read text reference"),
-        ("hf:a:b:c:d:e", "Cannot read text reference"),
+        ("hf:@main", "Cannot read the text reference"),
+        ("hf:a:b:c:d:e", "Cannot read the text reference"),
         ("asset:sae-probe/97_news_class", r"Did you mean 'sae-probes'\?"),
         ("asset:sae-probes/97_new_class", r"Did you mean '97_news_class'\?"),
         ("asset:sae-probes", "Unknown dataset ''"),
@@ -90,13 +90,17 @@ def test_field_and_blank_lines_and_byte_order_mark(jsonl):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        (b'{"text": "caf\xe9"}', r"line 2: not UTF-8 \(byte 13\)"),
-        (b'{"text": "x"', "line 2: not valid JSON"),
-        (b"[1]", "line 2: expected a JSON object with a field 'text', found list"),
-        (b'{"texts": "x"}', r"line 2: no field 'text'. Did you mean 'texts'\?"),
-        (b'{"text": null}', "line 2: field 'text' is not a string but NoneType"),
+        (b'{"text": "caf\xe9"}', "line 2: byte 13 is not UTF-8"),
+        (b'{"text": "x"', "line 2: this is not valid JSON"),
+        (b"[1]", "line 2: each line must hold a JSON object, but this one holds a list"),
+        (
+            b'{"texts": "x"}',
+            r"line 2: the field 'text' is missing. Did you mean 'texts'\? Name another one as 'jsonl:PATH:FIELD'.",
+        ),
+        (b'{"text": null}', "line 2: the field 'text' must be a text, not null"),
         (b'{"text": "\\ud800"}', "line 2: .* surrogate"),
         (b"[" * 100_000, "line 2: "),
+        (b'{"text": ' + b"1" * 5000 + b"}", "line 2: "),
     ],
 )
 def test_bad_lines_are_data_errors_with_file_and_line(jsonl, line, message):

@@ -57,7 +57,7 @@ def test_what_cannot_be_compiled_runs_as_it_is_and_says_so_once(
     for _ in range(2):
         assert torch.equal(fused(torch.ones(2)), -torch.ones(2))
     assert [record.getMessage() for record in caplog.records] == [
-        "not compiled, so slower on this GPU: raised: no Triton"
+        "A function could not be compiled, so this GPU is slower: raised: no Triton"
     ]
 
 

@@ -125,7 +125,7 @@ class TestRefusals:
             generate(llama.lm, [[BOS], []], max_new_tokens=1)
 
     def test_longer_than_the_context(self, llama: Pair):
-        with pytest.raises(UsageError, match=f"60 tokens; with 5 new ones it exceeds the context .*{CONTEXT}"):
+        with pytest.raises(UsageError, match=f"60 tokens, and with 5 new ones it exceeds the context .*{CONTEXT}"):
             generate(llama.lm, [[BOS] * 60], max_new_tokens=5)
 
     def test_no_tokens_wanted(self, llama: Pair):

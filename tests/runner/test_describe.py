@@ -12,9 +12,9 @@ from saebench.runner.describe import describe
 from saebench.runner.plan import make_plan
 from saebench.runner.request import make_request
 from tests.runner.conftest import SITE, Inputs
-from tests.runner.test_groups import MID, OUT, PRE, folder, plan, transcoder
+from tests.runner.test_costs import MID, OUT, PRE, folder, plan, transcoder
 
-TOLD = "told by the SAE when it is loaded"
+UNKNOWN = "known when the SAE is loaded"
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +52,7 @@ def test_two_hooks_with_the_share_of_the_blocks(inputs: Inputs):
         ["suffix passes: 1 SAE", "1", "64", "2/3"],
         ["all", "7", "448"],
     ]
-    assert "All of it 2 times, once for each seed." in text
+    assert "All this is done 2 times, once for each seed." in text
     assert f"{inputs.model}, 3 blocks\n" in text
 
 
@@ -60,12 +60,12 @@ def test_what_only_loading_tells(inputs: Inputs, tmp_path: Path):
     broken = folder(tmp_path / "broken")
     text = describe(plan(inputs, inputs.factory("tiny"), broken))
     assert rows(text)[1:] == [
-        [TOLD, "prefix passes, once their hook is known (at most)", "2", "128"],
+        [UNKNOWN, "prefix passes, when their hook is known (at most)", "2", "128"],
         ["suffix passes: zero and mean ablation (at most)", "4", "256"],
         ["suffix passes: 2 SAEs", "2", "128"],
         ["all", "9", "576"],
     ]
-    assert re.search(rf"\n{TOLD}  {re.escape(inputs.factory('tiny'))}\n +{re.escape(broken)}\n", text)
+    assert re.search(rf"\n{UNKNOWN}  {re.escape(inputs.factory('tiny'))}\n +{re.escape(broken)}\n", text)
 
 
 def test_a_transcoder(inputs: Inputs, tmp_path: Path):

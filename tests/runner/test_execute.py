@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
-from saebench.cards import registry as registry_module
-from saebench.cards.registry import Entry, TaskRegistry, registry
+from saebench.cards.registry import registry
 from saebench.errors import DataError, ModelError, SaebenchError, UsageError
-from saebench.evaluation.task import TaskOutput
+from saebench.evaluation import SAETask, Settings, TaskOutput
 from saebench.passes.context import TaskContext
 from saebench.progress import NullProgress
 from saebench.results.record import Measurement, Status
 from saebench.results.store import ResultStore
 from saebench.runner import execute as execute_module
-from saebench.runner import loading
-from saebench.sae.protocol import Capability
+from saebench.runner import loading, plan
+from saebench.sae.protocol import SAE, Capability
+from saebench.sae.registry import scheme_registry
 from saebench.tasks.core.task import CoreTask
 from tests.conftest import WIDTH
+from tests.group_tasks import card, register_tasks
 from tests.runner.conftest import SITE, Inputs, Run, numbers, save_topk, write_text
 
 
@@ -71,7 +74,7 @@ BAD: dict[str, tuple[Bad, str, str]] = {
     "factory exits": (lambda i, p: i.factory("leaves"), "SAELoadError", "ended the program (exit status 3)"),
     "factory missing": (lambda i, p: i.factory("nothing"), "SAELoadError", "nothing"),
     "factory's options": (lambda i, p: i.factory("tiny", depth=3), "SAELoadError", "depth"),
-    "no SAE": (lambda i, p: i.factory("no_sae"), "SAELoadError", "gave a object, which lacks"),
+    "no SAE": (lambda i, p: i.factory("no_sae"), "SAELoadError", "gave an object of type object, which lacks"),
     "no fingerprint": (lambda i, p: i.factory("nameless"), "SAELoadError", "fingerprint() must give a text"),
     "no description": (lambda i, p: i.factory("unspeakable"), "ValidationError", "architecture"),
     "NaN at run time": (lambda i, p: i.factory("tiny", does="nans"), "SaebenchError", "latents hold NaN or Inf"),
@@ -133,32 +136,43 @@ def test_an_sae_whose_weights_changed_is_another(run: Run, tmp_path: Path):
     assert len(list(ResultStore(second.out))) == 2
 
 
+def test_saes_of_another_package(run: Run, inputs: Inputs, monkeypatch: pytest.MonkeyPatch):
+    points = [EntryPoint("mine", "tests.sae.test_registry:MINE", "saebench.saes")]
+    with monkeypatch.context() as patch:
+        patch.setattr("saebench.sae.registry.entry_points", lambda group: points)
+        scheme_registry.cache_clear()
+        summary = run(
+            f"mine:first?width={WIDTH}", f"mine:nothing?width={WIDTH}", "mine:nothing?width=5", inputs.topk(0)
+        )
+    scheme_registry.cache_clear()
+    assert [r.status for r in summary.records] == [Status.OK, Status.OK, Status.FAILED, Status.OK]
+    assert [r.sae.control for r in summary.records] == [False, True, True, False]
+    assert [r.sae.hook for r in summary.records] == [SITE, SITE, "", SITE]
+    assert "expects 5 dimensions" in summary.records[2].error
+
+
 # --- a task of a stranger
 
 
-class Stranger:
+class Stranger(SAETask[Settings]):
     """Needs what a tiny SAE lacks, or misbehaves."""
 
     name: ClassVar[str] = "stranger"
     needs: ClassVar[frozenset[Capability]] = frozenset({Capability.LINEAR_DECODER})
+    settings = Settings
+    card_path: ClassVar[str] = ""
     output: ClassVar[Callable[[], Any]] = lambda: TaskOutput([Measurement(metric="fvu", value=1.0)])
 
-    def run(self, sae: Any, context: TaskContext, parameters: dict[str, Any]) -> TaskOutput:
+    def run(self, sae: SAE, context: TaskContext, settings: Settings) -> TaskOutput:
         return type(self).output()
 
 
 @pytest.fixture
-def stranger(monkeypatch: pytest.MonkeyPatch) -> type[Stranger]:
-    core = registry().card("core")
-    card = core.model_copy(update={"name": "stranger", "needs": ["linear_decoder"], "parameters": {}})
-    card = card.model_copy(update={"presets": {preset: {} for preset in core.presets}})
-    entries = [*registry().entries(), Entry("stranger", f"{__name__}:Stranger", "a test", card)]
-    tasks = TaskRegistry(entries)
-    monkeypatch.setattr(tasks, "create", lambda name: Stranger() if name == "stranger" else CoreTask())
-    for module in (registry_module, execute_module):
-        monkeypatch.setattr(module, "registry", lambda: tasks)
-    monkeypatch.setattr("saebench.runner.plan.registry", lambda: tasks)
-    return Stranger
+def stranger(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[type[Stranger]]:
+    with monkeypatch.context() as patch:
+        register_tasks(patch, tmp_path, {Stranger: card("stranger", "sae", ["fvu"], needs=("linear_decoder",))})
+        yield Stranger
+    registry.cache_clear()
 
 
 def test_an_sae_without_the_capability_is_not_applicable(run: Run, inputs: Inputs, stranger: type[Stranger]):
@@ -210,10 +224,13 @@ def test_a_fitted_control_is_fitted_to_the_text_of_each_task(
 ):
     """`stranger` has no text of its own and takes the default; `core` was told another."""
     other = write_text(tmp_path / "other.jsonl", seed=9)
-    real = execute_module._Runner._text
-    monkeypatch.setattr(
-        execute_module._Runner, "_text", lambda self, job: other if job.task.name == "stranger" else real(self, job)
-    )
+    real = plan._task_plan
+
+    def elsewhere(request: Any, name: str, *rest: Any) -> Any:
+        planned = real(request, name, *rest)
+        return replace(planned, calibration_text=other) if name == "stranger" else planned
+
+    monkeypatch.setattr(plan, "_task_plan", elsewhere)
     read: list[str] = []
     calibration = TaskContext.calibration
     monkeypatch.setattr(

@@ -25,7 +25,7 @@ def nothing_loads(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for target in (
         "saebench.lm.load.load_lm",
-        "saebench.sae.reference.load_sae",
+        "saebench.sae.reference.SAERef.load",
         "saebench.data.text.load_documents",
         "saebench.data.assets.pull",
         "transformers.AutoModelForCausalLM.from_pretrained",

@@ -57,7 +57,9 @@ def test_budgets_are_numbers_or_text(tmp_path: Path, size: str | float):
 def test_the_smallest_budgets():
     request = make_request({"memory_budget": "64MB", "cache_budget": "0"})
     assert request.budget() == Budget(memory=64_000_000, cache=0)
-    with pytest.raises(UsageError, match=r"63.9 MB of working memory are too few for any model; give 64 MB or more\."):
+    with pytest.raises(
+        UsageError, match=r"63.9 MB of working memory is too little for any model; give 64 MB or more\."
+    ):
         make_request({"memory_budget": 63_900_000})
 
 

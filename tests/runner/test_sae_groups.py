@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,11 +18,11 @@ from saebench.progress import NullProgress
 from saebench.results.record import Record, Status
 from saebench.results.store import ResultStore
 from saebench.results.table import from_records, to_wide
-from saebench.runner import loading
+from saebench.runner import loading, plan
 from saebench.runner.execute import RunSummary
 from saebench.runner.loading import check_group
 from saebench.sae.group_ref import parse_sae_group
-from saebench.sae.protocol import HookSite
+from saebench.sae.hook import HookSite
 from tests.conftest import WIDTH
 from tests.group_tasks import Either
 from tests.runner.conftest import SITE, Inputs, Run, numbers, save_topk
@@ -170,16 +171,19 @@ def test_each_sae_is_loaded_once_and_few_are_held(
 
 
 def test_an_sae_is_the_same_for_every_text(run: Run, inputs: Inputs, loads: list[str], monkeypatch: pytest.MonkeyPatch):
-    real = loading.Loader._load
+    real, real_plan = loading.Loader._load, plan._task_plan
     texts: list[str] = []
-    monkeypatch.setattr(loading.Loader, "_load", lambda self, ref, text: (texts.append(text), real(self, ref, text))[1])
+    monkeypatch.setattr(loading.Loader, "_load", lambda self, key: (texts.append(key.text), real(self, key))[1])
     monkeypatch.setattr(
-        "saebench.runner.execute.calibration_text",
-        lambda request, task: inputs.text if task.name == "core" else f"{inputs.text}:text",
+        plan,
+        "_task_plan",
+        lambda request, name, *rest: replace(
+            real_plan(request, name, *rest), calibration_text=inputs.text if name == "core" else f"{inputs.text}:text"
+        ),
     )
     run(inputs.topk(0), "baseline:pca?k=3", sae_group=[RANDOM], tasks=["core", "either"])
     assert loads[:3] == [inputs.topk(0), "baseline:pca?k=3", "baseline:pca?k=3"]
-    assert texts[1:] == [inputs.text, *[f"{inputs.text}:text"] * 3]
+    assert texts == ["", inputs.text, *[f"{inputs.text}:text"] * 3]
 
 
 def test_a_second_run_computes_nothing_and_fits_nothing(run: Run, inputs: Inputs, loads: list[str]):
@@ -200,7 +204,7 @@ def test_what_is_left_out_is_told(run: Run, inputs: Inputs, tmp_path: Path):
     progress.log = lines.append  # type: ignore[method-assign]
     summary = run("baseline:neurons", sae_group=[RANDOM], progress=progress)
     assert summary.count(Status.OK) == 1
-    assert lines[0] == "--sae-group: no task of this run compares SAEs with each other"
+    assert lines[0] == "--sae-group is ignored: no task of this run compares SAEs with each other"
 
 
 # --- what a task reads

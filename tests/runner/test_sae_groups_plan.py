@@ -12,11 +12,12 @@ from saebench.cards.registry import BUILT_IN
 from saebench.errors import UsageError
 from saebench.results.identity import record_id
 from saebench.results.store import ResultStore
+from saebench.runner.costs import samplings
 from saebench.runner.describe import describe
-from saebench.runner.groups import default_hook, fitted, samplings, sites
 from saebench.runner.identity import job_identity
-from saebench.runner.plan import Plan, calibration_text, make_plan
+from saebench.runner.plan import Plan, make_plan
 from saebench.runner.request import make_request
+from saebench.runner.sites import default_hook, known_sites
 from tests.runner.conftest import SITE, Inputs
 
 pytestmark = pytest.mark.usefixtures("plug_in")
@@ -93,10 +94,10 @@ def test_beside_saes_a_task_of_groups_has_no_default():
 
 def test_what_no_task_takes_is_told():
     assert plan("core", sae=["baseline:pca"], sae_group=GROUPS).notes == (
-        "--sae-group: no task of this run compares SAEs with each other",
+        "--sae-group is ignored: no task of this run compares SAEs with each other",
     )
     made = plan("widths", sae=["baseline:pca"], sae_group=GROUPS)
-    assert made.notes == ("--sae is left aside: the tasks of this run take groups only",)
+    assert made.notes == ("--sae is ignored: the tasks of this run take only groups",)
     assert (made.saes, len(made.refs)) == ((), 4)
 
 
@@ -125,18 +126,17 @@ def test_a_config_file(tmp_path: Path):
 
 def test_members_tell_hooks_and_sites(inputs: Inputs):
     named = plan("widths", sae_group=[f"g=baseline:neurons?hook={PRE},{inputs.topk(0)}"], model=inputs.model)
-    assert sites(named, SITE) == (PRE, SITE)
+    assert known_sites(named, SITE) == (PRE, SITE)
     zoo = plan("widths", sae_group=["topk-k32"])
     assert default_hook(zoo, 4) == "blocks.9.hook_resid_post"
-    assert fitted(plan("widths", sae_group=["random"])) == ()  # as no counted pass calibrates them
     assert samplings(zoo) == {}
 
 
 def test_controls_are_fitted_to_the_text_of_the_task_or_of_the_run(inputs: Inputs):
     made = plan("core", "widths", sae_group=GROUPS, text=inputs.text)
-    assert [calibration_text(made.request, task) for task in made.tasks] == [inputs.text] * 2
+    assert [task.calibration_text for task in made.tasks] == [inputs.text] * 2
     made = plan("widths", sae_group=GROUPS)
-    assert calibration_text(made.request, made.tasks[0]) == "asset:sae-probes/97_news_class"
+    assert made.tasks[0].calibration_text == "asset:sae-probes/97_news_class"
 
 
 # --- what --dry-run says
@@ -158,7 +158,7 @@ def test_a_description_lists_groups_and_what_is_not_estimated():
 def test_a_description_of_groups_alone():
     text = describe(plan("widths", sae_group=["random"], sae=["baseline:pca"]))
     assert "\n1 jobs: (0 SAEs x 0 tasks + 1 on SAE groups) x seeds 0\n" in text
-    assert "--sae is left aside" in text
+    assert "--sae is ignored" in text
     assert "each seed:" not in text
     assert text.endswith("\nNot estimated: widths; `saebench tasks NAME` says what a task costs.")
 

@@ -259,7 +259,7 @@ def test_dense_controls(sae: Any):
 def test_wrong_shapes_are_named(method: str, monkeypatch: pytest.MonkeyPatch):
     sae = Linear()
     monkeypatch.setattr(sae, method, lambda *_: torch.ones(1, 3))
-    with pytest.raises(SaebenchError, match=rf"{method} gave shape \(1, 3\), expected .*check-adapter"):
+    with pytest.raises(SaebenchError, match=rf"{method} gave shape \(1, 3\) instead of .*check-adapter"):
         stream(sae, tokens(), 4 * 5 * WIDE * BLOCK)
 
 

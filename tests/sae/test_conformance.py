@@ -13,8 +13,9 @@ from torch import Tensor
 from saebench.errors import HookMismatchError, SAELoadError
 from saebench.sae.base import BaseAdapter
 from saebench.sae.baselines import NeuronBaseline, PCABaseline, PermutedDecoderBaseline, RandomBaseline
-from saebench.sae.conformance import CHECKS, run_checks
-from saebench.sae.protocol import SAE, Capability, HookSite, SparseCodes
+from saebench.sae.conformance import CHECKS, Subject, run_check, run_checks
+from saebench.sae.hook import HookSite
+from saebench.sae.protocol import SAE, Capability, SparseCodes
 from saebench.sae.sae_lens_adapter import SAELensAdapter
 
 HOOK = HookSite.at("a")
@@ -48,7 +49,7 @@ BASELINES: list[Callable[[], SAE]] = [
 @pytest.mark.parametrize("factory", BASELINES)
 def test_every_baseline(factory: Callable[[], SAE]) -> None:
     assert failures(factory, d_at=WIDTHS.__getitem__) == {}
-    assert getattr(factory(), "control", None) is True
+    assert factory().control is True
 
 
 @pytest.mark.parametrize("case", ["topk", "standard-layer_norm", "temporal"])
@@ -184,6 +185,10 @@ class StringCapabilities(Tiny):
     kinds = frozenset({"position_wise"})  # type: ignore[arg-type]
 
 
+class NamesItsControl(Tiny):
+    control = "random"  # type: ignore[assignment]
+
+
 @pytest.mark.parametrize(
     ("broken", "check"),
     [
@@ -207,6 +212,7 @@ class StringCapabilities(Tiny):
         (MovesAway, "device"),
         (ClaimsTranscoder, "attributes"),
         (StringCapabilities, "attributes"),
+        (NamesItsControl, "attributes"),
     ],
 )
 def test_a_broken_adapter_fails_the_right_check(broken: type[Tiny], check: str) -> None:
@@ -217,6 +223,26 @@ def test_a_broken_adapter_fails_the_right_check(broken: type[Tiny], check: str) 
 def test_the_unbroken_one_passes_and_skips_nothing_but_the_model() -> None:
     assert failures(Tiny) == {}
     assert skipped(Tiny) == {"fits_model"}
+
+
+def test_an_sae_that_does_not_say_whether_it_is_a_control_is_none() -> None:
+    class Foreign:
+        """An SAE that is no adapter and was written before `control` was part of the protocol."""
+
+        def __init__(self) -> None:
+            tiny = Tiny()
+            for name in ("name", "architecture", "hook", "d_in", "d_out", "d_sae", "capabilities", "model_name"):
+                setattr(self, name, getattr(tiny, name))
+            for name in ("encode", "decode", "decoder_directions", "encoder_directions", "encode_sparse"):
+                setattr(self, name, getattr(tiny, name))
+            self.fingerprint = tiny.fingerprint
+
+        def to(self, device: Any) -> Any:
+            return self
+
+    subject = Subject(Foreign)  # type: ignore[arg-type]
+    assert subject.sae.control is False
+    assert run_check("attributes", subject).ok
 
 
 def test_model_that_does_not_fit() -> None:

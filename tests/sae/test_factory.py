@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from saebench.errors import SAELoadError
+from saebench.sae.adapt import REQUIRED_MEMBERS, as_sae
 from saebench.sae.base import LoadContext
-from saebench.sae.factory import SAE_MEMBERS, as_sae, convert
+from saebench.sae.factory import convert
 from saebench.sae.reference import load_sae
 from saebench.sae.sae_lens_adapter import SAELensAdapter
 
@@ -46,7 +47,7 @@ def test_module(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        ("number", "gave a int, which lacks name, architecture"),
+        ("number", "gave an object of type int, which lacks name, architecture"),
         ("broken", "ZeroDivisionError"),
         ("absent", "no attribute 'absent'"),
         ("build?depth=2", "do not fit the factory's signature.*depth"),
@@ -71,9 +72,29 @@ def test_missing_members_are_listed_in_full(lens: Callable[..., Any]) -> None:
     with pytest.raises(SAELoadError) as caught:
         as_sae(Partial(), "python:x:y")
     listed = str(caught.value).split("lacks ")[1].split(" of saebench")[0].split(", ")
-    assert set(listed) == set(SAE_MEMBERS) - {"name", "architecture", "encode", "decode"}
+    assert set(listed) == set(REQUIRED_MEMBERS) - {"name", "architecture", "encode", "decode"}
+    assert "control" not in listed
     assert "fingerprint" in listed
     assert "d_in" in listed
+
+
+def test_a_foreign_sae_is_no_control_unless_it_says_so() -> None:
+    class Foreign:
+        def __init__(self, **members: Any) -> None:
+            vars(self).update(dict.fromkeys(REQUIRED_MEMBERS), **members)
+
+    assert as_sae(Foreign(), "python:x:y").control is False
+    assert as_sae(Foreign(control=True), "python:x:y").control is True
+
+    class Slotted:
+        __slots__ = REQUIRED_MEMBERS
+
+        def __init__(self) -> None:
+            for member in REQUIRED_MEMBERS:
+                setattr(self, member, None)
+
+    with pytest.raises(SAELoadError, match=r"Slotted has no attribute `control`.*add `control = False`"):
+        as_sae(Slotted(), "python:x:y")
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def test_different_writings_of_one_sae_are_one():
         ("g=", "SAE reference ''"),
         (f"g={A},", "SAE reference ''"),
         (f"g={A},zo:x", "Did you mean 'zoo'"),
-        ("g=baseline:permuted-decoder(baseline:pca,baseline:neurons", "there is no baseline:permuted-decoder"),
+        ("g=baseline:permuted-decoder(baseline:pca,baseline:neurons", "There is no baseline:permuted-decoder"),
         ("randm", r"no SAE group 'randm'\. Did you mean 'random'\? Known are .*random"),
         ("topk-k31", "Did you mean 'topk-k32'"),
     ],
@@ -80,7 +80,7 @@ def test_the_canonical_form_parses_to_an_equal_reference(refs: list[str]):
     assert parse_sae_group(str(group)) == group
 
 
-def test_groups_that_come_along():
+def test_predefined_groups():
     assert {name: names(group) for name, group in predefined_groups().items()} == {
         "topk-k32": ["zoo:topk-k32-s0", "zoo:topk-k32-s1", "zoo:topk-k32-s2"],
         "random": [f"baseline:random?d_sae=2048&l0=32&seed={seed}" for seed in range(3)],

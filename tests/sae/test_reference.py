@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from saebench.errors import HookMismatchError, SAELoadError, UsageError
 from saebench.sae import zoo
 from saebench.sae.base import LoadContext
-from saebench.sae.protocol import HookSite
-from saebench.sae.reference import SAERef, load_sae, parse_sae_ref, sae_lens_releases
+from saebench.sae.hook import HookSite
+from saebench.sae.reference import SAERef, load_sae, parse_sae_ref
+from saebench.sae.sae_lens_scheme import sae_lens_releases
 
 SITE = "blocks.1.hook_resid_post"
 TEXT = st.text(st.characters(exclude_categories=("Cs",)), min_size=1)
@@ -79,7 +80,9 @@ def test_paths_that_cannot_be(text: str) -> None:
 def test_parsing_loads_nothing_heavy() -> None:
     code = (
         "import sys; from saebench.sae.reference import parse_sae_ref as p; "
-        "p('baseline:permuted-decoder(baseline:pca?k=3)'); p('sae_lens:gpt2-small-res-jb/blocks.8.hook_resid_pre'); "
+        "refs = p('baseline:permuted-decoder(baseline:pca?k=3)'), p('python:json:loads'), p('zoo:topk-k32-s0'), "
+        "p('sae_lens:gpt2-small-res-jb/blocks.8.hook_resid_pre'); "
+        "[(r.site('x'), r.control, r.derived, r.fitted, r.hook_for_controls) for r in refs]; "
         "assert not {'torch', 'sae_lens', 'transformers'} & set(sys.modules)"
     )
     subprocess.run(
@@ -96,9 +99,31 @@ def test_options_are_decoded_and_sorted() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "control", "derived", "fitted"),
+    [
+        ("baseline:pca", "pca", True, True),
+        ("baseline:random?seed=3", "random", True, True),
+        ("baseline:neurons", "neurons", True, False),
+        ("baseline:permuted-decoder(baseline:pca)", "permuted-decoder", True, True),
+        ("baseline:permuted-decoder(baseline:neurons)", "permuted-decoder", True, False),
+        ("baseline:permuted-decoder(zoo:topk-k32-s0)", "permuted-decoder", False, False),
+        # The identity of its records comes from its reference, not from the weights; it must stay like this.
+        ("baseline:permuted-decoder(baseline:permuted-decoder(zoo:topk-k32-s0))", "permuted-decoder", True, False),
+        ("zoo:topk-k32-s0", None, False, False),
+        ("zoo:frozen-topk-k32-s0", "frozen-decoder", False, False),
+        ("sae_lens:gpt2-small-res-jb/blocks.8.hook_resid_pre", None, False, False),
+        ("python:json:loads", None, False, False),
+    ],
+)
+def test_what_a_reference_tells_before_loading(text: str, control: str | None, derived: bool, fitted: bool) -> None:
+    ref = parse_sae_ref(text)
+    assert (ref.control, ref.derived, ref.fitted) == (control, derived, fitted)
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("pca", "must begin with one of"),
+        ("pca", "must begin with one of zoo:, sae_lens:, baseline:, python:"),
         ("zooo:x", "Did you mean 'zoo'"),
         ("baseline:", "names nothing"),
         ("baseline:pcaa", "Did you mean 'pca'"),
@@ -120,7 +145,7 @@ def test_options_are_decoded_and_sorted() -> None:
         ("sae_lens:gemma-scope-2b-pt-ress/layer_20/width_16k/x", "Did you mean 'gemma-scope-2b-pt-res'"),
         ("python:json", "pkg.module:factory"),
         ("python:json:not a name", "pkg.module:factory"),
-        ("python:no_such_package.x:build", "no module 'no_such_package'"),
+        ("python:no_such_package.x:build", "there is no module 'no_such_package'"),
         ("python:missing.py:build", "does not exist"),
         ("python:a-b:build", "neither a module"),
     ],

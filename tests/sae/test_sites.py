@@ -1,4 +1,4 @@
-"""Sites told from references alone agree with what loading gives."""
+"""The hooks that references tell without loading agree with those of the loaded SAEs."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 
 from saebench.sae import zoo
 from saebench.sae.base import LoadContext
-from saebench.sae.protocol import HookSite
+from saebench.sae.hook import HookSite
 from saebench.sae.reference import SAERef, load_sae, parse_sae_ref
-from saebench.sae.sites import site_of
 from saebench.sae.zoo import zoo_card, zoo_names
 from tests.sae.conftest import SITE, SITE_OUT
 
@@ -25,7 +24,7 @@ RES_JB = "sae_lens:gpt2-small-res-jb/blocks.8.hook_resid_pre"
 
 
 def site(text: str, default: str | None = None) -> HookSite | None:
-    return site_of(parse_sae_ref(text), default)
+    return parse_sae_ref(text).site(default)
 
 
 def test_every_architecture_as_it_loads(every_folder: Path):
@@ -146,4 +145,4 @@ def test_the_hub(text: str, expected: HookSite | None):
 
 
 def test_code_of_ones_own_is_not_run():
-    assert site_of(SAERef("python", "no_such_module:factory", (("hook", SITE),)), OTHER) is None
+    assert SAERef("python", "no_such_module:factory", (("hook", SITE),)).site(OTHER) is None

@@ -113,7 +113,7 @@ def test_wrong_use_is_refused():
     for budget in (-0.1, np.nan):
         with pytest.raises(UsageError, match="budget"):
             effect_at_cost([1.0], [1.0], budget)
-    with pytest.raises(ValueError, match="belong together"):
+    with pytest.raises(ValueError, match="one effect and one cost"):
         pareto([1.0, 2.0], [1.0])
 
 

@@ -1,14 +1,19 @@
 """The scheme ``npz:``, which loads SAEs from NumPy files. It imports torch only when it loads one."""
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from saebench.errors import UsageError
-from saebench.sae.base import LoadContext
 from saebench.sae.hook import HookSite
 from saebench.sae.options import SITE, read_options
-from saebench.sae.protocol import SAE
-from saebench.sae.reference import SAERef
 from saebench.sae.scheme import Form, Scheme
+
+if TYPE_CHECKING:
+    from saebench.sae.base import LoadContext
+    from saebench.sae.protocol import SAE
+    from saebench.sae.reference import SAERef
 
 _OPTIONS = {"hook": SITE}
 

@@ -1,4 +1,4 @@
-"""Named assets (language models, texts) that install from the package registry into a local cache."""
+"""Named assets, which are language models and texts from the package registry, and their cache on this machine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Asset", "AssetStatus", "State", "asset", "home", "manifest", "path",
 
 
 def home() -> Path:
-    """The cache folder: ``SAEBENCH_HOME`` if set, else the platform's cache folder for saebench."""
+    """Return the cache folder: ``SAEBENCH_HOME`` if it is set, or else the platform's cache folder for saebench."""
     if chosen := os.environ.get("SAEBENCH_HOME"):
         return Path(chosen).expanduser().absolute()
     from platformdirs import user_cache_path
@@ -26,25 +26,35 @@ def _cache() -> AssetCache:
 
 
 def asset(name: str) -> Asset:
-    """The manifest's entry. Raises UsageError ("did you mean") for an unknown name."""
+    """Return the manifest's entry of an asset. Raises UsageError, with a suggestion, if the name is unknown."""
     return _cache().asset(name)
 
 
 def path(name: str) -> Path:
-    """Folder of a present, complete asset. Raises AssetError naming ``saebench assets pull NAME`` otherwise."""
+    """Return the folder of a complete asset, or raise AssetError, which names ``saebench assets pull NAME``."""
     return _cache().path(name)
 
 
 def pull(name: str, progress: Progress | None = None, force: bool = False) -> Path:
-    """Fetch an asset unless it is complete; returns its folder. Raises AssetError. Safe in several processes."""
+    """Fetch an asset and return its folder. Several processes may do this at once.
+
+    Args:
+        name: The name of the asset.
+        progress: Receives the progress.
+        force: Whether to fetch the asset even if it is complete.
+
+    Raises:
+        UsageError: There is no such asset.
+        AssetError: The asset cannot be downloaded, unpacked or written.
+    """
     return _cache().pull(name, progress or NullProgress(), force)
 
 
 def verify(name: str, progress: Progress | None = None) -> list[str]:
-    """Problems of a present asset, one sentence each; empty when every file has the recorded hash."""
+    """Return the problems of a complete asset, with a short text for each file that is not as it was recorded."""
     return _cache().verify(name, progress)
 
 
 def status(name: str) -> AssetStatus:
-    """Whether an asset is complete, where, and its size."""
+    """Return whether an asset is complete, where it is, and its size."""
     return _cache().status(name)

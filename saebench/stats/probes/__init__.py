@@ -1,1 +1,1 @@
-"""Linear probes, fitted many at a time."""
+"""Linear probes, of which many are fitted at a time."""

@@ -1,4 +1,4 @@
-"""How a training set is divided for choosing a hyper-parameter: the rule of 2502.16681."""
+"""How a training set is divided to choose a hyper-parameter, by the rule of arXiv 2502.16681."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-NO_SELECTION = 3  # up to this many examples nothing is chosen
-LEAVE_PAIR_OUT = 12
-SINGLE_SPLIT = 128  # from this many on
+NO_SELECTION = 3  # up to this many examples, nothing is chosen
+LEAVE_PAIR_OUT = 12  # up to this many examples, each pair of a positive and a negative is left out once
+SINGLE_SPLIT = 128  # from this many examples on, there is one validation set
 _FOLDS = 6
 _VALIDATION_SHARE, _VALIDATION_MOST = 0.2, 100
 
@@ -17,11 +17,12 @@ Masks = list[NDArray[np.bool_]]
 
 
 def folds(y: NDArray[np.bool_], rng: np.random.Generator) -> Masks:
-    """Training masks ``[n]`` of the folds of ``y[n]``; what is not in the mask validates.
+    """Return the training masks ``[n]`` of the folds of ``y[n]``; the examples outside a mask validate.
 
-    Up to 3 examples none; up to 12 every pair of a positive and a negative is left out once; below 128 six stratified
-    folds; else one stratified validation set of a fifth, at most 100. Folds that lack a class on either side are left
-    out (their AUC is not defined), so the list may be empty.
+    Up to 3 examples have no folds. Up to 12 have one fold for each pair of a positive and a negative, which is left
+    out. Below 128 there are six stratified folds, and from 128 on a single stratified validation set of a fifth of the
+    examples, at most 100. Folds that lack a class on either side are dropped, because their AUC is not defined, so the
+    list may be empty.
     """
     y = np.asarray(y, bool)
     n = len(y)
@@ -32,14 +33,14 @@ def folds(y: NDArray[np.bool_], rng: np.random.Generator) -> Masks:
     elif n < SINGLE_SPLIT:
         fold = np.empty(n, np.int64)
         fold[np.concatenate([rng.permutation(np.flatnonzero(y == side)) for side in (True, False)])] = np.arange(n)
-        validation = [fold % _FOLDS == each for each in range(_FOLDS)]
+        validation = [fold % _FOLDS == number for number in range(_FOLDS)]
     else:
         validation = [_stratified(y, min(int(_VALIDATION_SHARE * n), _VALIDATION_MOST), rng)]
     return [~apart for apart in validation if _both(y[apart]) and _both(y[~apart])]
 
 
 def _stratified(y: NDArray[np.bool_], size: int, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Mask of ``size`` rows with the class shares of ``y``, both classes in it if they have two examples."""
+    """Return a mask of ``size`` rows with the class shares of ``y``; a class with two rows in ``y`` has one there."""
     positive, negative = rng.permutation(np.flatnonzero(y)), rng.permutation(np.flatnonzero(~y))
     n_positive = int(np.clip(round(size * len(positive) / len(y)), 1, size - 1))
     apart = np.zeros(len(y), bool)

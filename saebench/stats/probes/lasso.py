@@ -1,8 +1,9 @@
-"""Logistic regression with an L1 penalty, many problems at once, by an interior-point method.
+"""Logistic regression with an L1 penalty by an interior-point method, for many problems at once.
 
-The objective is scikit-learn's: ``||w||_1 + C sum_i weight_i log(1 + exp(-s_i (x_i . w + b)))``, the intercept not
-penalised. Newton's method on a logarithmic barrier for ``|w_j| <= u_j`` (Koh, Kim & Boyd 2007), stopped by the duality
-gap: however badly the columns are scaled, what has converged is within the tolerance of the minimum.
+The objective is scikit-learn's, ``||w||_1 + C sum_i weight_i log(1 + exp(-s_i (x_i . w + b)))`` with ``s = +-1`` and an
+intercept that is not penalised. The method is Newton's, on a logarithmic barrier for ``|w_j| <= u_j`` (Koh, Kim & Boyd
+2007). It stops by the duality gap, so a converged problem is within the tolerance of its minimum, however badly the
+columns are scaled.
 """
 
 from __future__ import annotations
@@ -12,19 +13,24 @@ from torch import Tensor
 
 from saebench.stats.probes.logistic import Probes, Problems, Rows, line_search, newton_step, weighted_gram
 
-_TOLERANCE = 1e-6  # relative duality gap
+_TOLERANCE = 1e-6  # of the duality gap, relative to the objective
 _ITERATIONS = 150
-_GROWTH = 10.0  # of the barrier's parameter, at most
-_LONG_STEP = 0.5  # a step this long says that the current barrier problem is all but solved
-_INSIDE = 0.99  # of the way to the barrier, at most
+_GROWTH = 10.0  # the barrier's parameter grows at most by this factor at a time
+_LONG_STEP = 0.5  # a step at least this long means that the current barrier problem is almost solved
+_INSIDE = 0.99  # a step goes at most this share of the way to the barrier
 
 
 def fit_l1(x: Tensor, y: Tensor, weight: Tensor, c: Tensor) -> Probes:
-    """Probes on ``x[d, n, k]`` (float64) with labels ``y[d, n]`` (0 or 1), ``weight[d, n]`` and ``c[d, g]``.
+    """Fit a probe for each of ``d`` datasets and ``g`` values of C.
 
-    Rows of weight 0 are not seen. A problem has converged when its duality gap is at most 1e-6 of its objective; one
-    without both classes has no finite intercept and does not. Coefficients that the penalty makes zero come out tiny,
-    not exactly 0.
+    A problem has converged if its duality gap is at most 1e-6 of its objective. One that lacks a class has no finite
+    intercept and does not converge. Coefficients that the penalty should make zero are tiny rather than exactly 0.
+
+    Args:
+        x: The features, ``[d, n, k]`` in float64.
+        y: The labels, ``[d, n]``, 0 or 1.
+        weight: The weight of each row, ``[d, n]``; rows of weight 0 are ignored.
+        c: The values of C, ``[d, g]``.
     """
     problems = Problems.of(x, y, weight, c)
     count, k = len(problems.c), x.shape[2]
@@ -43,7 +49,7 @@ def fit_l1(x: Tensor, y: Tensor, weight: Tensor, c: Tensor) -> Probes:
             done = gap <= _TOLERANCE * objective
             converged[part] = done
             tiny = torch.finfo(x.dtype).tiny
-            if iteration == 0:  # a box about as wide as the penalty can pay for
+            if iteration == 0:  # begin with a box about as wide as the penalty allows
                 u[part] = (gap / k).clamp(min=tiny)[:, None].expand(-1, k)
                 t[part] = 2 * k / gap.clamp(min=tiny)
             else:
@@ -64,11 +70,12 @@ def fit_l1(x: Tensor, y: Tensor, weight: Tensor, c: Tensor) -> Probes:
 
 
 def _dual(x: Tensor, rows: Rows, residual: Tensor) -> Tensor:
-    """A lower bound ``[p]`` of the objective: the dual at a feasible point made of the ``residual``."""
+    """Return a lower bound ``[p]`` of the objective: the dual at a feasible point made from the ``residual``."""
     positive = rows.y > 0
     up, down = (-residual * positive).sum(1), (residual * ~positive).sum(1)
     least = torch.minimum(up, down)[:, None]
-    # No intercept: positives and negatives must weigh the same. Shrinking keeps each within its bounds.
+    # The intercept is not penalised, so positives and negatives must have the same total weight. Shrinking one side
+    # keeps each value within its bounds.
     balanced = residual * torch.where(positive, _over(least, up[:, None]), _over(least, down[:, None]))
     reach = (balanced[:, None] @ x)[:, 0].abs().amax(-1)
     balanced = balanced * (1 / reach.clamp(min=1))[:, None]
@@ -77,6 +84,7 @@ def _dual(x: Tensor, rows: Rows, residual: Tensor) -> Tensor:
 
 
 def _over(a: Tensor, b: Tensor) -> Tensor:
+    """Return a / b, or 0 where b is not above 0."""
     return torch.where(b > 0, a / b.clamp(min=torch.finfo(b.dtype).tiny), 0)
 
 
@@ -87,7 +95,11 @@ def _step(
     margin: Tensor,
     derivatives: tuple[Tensor, Tensor],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """One Newton step on ``t * objective + barrier``: new ``w``, ``u``, ``b``, and the step length (0: stuck)."""
+    """Make one Newton step on ``t * objective + barrier``.
+
+    Returns:
+        The new ``w``, ``u`` and ``b``, and the length of the step, which is 0 if no step lowers the value.
+    """
     w, u, b, t = state
     residual, curvature = (t[:, None] * part for part in derivatives)
     inside = (u - w) * (u + w)
@@ -108,7 +120,7 @@ def _step(
         barrier = -((us - ws).log() + (us + ws).log()).sum(-1)
         return t * (rows.value(margin + s * dm) + us.sum(-1)) + barrier
 
-    falling = torch.maximum((dw - du) / (u - w), (-dw - du) / (u + w)).amax(-1)  # shares of the way to the barrier
+    falling = torch.maximum((dw - du) / (u - w), (-dw - du) / (u + w)).amax(-1)  # 1 if a full step ends on the barrier
     longest = torch.where(falling > 0, (_INSIDE / falling).clamp(max=1), 1.0)
     step = line_search(at, at(torch.zeros_like(t)), slope, longest).masked_fill(singular, 0)
     s = step[:, None]

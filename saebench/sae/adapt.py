@@ -1,0 +1,54 @@
+"""SAEs that code outside saebench made: what they must have, and what they are given."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, cast
+
+from saebench.errors import SAELoadError
+from saebench.sae.protocol import SAE
+
+_MEMBERS = (name for name in (*SAE.__annotations__, *vars(SAE)) if not name.startswith("_"))
+REQUIRED_MEMBERS = tuple(name for name in _MEMBERS if name != "control")
+
+
+def as_sae(built: object, name: str) -> SAE:
+    """Return ``built`` as an SAE: itself if it fulfils the protocol, or an adapter if it is a SAELens SAE.
+
+    An SAE that does not say whether it is a control is none.
+
+    Args:
+        built: What a factory or a third-party scheme returned.
+        name: The reference, for error messages and as the name of an adapted SAE.
+
+    Raises:
+        SAELoadError: Members of the protocol are missing.
+    """
+    if "sae_lens" in sys.modules:  # an instance of it cannot exist before its import
+        from sae_lens import SAE as LensSAE
+
+        if isinstance(built, LensSAE):
+            from saebench.sae.sae_lens_adapter import SAELensAdapter
+
+            return SAELensAdapter(built, name)
+    missing = [member for member in REQUIRED_MEMBERS if not hasattr(built, member)]
+    if missing:
+        raise SAELoadError(
+            f"{name} gave an object of type {type(built).__name__}, which lacks {', '.join(missing)} of "
+            "saebench.sae.protocol.SAE; a subclass of saebench.sae.base.BaseAdapter has most of them."
+        )
+    set_default_control(built, name)
+    return cast(SAE, built)
+
+
+def set_default_control(sae: Any, name: str) -> None:
+    """Set ``control = False`` on an SAE that lacks the attribute. Raises SAELoadError where it cannot be set."""
+    if hasattr(sae, "control"):
+        return
+    try:
+        sae.control = False
+    except AttributeError as error:  # a frozen dataclass, or a class with slots
+        raise SAELoadError(
+            f"{name}: {type(sae).__name__} has no attribute `control`, and none can be set; add `control = False` to "
+            "the class."
+        ) from error

@@ -1,0 +1,139 @@
+"""The scheme ``sae_lens:``, whose SAEs SAELens loads from a folder or from the Hugging Face hub.
+
+SAELens takes a second to import, so its directory of releases and the settings of folders are read without it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import json
+import re
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from saebench.errors import UsageError, did_you_mean
+from saebench.sae.hook import HookSite
+from saebench.sae.options import POSITIVE, SITE, read_options
+from saebench.sae.scheme import Form, Scheme
+
+if TYPE_CHECKING:
+    from saebench.sae.base import LoadContext
+    from saebench.sae.protocol import SAE
+    from saebench.sae.reference import SAERef
+
+_OPTIONS = {"hook": SITE, "hook_out": SITE, "norm_scaling_factor": POSITIVE}
+# Many ids of SAELens' directory begin with the hook point: blocks.8.hook_resid_pre_98304.
+_ID_NAMES_HOOK = re.compile(
+    r"blocks\.[0-9]+\.(?:hook_(?:resid_pre|resid_mid|resid_post|mlp_out|attn_out)|attn\.hook_z)"
+)
+
+
+class SAELensScheme(Scheme):
+    """``sae_lens:FOLDER``, ``sae_lens:RELEASE/ID`` and ``sae_lens:ORG/REPO/FOLDER``."""
+
+    name = "sae_lens"
+    forms = (
+        Form("DIR", "a folder written by SAELens (cfg.json and safetensors)", _OPTIONS),
+        Form("RELEASE/ID", "an SAE on the Hugging Face hub; `saebench saes --sae-lens` lists the releases", _OPTIONS),
+        Form("ORG/REPO/FOLDER", "a folder in SAELens' format in a repository of the hub", _OPTIONS),
+    )
+
+    def validate(self, ref: SAERef) -> None:
+        read_options(ref, _OPTIONS)
+        if _local(ref.body) is not None:
+            return
+        if ref.body.startswith((".", "/", "~")):
+            raise UsageError(f"{ref}: the folder {ref.body} does not exist.")
+        releases = sae_lens_releases()
+        release, _, sae_id = ref.body.partition("/")
+        if release in releases:
+            if sae_id not in releases[release]:
+                examples = ", ".join(sorted(releases[release])[:3])
+                raise UsageError(
+                    f"The SAELens release {release!r} has no SAE {sae_id!r}.{did_you_mean(sae_id, releases[release])} "
+                    f"It holds {len(releases[release])}, such as {examples}."
+                )
+            return
+        misspelt = difflib.get_close_matches(release, releases, n=1, cutoff=0.9)
+        if releases and (misspelt or ref.body.count("/") < 2):
+            raise UsageError(
+                f"{ref.body!r} is neither a folder nor RELEASE/ID of SAELens' directory."
+                f"{did_you_mean(release, releases)}"
+            )
+
+    def load(self, ref: SAERef, context: LoadContext) -> SAE:
+        from saebench.sae.sae_lens_adapter import SAELensAdapter
+
+        options = read_options(ref, _OPTIONS)
+        if (folder := _local(ref.body)) is not None:
+            return SAELensAdapter.from_disk(folder, name=str(ref), **options)
+        release, _, sae_id = ref.body.partition("/")
+        if release not in sae_lens_releases():
+            organisation, repository, sae_id = ref.body.split("/", 2)
+            release = f"{organisation}/{repository}"
+        return SAELensAdapter.from_release(release, sae_id, name=str(ref), **options)
+
+    def site(self, ref: SAERef, default: str | None) -> HookSite | None:
+        options = dict(ref.options)
+        config = _config(Path(ref.body).expanduser())
+        return _site_of_folder(config, options) if config is not None else _site_of_release(ref.body, options)
+
+
+@cache
+def sae_lens_releases() -> dict[str, frozenset[str]]:
+    """The ids of SAEs by release, from the directory inside the installed SAELens, read without importing it."""
+    import yaml
+
+    spec = importlib.util.find_spec("sae_lens")
+    if spec is None or not spec.submodule_search_locations:
+        return {}
+    file = Path(spec.submodule_search_locations[0]) / "pretrained_saes.yaml"
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    directory = yaml.load(file.read_text(encoding="utf-8"), Loader=loader)
+    return {release: frozenset(sae["id"] for sae in entry["saes"]) for release, entry in directory.items()}
+
+
+def _local(body: str) -> Path | None:
+    """The path that ``body`` names, if there is one."""
+    try:
+        path = Path(body).expanduser()
+        return path if path.exists() else None
+    except (OSError, ValueError, RuntimeError):  # the name is too long, holds a zero byte, or names no user
+        return None
+
+
+def _config(folder: Path) -> dict[str, Any] | None:
+    """The content of ``cfg.json``: empty if it cannot be read, None if the folder does not exist."""
+    try:
+        if not folder.exists():
+            return None
+        config = json.loads((folder / "cfg.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return config if isinstance(config, dict) else {}
+
+
+def _site_of_folder(config: dict[str, Any], options: dict[str, str]) -> HookSite | None:
+    """The hook that a folder names. SAELens 6 keeps it in ``metadata``, older versions beside the other settings."""
+    if not config:
+        return None
+    metadata = config["metadata"] if isinstance(config.get("metadata"), dict) else {}
+    named = (options.get("hook"), metadata.get("hook_name"), config.get("hook_name"), config.get("hook_point"))
+    site = next((name for name in named if name), None)
+    if not isinstance(site, str):
+        return None
+    if not str(config.get("architecture")).endswith("transcoder"):
+        return HookSite.at(site)
+    written = (options.get("hook_out"), metadata.get("hook_name_out"), config.get("hook_name_out"))
+    site_out = next((name for name in written if name), None)
+    return HookSite(site, site_out) if isinstance(site_out, str) else None
+
+
+def _site_of_release(body: str, options: dict[str, str]) -> HookSite | None:
+    """The hook that an id names. SAELens' directory has no hooks, but many of its ids begin with one."""
+    if site := options.get("hook"):
+        return HookSite(site, options.get("hook_out", site))
+    named = _ID_NAMES_HOOK.match(body.rpartition("/")[2])
+    return HookSite.at(named[0]) if named else None
