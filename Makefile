@@ -48,7 +48,7 @@ check: $(INSTALLED) ## ruff, spelling, mypy, the layering of rooms, and whether 
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell
-	$(BIN)/mypy saebench scripts benchmarks
+	$(BIN)/mypy saebench scripts benchmarks examples/plugin
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/render_tables.py --check
 	$(BIN)/python scripts/render_performance.py --check

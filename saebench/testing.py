@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import pytest
 from torch import Tensor
@@ -62,6 +63,8 @@ def parametrize_with_checks(
 def _factory(sae: str | Callable[[], SAE] | SAE, context: LoadContext) -> Callable[[], SAE]:
     if isinstance(sae, str):
         return lambda: load_sae(sae, context)
+    # An SAE that another package made may lack `control`, so that the protocol itself would not recognise it.
     if all(hasattr(sae, member) for member in REQUIRED_MEMBERS):
-        return lambda: sae
-    return sae
+        loaded = cast(SAE, sae)
+        return lambda: loaded
+    return cast(Callable[[], SAE], sae)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from saebench.sae.base import LoadContext
     from saebench.sae.protocol import SAE
-    from saebench.sae.reference import SAERef
+    from saebench.sae.ref import Reference
 
 _PERMUTED = "permuted-decoder"
 _KINDS = {
@@ -52,7 +52,7 @@ class BaselineScheme(Scheme):
     forms = tuple(_KINDS.values())
     wrappers = frozenset({_PERMUTED})
 
-    def validate(self, ref: SAERef) -> None:
+    def validate(self, ref: Reference) -> None:
         kind = self.control(ref)
         if kind not in _KINDS or (kind == _PERMUTED and not ref.inner):
             raise UsageError(
@@ -61,7 +61,7 @@ class BaselineScheme(Scheme):
             )
         read_options(ref, _KINDS[kind].options)
 
-    def load(self, ref: SAERef, context: LoadContext) -> SAE:
+    def load(self, ref: Reference, context: LoadContext) -> SAE:
         from saebench.sae import baselines
 
         name = str(ref)
@@ -79,19 +79,19 @@ class BaselineScheme(Scheme):
             return baselines.PCABaseline(activations, name=name, hook=hook, **options)
         return baselines.RandomBaseline(activations, name=name, hook=hook, **{"seed": context.seed, **options})
 
-    def site(self, ref: SAERef, default: str | None) -> HookSite | None:
+    def site(self, ref: Reference, default: str | None) -> HookSite | None:
         if inner := ref.inner:
             return inner.site(default)
         site = dict(ref.options).get("hook") or default
         return HookSite.at(site) if site else None
 
-    def control(self, ref: SAERef) -> str:
+    def control(self, ref: Reference) -> str:
         return _PERMUTED if ref.inner else ref.body
 
-    def derived(self, ref: SAERef) -> bool:
+    def derived(self, ref: Reference) -> bool:
         return ref.inner is None or ref.inner.scheme == self.name
 
-    def fitted(self, ref: SAERef) -> bool:
+    def fitted(self, ref: Reference) -> bool:
         return ref.inner.fitted if ref.inner else ref.body in ("pca", "random")
 
 

@@ -16,7 +16,7 @@ from saebench.sae.scheme import Form, Scheme
 if TYPE_CHECKING:
     from saebench.sae.base import LoadContext
     from saebench.sae.protocol import SAE
-    from saebench.sae.reference import SAERef
+    from saebench.sae.ref import Reference
 
 
 class PythonScheme(Scheme):
@@ -28,10 +28,10 @@ class PythonScheme(Scheme):
         Form("path/to/file.py:factory", "such a function in a file"),
     )
 
-    def validate(self, ref: SAERef) -> None:
+    def validate(self, ref: Reference) -> None:
         split_target(ref.body)
 
-    def load(self, ref: SAERef, context: LoadContext) -> SAE:
+    def load(self, ref: Reference, context: LoadContext) -> SAE:
         return load_from_factory(ref.body, dict(ref.options), str(ref))
 
 

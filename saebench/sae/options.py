@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from saebench.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
-    from saebench.sae.reference import SAERef
+    from saebench.sae.ref import Reference
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Option:
     read: Callable[[str], Any]
 
 
-def read_options(ref: SAERef, known: Mapping[str, Option]) -> dict[str, Any]:
+def read_options(ref: Reference, known: Mapping[str, Option]) -> dict[str, Any]:
     """Return the values of the options of ``ref``. Raises UsageError for an unknown option or a bad value."""
     values = {}
     for key, text in ref.options:

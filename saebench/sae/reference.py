@@ -20,12 +20,12 @@ percent-encoded. Parsing imports no heavy library and loads no SAE, so that a ba
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 from saebench.errors import UsageError, did_you_mean
 from saebench.sae.hook import HookSite
+from saebench.sae.ref import Reference
 from saebench.sae.registry import scheme_registry
 from saebench.sae.scheme import Scheme
 
@@ -36,57 +36,34 @@ if TYPE_CHECKING:
 _NESTED = re.compile(r"([^()]+)\((.+)\)", re.DOTALL)
 
 
-@dataclass(frozen=True)
-class SAERef:
-    """A parsed reference. ``str()`` gives its canonical form, which parses to an equal reference.
-
-    Its scheme answers the questions about it (`saebench.sae.scheme.Scheme` documents the answers).
-    """
-
-    scheme: str
-    body: str
-    options: tuple[tuple[str, str], ...] = field(default=())  # as text, sorted by key
-
-    def __str__(self) -> str:
-        query = "&".join(f"{quote(key, safe='')}={quote(value, safe='')}" for key, value in self.options)
-        return f"{self.scheme}:{self.body}" + (f"?{query}" if query else "")
+class SAERef(Reference):
+    """A parsed reference, which asks its scheme."""
 
     @property
     def inner(self) -> SAERef | None:
-        """The reference inside ``permuted-decoder(REF)``, or inside another wrapper of the scheme."""
         nested = _NESTED.fullmatch(self.body)
         return parse_sae_ref(nested[2]) if nested and nested[1] in self._scheme.wrappers else None
 
     @property
     def control(self) -> str | None:
-        """The kind of baseline, such as ``permuted-decoder``; None for other SAEs."""
         return self._scheme.control(self)
 
     @property
     def derived(self) -> bool:
-        """Whether the SAE is made from the language model when it is loaded."""
         return self._scheme.derived(self)
 
     @property
     def fitted(self) -> bool:
-        """Whether the SAE is fitted to activations when it is loaded."""
         return self._scheme.fitted(self)
 
     @property
     def hook_for_controls(self) -> str | None:
-        """The hook point that controls in the same run take by default, where the scheme suggests one."""
         return self._scheme.hook_for_controls(self)
 
     def site(self, default: str | None) -> HookSite | None:
-        """The hook that loading would give, or None where only loading tells it.
-
-        It is None, too, for an SAE that cannot be loaded (a broken folder), and need not exist in the language model.
-        ``default`` is the hook point of controls that name none.
-        """
         return self._scheme.site(self, default)
 
     def load(self, context: LoadContext) -> SAE:
-        """Load the SAE; see `load_sae`."""
         from saebench.sae.base import check_fits
 
         sae = self._scheme.load(self, context)

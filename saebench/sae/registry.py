@@ -29,7 +29,7 @@ from saebench.sae.zoo import ZooScheme
 if TYPE_CHECKING:
     from saebench.sae.base import LoadContext
     from saebench.sae.protocol import SAE
-    from saebench.sae.reference import SAERef
+    from saebench.sae.ref import Reference
 
 GROUP = "saebench.saes"
 BUILT_IN: tuple[Scheme, ...] = (ZooScheme(), SAELensScheme(), BaselineScheme(), PythonScheme())
@@ -117,10 +117,10 @@ class _ThirdParty(Scheme):
         self._scheme, self._origin = scheme, origin
         self.name, self.forms, self.wrappers = scheme.name, scheme.forms, scheme.wrappers
 
-    def validate(self, ref: SAERef) -> None:
+    def validate(self, ref: Reference) -> None:
         self._ask("validate", object, ref)
 
-    def load(self, ref: SAERef, context: LoadContext) -> SAE:
+    def load(self, ref: Reference, context: LoadContext) -> SAE:
         from saebench.sae.adapt import as_sae
 
         try:
@@ -131,25 +131,25 @@ class _ThirdParty(Scheme):
             raise SAELoadError(f"{ref} failed with {_one_line(error)} (SAE scheme of {self._origin}).") from error
         return as_sae(loaded, str(ref))
 
-    def site(self, ref: SAERef, default: str | None) -> HookSite | None:
+    def site(self, ref: Reference, default: str | None) -> HookSite | None:
         site: HookSite | None = self._ask("site", HookSite | None, ref, default)
         return site
 
-    def control(self, ref: SAERef) -> str | None:
+    def control(self, ref: Reference) -> str | None:
         kind: str | None = self._ask("control", str | None, ref)
         return kind
 
-    def derived(self, ref: SAERef) -> bool:
+    def derived(self, ref: Reference) -> bool:
         return bool(self._ask("derived", bool, ref))
 
-    def fitted(self, ref: SAERef) -> bool:
+    def fitted(self, ref: Reference) -> bool:
         return bool(self._ask("fitted", bool, ref))
 
-    def hook_for_controls(self, ref: SAERef) -> str | None:
+    def hook_for_controls(self, ref: Reference) -> str | None:
         site: str | None = self._ask("hook_for_controls", str | None, ref)
         return site
 
-    def _ask(self, method: str, expected: Any, ref: SAERef, *arguments: object) -> Any:
+    def _ask(self, method: str, expected: Any, ref: Reference, *arguments: object) -> Any:
         whose = f"{ref}: {method}() of the SAE scheme of {self._origin}"
         try:
             answer = getattr(self._scheme, method)(ref, *arguments)

@@ -21,7 +21,7 @@ from saebench.sae.scheme import Form, Scheme
 if TYPE_CHECKING:
     from saebench.sae.base import LoadContext
     from saebench.sae.protocol import SAE
-    from saebench.sae.reference import SAERef
+    from saebench.sae.ref import Reference
 
 _OPTIONS = {"hook": SITE, "hook_out": SITE, "norm_scaling_factor": POSITIVE}
 # Many ids of SAELens' directory begin with the hook point: blocks.8.hook_resid_pre_98304.
@@ -40,7 +40,7 @@ class SAELensScheme(Scheme):
         Form("ORG/REPO/FOLDER", "a folder in SAELens' format in a repository of the hub", _OPTIONS),
     )
 
-    def validate(self, ref: SAERef) -> None:
+    def validate(self, ref: Reference) -> None:
         read_options(ref, _OPTIONS)
         if _local(ref.body) is not None:
             return
@@ -63,7 +63,7 @@ class SAELensScheme(Scheme):
                 f"{did_you_mean(release, releases)}"
             )
 
-    def load(self, ref: SAERef, context: LoadContext) -> SAE:
+    def load(self, ref: Reference, context: LoadContext) -> SAE:
         from saebench.sae.sae_lens_adapter import SAELensAdapter
 
         options = read_options(ref, _OPTIONS)
@@ -75,7 +75,7 @@ class SAELensScheme(Scheme):
             release = f"{organisation}/{repository}"
         return SAELensAdapter.from_release(release, sae_id, name=str(ref), **options)
 
-    def site(self, ref: SAERef, default: str | None) -> HookSite | None:
+    def site(self, ref: Reference, default: str | None) -> HookSite | None:
         options = dict(ref.options)
         config = _config(Path(ref.body).expanduser())
         return _site_of_folder(config, options) if config is not None else _site_of_release(ref.body, options)

@@ -17,7 +17,7 @@ from saebench.sae.options import Option
 if TYPE_CHECKING:
     from saebench.sae.base import LoadContext
     from saebench.sae.protocol import SAE
-    from saebench.sae.reference import SAERef
+    from saebench.sae.ref import Reference
 
 
 @dataclass(frozen=True)
@@ -55,14 +55,14 @@ class Scheme(ABC):
     wrappers: frozenset[str] = frozenset()
 
     @abstractmethod
-    def validate(self, ref: SAERef) -> None:
+    def validate(self, ref: Reference) -> None:
         """Raise UsageError for whatever is wrong with ``ref`` and can be known without loading anything."""
 
     @abstractmethod
-    def load(self, ref: SAERef, context: LoadContext) -> SAE:
+    def load(self, ref: Reference, context: LoadContext) -> SAE:
         """Return the SAE. Raises SAELoadError when it cannot be loaded, or lacks what it needs of ``context``."""
 
-    def site(self, ref: SAERef, default: str | None) -> HookSite | None:
+    def site(self, ref: Reference, default: str | None) -> HookSite | None:
         """Return the hook that ``load`` would give, or None where only loading tells it.
 
         Args:
@@ -71,21 +71,21 @@ class Scheme(ABC):
         """
         return None
 
-    def control(self, ref: SAERef) -> str | None:
+    def control(self, ref: Reference) -> str | None:
         """Return the kind of baseline that ``ref`` names, as ``without_controls`` of a task's card has it, or None."""
         return None
 
-    def derived(self, ref: SAERef) -> bool:
+    def derived(self, ref: Reference) -> bool:
         """Return whether loading makes the SAE from the language model, its activations and the seed.
 
         The runner then derives the fingerprint from these and the reference, without making the SAE.
         """
         return False
 
-    def fitted(self, ref: SAERef) -> bool:
+    def fitted(self, ref: Reference) -> bool:
         """Return whether loading fits the SAE to activations. Only then does a run pass ``calibration``."""
         return False
 
-    def hook_for_controls(self, ref: SAERef) -> str | None:
+    def hook_for_controls(self, ref: Reference) -> str | None:
         """Return the hook point for the controls of a run that holds ``ref``, if this scheme suggests one."""
         return None

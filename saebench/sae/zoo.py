@@ -18,7 +18,7 @@ from saebench.sae.scheme import Form, Scheme
 if TYPE_CHECKING:
     from saebench.sae.base import LoadContext
     from saebench.sae.protocol import SAE
-    from saebench.sae.reference import SAERef
+    from saebench.sae.ref import Reference
 
 ZOO_DIR = Path(__file__).resolve().parent.parent / "zoo_data"
 
@@ -29,25 +29,25 @@ class ZooScheme(Scheme):
     name = "zoo"
     forms = (Form("NAME", "an SAE that ships with saebench"),)
 
-    def validate(self, ref: SAERef) -> None:
+    def validate(self, ref: Reference) -> None:
         zoo_card(ref.body)
         read_options(ref, {})
 
-    def load(self, ref: SAERef, context: LoadContext) -> SAE:
+    def load(self, ref: Reference, context: LoadContext) -> SAE:
         from saebench.sae.sae_lens_adapter import SAELensAdapter
 
         adapter = SAELensAdapter.from_disk(zoo_folder(ref.body), name=str(ref))
         adapter.control = self.control(ref) is not None
         return adapter
 
-    def site(self, ref: SAERef, default: str | None) -> HookSite | None:
+    def site(self, ref: Reference, default: str | None) -> HookSite | None:
         hook = self.hook_for_controls(ref)
         return HookSite.at(hook) if hook else None
 
-    def control(self, ref: SAERef) -> str | None:
+    def control(self, ref: Reference) -> str | None:
         return "frozen-decoder" if zoo_card(ref.body).get("control") else None
 
-    def hook_for_controls(self, ref: SAERef) -> str | None:
+    def hook_for_controls(self, ref: Reference) -> str | None:
         hook = zoo_card(ref.body).get("hook")
         return str(hook) if hook else None
 

@@ -17,6 +17,11 @@ _NAMES = ("W_enc", "b_enc", "W_dec", "b_dec")  # [d_in, d_sae], [d_sae], [d_sae,
 class ReLUSAE(BaseAdapter):
     """It declares exactly the abilities that it has: tasks that need others record it as not applicable."""
 
+    W_enc: Tensor
+    b_enc: Tensor
+    W_dec: Tensor
+    b_dec: Tensor
+
     def __init__(self, weights: dict[str, Tensor], name: str, hook: HookSite) -> None:
         abilities = set(Capability) - {Capability.SPARSE_ENCODE, Capability.TRANSCODER}
         d_in, d_sae = weights["W_enc"].shape
