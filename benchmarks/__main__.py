@@ -1,4 +1,4 @@
-"""``python -m benchmarks [peer] [floor] [growth] [probing] [generation]``: measure and write result files."""
+"""Measure, and write result files: ``python -m benchmarks [peer] [floor] [growth] [probing] [generation]``."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from saebench.progress import ConsoleProgress, Progress
 
 PARTS = ("peer", "floor", "growth", "probing", "generation")
 GEMMA = Work("asset:gemma-3-270m", "blocks.9.hook_resid_post", sequences=16)
-# Growth is measured on a smaller language model: 576 wide, a vocabulary of 49,152.
+# Growth is measured on a smaller language model, which has a width of 576 and a vocabulary of 49,152.
 SMOL = Work("asset:smollm2-135m", "blocks.15.hook_resid_post", sequences=16)
 SMOL_WIDTH, LATENTS = 576, 2048
 FACTORS = {"tokens": (1, 2, 4, 8, 16), "saes": (1, 2, 4, 8, 16), "latents": (1, 2, 4, 8, 16, 32)}
 
 
 def measure(part: str, options: argparse.Namespace, progress: Progress) -> BenchmarkResult:
-    """Measure one of `PARTS`."""
+    """Measure one of `PARTS` and return the result."""
     quick = options.quick
     gemma = Work(GEMMA.model, GEMMA.hook, 4, 32) if quick else GEMMA
     if part == "peer":
@@ -49,19 +49,23 @@ def measure(part: str, options: argparse.Namespace, progress: Progress) -> Bench
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="what to measure (default: all)")
-    parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that everything runs; no figures")
+    parser.add_argument(
+        "--quick", action="store_true", help="use tiny sizes, to see that everything runs; the figures mean nothing"
+    )
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of result files (default: %(default)s)")
     parser.add_argument(
         "--peer-python",
         type=Path,
         default=ROOT / ".venv-peer/bin/python",
-        help="Python of the environment of SAEBench and sae-probes",
+        help="the Python of the environment with SAEBench and sae-probes (default: %(default)s)",
     )
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--dtype", default="float32", help="of floor and growth; peer has its own")
+    parser.add_argument("--device", default="cpu", help="the device to measure on (default: %(default)s)")
+    parser.add_argument(
+        "--dtype", default="float32", help="the dtype of floor and growth; peer has its own (default: %(default)s)"
+    )
     options = parser.parse_args(arguments)
     if options.quick and options.out.resolve() == RESULTS.resolve():
-        parser.error("--quick gives no figures worth keeping; name another folder with --out")
+        parser.error("--quick gives figures that are not worth keeping; name another folder with --out")
 
     progress = ConsoleProgress()
     for part in options.parts or PARTS:

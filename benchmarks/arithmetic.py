@@ -1,4 +1,4 @@
-"""From seconds to the few numbers that are reported."""
+"""The few numbers that are computed from seconds: ratios and exponents."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from statistics import median
 
 
 def ratio_of_medians(numerator: Sequence[float], denominator: Sequence[float]) -> float:
-    """Median over median of two series measured in turns. Raises ValueError for no values or a median of 0."""
+    """Return the ratio of the medians of two series that were measured alternately.
+
+    Raises:
+        ValueError: A series is empty, or the denominator's median is not above 0.
+    """
     bottom = median(denominator)
     if not bottom > 0:
         raise ValueError(f"cannot divide by a median of {bottom:g}")
@@ -16,13 +20,15 @@ def ratio_of_medians(numerator: Sequence[float], denominator: Sequence[float]) -
 
 
 def exponent(sizes: Sequence[float], values: Sequence[float]) -> float:
-    """Slope of log(value) against log(size), least squares: 1 is linear, 0 is constant.
+    """Return the slope of log(value) against log(size) by least squares: 1 for linear, 0 for constant values.
 
-    Fixed costs flatten the slope, which is why `last_doubling` is reported beside it. Raises ValueError for fewer
-    than two different sizes and for anything that is not positive.
+    Fixed costs flatten the slope, so `last_doubling` is reported, too.
+
+    Raises:
+        ValueError: There are fewer than two different sizes, or a number is not positive.
     """
     if len(sizes) != len(values) or len(set(sizes)) < 2:
-        raise ValueError("an exponent needs values at two different sizes at least")
+        raise ValueError("an exponent needs values at two or more different sizes")
     if min(*sizes, *values) <= 0:
         raise ValueError("sizes and values must be positive")
     x, y = [math.log(size) for size in sizes], [math.log(value) for value in values]
@@ -32,6 +38,6 @@ def exponent(sizes: Sequence[float], values: Sequence[float]) -> float:
 
 
 def last_doubling(sizes: Sequence[float], values: Sequence[float]) -> float:
-    """Exponent between the two largest sizes, where fixed costs weigh least."""
+    """Return the exponent between the two largest sizes, where fixed costs weigh least."""
     order = sorted(range(len(sizes)), key=lambda index: sizes[index])[-2:]
     return exponent([sizes[index] for index in order], [values[index] for index in order])

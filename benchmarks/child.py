@@ -1,4 +1,4 @@
-"""Work in a process of its own: settings in, report out, the whole time taken from outside."""
+"""Work in a process of its own, which takes settings and returns a report. The whole time is measured from outside."""
 
 from __future__ import annotations
 
@@ -20,9 +20,19 @@ def run_child(
     python: str | Path = sys.executable,
     environment: dict[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Run ``python -m module SETTINGS`` and return the JSON of its last line, with ``whole_seconds`` from start to end.
+    """Run ``python -m module SETTINGS``.
 
-    Raises RuntimeError with the end of what it said when it fails.
+    Args:
+        module: The module to run.
+        settings: Its settings, which it gets as JSON.
+        python: The Python to run it with.
+        environment: Variables to add to the environment.
+
+    Returns:
+        The JSON object on the last line that it printed, with ``whole_seconds`` from its start to its end.
+
+    Raises:
+        RuntimeError: The process fails; the message holds the end of its output.
     """
     begun = time.monotonic()
     done = subprocess.run(

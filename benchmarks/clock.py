@@ -1,4 +1,4 @@
-"""Wall and processor time. Standard library only: the peer's environment imports it too."""
+"""Wall time and processor time. This uses the standard library only, because the peer's environment imports it too."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from typing import NamedTuple
 
 
 class Time(NamedTuple):
-    """Seconds on the clock, and seconds of all threads of this process on processors."""
+    """Seconds on the clock, and processor seconds of all threads of this process."""
 
     wall: float = 0.0
     cpu: float = 0.0
 
     @classmethod
     def now(cls) -> Time:
+        """Return the present time, from which differences can be taken."""
         return cls(time.monotonic(), time.process_time())
 
     def __add__(self, other: Time) -> Time:  # type: ignore[override]
@@ -24,7 +25,7 @@ class Time(NamedTuple):
 
 
 def phases(whole: Time, load: Time, lm: Time) -> dict[str, float]:
-    """``lm_seconds`` and ``lm_cpu_seconds``; likewise ``load``, and ``probes``, which is the rest of ``whole``."""
+    """Return ``NAME_seconds`` and ``NAME_cpu_seconds`` of the phases load, lm and probes; the last is the rest."""
     named = {"load": load, "lm": lm, "probes": whole - load - lm}
-    seconds = {f"{name}_seconds": each.wall for name, each in named.items()}
-    return seconds | {f"{name}_cpu_seconds": each.cpu for name, each in named.items()}
+    seconds = {f"{name}_seconds": spent.wall for name, spent in named.items()}
+    return seconds | {f"{name}_cpu_seconds": spent.cpu for name, spent in named.items()}

@@ -1,8 +1,9 @@
-"""The floor: what ``core`` cannot do without, as bare passes of the language model and bare products.
+"""The floor: the work that ``core`` cannot avoid, as bare passes of the language model and bare products.
 
-Clean pass: the whole model and one product of every hidden state with the vocabulary. Zero ablation, mean ablation
-and every SAE: the blocks after the hook and one such product each. Nothing else: no loss, no statistic, no SAE, no
-hook, no splicing. The blocks after the hook are a model of their own that shares the weights.
+The clean pass needs the whole model and a product of every hidden state with the vocabulary. Zero ablation, mean
+ablation and every SAE need the blocks after the hook and another such product. Nothing else is done: there is no loss,
+no statistic, no SAE, no hook and no splicing. The blocks after the hook are a model of their own that shares the
+weights.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ from saebench.lm.site import parse_site
 from saebench.progress import Progress
 
 ABLATIONS = 2
-BATCH = 16  # sequences of one pass
-# One product with the vocabulary: what was fastest on a CPU (its logits stay in the cache), and on a GPU.
+BATCH = 16  # the sequences of a pass
+# The sizes of a product with the vocabulary that were fastest on a CPU, whose cache holds the logits, and on a GPU.
 TOKENS = 1024
 VOCABULARY = 4096
 VOCABULARY_CUDA = 65536
@@ -40,7 +41,14 @@ class Floor:
     """The bare work for one language model and hook."""
 
     def __init__(self, model: Any, first_block: int, tokens: Tensor, batch: int = BATCH) -> None:
-        """``model`` is a plain transformers causal LM; ``first_block`` the first block after the hook."""
+        """Prepare the work.
+
+        Args:
+            model: A plain causal language model of transformers.
+            first_block: The first block after the hook.
+            tokens: The sequences.
+            batch: The number of sequences of a pass.
+        """
         self.base = model.base_model
         self.head: Tensor = model.get_output_embeddings().weight
         self.suffix = blocks_from(self.base, first_block)
@@ -56,7 +64,7 @@ class Floor:
         self._logits = self.head.new_empty(TOKENS * self._rows)
 
     def warm_up(self) -> None:
-        """A pass over the first batch, so that weights read from a file on first touch are in memory."""
+        """Run the first batch, so that weights that are read from a file when they are first used are in memory."""
         batches, residual = self.batches, self.residual
         self.batches, self.residual = batches[:1], residual[:1]
         self.run(0)
@@ -64,7 +72,7 @@ class Floor:
 
     @torch.no_grad()
     def run(self, saes: int) -> None:
-        """The work of evaluating ``saes`` SAEs."""
+        """Do the work of evaluating ``saes`` SAEs."""
         for rows in self.batches:
             self._product(self.base(input_ids=rows, use_cache=False).last_hidden_state)
         for _ in range(ABLATIONS + saes):
@@ -72,7 +80,7 @@ class Floor:
                 self._product(self.suffix(inputs_embeds=residual, use_cache=False).last_hidden_state)
 
     def _product(self, hidden: Tensor) -> None:
-        """Logits of all positions but the last, tile by tile into one buffer."""
+        """Compute the logits of all positions but the last, tile by tile into one buffer."""
         for rows in hidden[:, :-1].flatten(0, 1).split(TOKENS):
             for weight in self.head.split(self._rows):
                 tile = self._logits[: len(rows) * len(weight)].view(len(rows), len(weight))
@@ -80,7 +88,10 @@ class Floor:
 
 
 def blocks_from(base: Any, first: int) -> Any:
-    """A model of the blocks ``first``... of ``base`` and its last norm, sharing the weights; feed ``inputs_embeds``."""
+    """Return a model of the blocks of ``base`` from ``first`` on and its last norm, which shares the weights.
+
+    It is called with ``inputs_embeds``.
+    """
     config = copy.deepcopy(base.config)
     config.num_hidden_layers -= first
     if getattr(config, "layer_types", None):
@@ -93,7 +104,7 @@ def blocks_from(base: Any, first: int) -> Any:
 
 
 def timed(work: Callable[[], object], device: torch.device) -> float:
-    """Seconds of ``work``, the device's queue included."""
+    """Return the seconds that ``work`` takes, including what the device has in its queue."""
     _wait(device)
     begun = time.perf_counter()
     work()
@@ -109,7 +120,16 @@ def _wait(device: torch.device) -> None:
 def measure(
     work: Work, counts: Sequence[int], repeats: int, device_name: str, dtype_name: str, progress: Progress
 ) -> BenchmarkResult:
-    """Our evaluation and the floor in turns, in this process; the smallest number of SAEs ``repeats`` times."""
+    """Measure saebench's evaluation and the floor alternately, in this process.
+
+    Args:
+        work: What is evaluated.
+        counts: The numbers of SAEs.
+        repeats: How often the smallest number of SAEs is measured.
+        device_name: The device.
+        dtype_name: The dtype.
+        progress: Receives the progress.
+    """
     from transformers import AutoModelForCausalLM
 
     device = resolve_device(device_name)
@@ -151,10 +171,10 @@ def measure(
 
 
 def ratios(measurements: Sequence[Measurement]) -> dict[str, float]:
-    """``share/<number of SAEs>``: the floor's seconds over ours."""
-    found = {}
+    """Return ``share/<number of SAEs>``, the floor's seconds over saebench's."""
+    shares = {}
     for number in dict.fromkeys(m["saes"] for m in measurements):
         rows = [m for m in measurements if m["saes"] == number]
         floor, ours = ([m["seconds"] for m in rows if m["side"] == side] for side in ("floor", "ours"))
-        found[f"share/{number}"] = ratio_of_medians(floor, ours)
-    return found
+        shares[f"share/{number}"] = ratio_of_medians(floor, ours)
+    return shares

@@ -1,7 +1,8 @@
 """Generation under several settings, against one call of transformers' ``generate`` for each setting and sampling.
 
-Both sides continue the same prompts in float32 under the same steering vectors, added after the same block to every
-token that is not special. Ours is what tasks call: all settings at once. The other is the plain model with a hook.
+Both sides continue the same prompts in float32 under the same steering vectors, which are added after the same block to
+every token that is not special. Saebench's side is what its tasks call, with all settings at once. The other side is
+the plain model with a hook.
 """
 
 from __future__ import annotations
@@ -38,18 +39,18 @@ Measurement = dict[str, Any]
 
 @dataclass(frozen=True)
 class GenerationWork:
-    """``prompts`` of ``prompt_tokens``, BOS included, continued by ``new_tokens`` under each of ``settings``."""
+    """What is generated."""
 
     model: str
     hook: str
     prompts: int = 24
-    prompt_tokens: int = 14
-    new_tokens: int = 10
-    settings: tuple[int, ...] = (1, 6)
+    prompt_tokens: int = 14  # of each prompt, with BOS
+    new_tokens: int = 10  # of each continuation
+    settings: tuple[int, ...] = (1, 6)  # the numbers of settings that are measured
 
 
 def measure(work: GenerationWork, repeats: int, device_name: str, progress: Progress) -> BenchmarkResult:
-    """Both sides in turns, in this process."""
+    """Measure both sides alternately, ``repeats`` times each, in this process."""
     from transformers import AutoModelForCausalLM
 
     device = resolve_device(device_name)
@@ -61,7 +62,8 @@ def measure(work: GenerationWork, repeats: int, device_name: str, progress: Prog
     measurements: list[Measurement] = []
     equal: list[bool] = []
     special = lm.tokenizer.all_special_ids
-    one_by_one(plain, special, work, prompts[:2], vectors[:1], WAYS["greedy"])  # weights are read from their files here
+    # A first call of each side reads the weights from their files.
+    one_by_one(plain, special, work, prompts[:2], vectors[:1], WAYS["greedy"])
     ours(lm, work, prompts[:2], vectors[:1], WAYS["greedy"])
     sides = {
         "transformers": partial(one_by_one, plain, special, work, prompts),
@@ -69,14 +71,14 @@ def measure(work: GenerationWork, repeats: int, device_name: str, progress: Prog
     }
     cases = itertools.product(work.settings, WAYS.items(), range(repeats))
     for number, (way, samplings), repeat in cases:
-        found = {}
+        texts = {}
         for side, write in sides.items():
             begun = time.perf_counter()
-            found[side] = write(vectors[:number], samplings)  # tokens on the CPU: a device is done with them
+            texts[side] = write(vectors[:number], samplings)  # the tokens are on the CPU, so the device has finished
             seconds = time.perf_counter() - begun
             progress.log(f"{number} settings, {way}, {side}: {seconds:.1f} s")
             measurements.append({"side": side, "settings": number, "way": way, "repeat": repeat, "seconds": seconds})
-        for both in zip(*found.values(), strict=True):
+        for both in zip(*texts.values(), strict=True):
             equal += [a == b for a, b in zip(*both, strict=True)]
     settings = asdict(work) | {
         "text": TEXT,
@@ -88,7 +90,7 @@ def measure(work: GenerationWork, repeats: int, device_name: str, progress: Prog
 
 
 def steering_vectors(n: int, width: int, device: torch.device) -> Tensor:
-    """``n`` vectors that change what is written and leave it text: random directions, shorter than any activation."""
+    """Return ``n`` random vectors, shorter than any activation, so that the texts change but are still texts."""
     draw = torch.Generator().manual_seed(SEED)
     return 10.0 * torch.randn(n, width, generator=draw).to(device)
 
@@ -96,12 +98,12 @@ def steering_vectors(n: int, width: int, device: torch.device) -> Tensor:
 def ours(
     lm: LanguageModel, work: GenerationWork, prompts: Tensor, vectors: Tensor, samplings: Sequence[Sampling | None]
 ) -> list[list[list[int]]]:
-    """Greedy continuations ``[settings][prompts]``; what is drawn beside them costs time and is not compared."""
+    """Return the greedy continuations ``[settings][prompts]``. Those that are drawn take time but are not compared."""
     added = [AddVector(work.hook, vector, 1.0) for vector in vectors]
-    found = generate_settings(
+    continuations = generate_settings(
         lm, prompts.tolist(), added, max_new_tokens=work.new_tokens, samplings=samplings, batch_size=512
     )
-    return [[ways[0] for ways in setting] for setting in found]
+    return [[ways[0] for ways in setting] for setting in continuations]
 
 
 @torch.no_grad()
@@ -113,8 +115,8 @@ def one_by_one(
     vectors: Tensor,
     samplings: Sequence[Sampling | None],
 ) -> list[list[list[int]]]:
-    """The same by one call of ``generate`` for each setting and sampling."""
-    found = []
+    """Return the same as `ours`, by one call of transformers' ``generate`` for each setting and sampling."""
+    greedy = []
     text = ~torch.isin(prompts, torch.tensor(special, device=prompts.device))
     for vector in vectors:
         with adding(model, parse_site(work.hook).layer, vector, text):
@@ -129,13 +131,13 @@ def one_by_one(
                     **chosen,
                 )
                 if sampling is None:
-                    found.append([_cut(row, model) for row in new[:, prompts.shape[1] :].tolist()])
-    return found
+                    greedy.append([_cut(row, model) for row in new[:, prompts.shape[1] :].tolist()])
+    return greedy
 
 
 @contextmanager
 def adding(model: Any, layer: int, vector: Tensor, text: Tensor) -> Iterator[None]:
-    """Add ``vector`` to what block ``layer`` gives where ``text[prompts, position]`` holds, and in every step after."""
+    """Add ``vector`` to the output of a block where ``text[prompts, position]`` is True, and at every later step."""
 
     def hook(_module: Any, _inputs: Any, out: Any) -> Any:
         hidden = out[0] if isinstance(out, tuple) else out
@@ -151,17 +153,17 @@ def adding(model: Any, layer: int, vector: Tensor, text: Tensor) -> Iterator[Non
 
 
 def _cut(row: list[int], model: Any) -> list[int]:
-    """``row`` before the token that ends a text."""
+    """Return the tokens of ``row`` before the one that ends a text."""
     ends = model.generation_config.eos_token_id
     ends = ends if isinstance(ends, list) else [ends]
     return row[: next((place for place, token in enumerate(row) if token in ends), len(row))]
 
 
 def ratios(measurements: Sequence[Measurement]) -> dict[str, float]:
-    """``<way>/<settings>``: the seconds of one call after another over ours."""
-    found = {}
+    """Return ``<way>/<settings>``, the seconds of one call after another over saebench's."""
+    values = {}
     for way, number in dict.fromkeys((m["way"], m["settings"]) for m in measurements):
         rows = [m for m in measurements if (m["way"], m["settings"]) == (way, number)]
         theirs, own = ([m["seconds"] for m in rows if m["side"] == side] for side in ("transformers", "ours"))
-        found[f"{way}/{number}"] = ratio_of_medians(theirs, own)
-    return found
+        values[f"{way}/{number}"] = ratio_of_medians(theirs, own)
+    return values

@@ -1,7 +1,8 @@
-"""``python -m benchmarks.gpu``: ``core`` on a GPU, on a language model of Gemma-2-2B's shape with random weights.
+"""Measure ``core`` on a GPU: ``python -m benchmarks.gpu``.
 
-Shapes decide the speed, so nothing is downloaded: the weights, the text and the SAEs are drawn here, the tokenizer
-has one token per byte. ``--tiny --device cpu`` runs the same code on a small model, to test it.
+The language model has the shape of Gemma-2-2B and random weights. Only shapes determine the speed, so nothing is
+downloaded: the weights, the text and the SAEs are drawn here, and the tokenizer has one token for each byte. To test
+the code, ``--tiny --device cpu`` runs it on a small model.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ Measurement = dict[str, Any]
 
 @dataclass(frozen=True)
 class Shape:
-    """Sizes of the language model, the work, and the SAEs."""
+    """The sizes of the language model, the work and the SAEs."""
 
     model: dict[str, int]
     layer: int
@@ -82,7 +83,7 @@ TINY = Shape(
 
 
 def random_lm(shape: Shape, device: torch.device, dtype: torch.dtype, folder: Path) -> LanguageModel:
-    """A Gemma-2 with random weights, ready for splicing; its configuration goes into ``folder``."""
+    """Return a Gemma-2 with random weights, ready for splicing. Its configuration is written to ``folder``."""
     from transformers import AutoTokenizer, Gemma2Config, Gemma2ForCausalLM
 
     config = Gemma2Config(**shape.model, pad_token_id=0, eos_token_id=1, bos_token_id=2)
@@ -96,12 +97,12 @@ def random_lm(shape: Shape, device: torch.device, dtype: torch.dtype, folder: Pa
     finally:
         torch.set_default_dtype(default)
     byte_tokenizer().save_pretrained(folder)
-    tokenizer = AutoTokenizer.from_pretrained(folder)  # one that knows where it came from: the hook names need that
+    tokenizer = AutoTokenizer.from_pretrained(folder)  # loaded, because naming the hooks needs to know its source
     return LanguageModel(model, tokenizer, name=str(folder), fingerprint="random-weights-of-seed-0")
 
 
 def byte_tokenizer() -> Any:
-    """One token per byte, after ``<pad>``, ``<eos>`` and ``<bos>``."""
+    """Return a tokenizer with one token for each byte, after ``<pad>``, ``<eos>`` and ``<bos>``."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -114,7 +115,7 @@ def byte_tokenizer() -> Any:
 
 
 def random_sae(kind: str, d_in: int, d_sae: int, k: int, layer: int, seed: int, device: str) -> Any:
-    """A SAELens SAE with random weights, of which about ``k`` latents are active."""
+    """Return a SAELens SAE with random weights, of which about ``k`` latents are active at each token."""
     from sae_lens.saes.jumprelu_sae import JumpReLUSAE, JumpReLUSAEConfig
     from sae_lens.saes.sae import SAEMetadata
     from sae_lens.saes.topk_sae import TopKSAE, TopKSAEConfig
@@ -136,21 +137,21 @@ def random_sae(kind: str, d_in: int, d_sae: int, k: int, layer: int, seed: int, 
         sae.b_enc.zero_()
         sae.b_dec.zero_()
         if not topk:
-            # Embeddings have unit variance here, and each block adds two outputs of a norm: the spread of a random
-            # direction follows, and with it the threshold that k latents pass.
+            # Embeddings have unit variance here, and each block adds two outputs of a norm. This gives the spread of a
+            # random direction, and with it the threshold that k latents pass.
             spread = (1 + 2 * (layer + 1)) ** 0.5
             sae.threshold.fill_(spread * float(torch.distributions.Normal(0, 1).icdf(torch.tensor(1 - k / d_sae))))
     return sae
 
 
 def references(kind: str, number: int, width: int, shape: Shape, device: torch.device) -> list[str]:
-    """References of ``number`` random SAEs."""
+    """Return the references of ``number`` random SAEs."""
     settings = f"kind={kind}&d_in={shape.model['hidden_size']}&d_sae={width}&k={shape.k}&layer={shape.layer}"
     return [f"python:{Path(__file__)}:random_sae?{settings}&device={device}&seed={seed}" for seed in range(number)]
 
 
 def write_text(shape: Shape, path: Path) -> Path:
-    """Documents of random letters, more than enough for the evaluated sequences."""
+    """Write documents of random letters, more than enough for the evaluated sequences, and return ``path``."""
     rng = np.random.default_rng(0)
     letters = np.array(list("abcdefghijklmnopqrstuvwxyz     "))
     with path.open("w", encoding="utf-8") as file:
@@ -161,7 +162,7 @@ def write_text(shape: Shape, path: Path) -> Path:
 
 
 def measure(shape: Shape, device: torch.device, dtype_name: str, progress: Progress) -> BenchmarkResult:
-    """Tokens per second, share of the floor, peak memory, and where the time goes."""
+    """Measure tokens per second, the share of the floor, peak memory, and which operations take most time."""
     dtype = getattr(torch, dtype_name)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -196,7 +197,7 @@ def _cases(shape: Shape) -> Iterator[tuple[str, int, int]]:
 
 
 def _case(floor: Floor, settings: dict[str, Any], number: int, device: torch.device, out: Path) -> list[Measurement]:
-    """Floor and ours in turns."""
+    """Measure the floor and saebench alternately."""
     floor.warm_up()
     rows = []
     for repeat in range(REPEATS):
@@ -225,7 +226,7 @@ def _peak_above(device: torch.device, before: int) -> int | None:
 
 
 def top_five(settings: dict[str, Any], device: torch.device, out: Path) -> list[dict[str, Any]]:
-    """The five operations with the most time of their own, and their share of it, evaluating one SAE."""
+    """Return the five operations that take most time when one SAE is evaluated, with their shares of the time."""
     from torch.profiler import ProfilerActivity, profile
 
     cuda = device.type == "cuda"
@@ -239,35 +240,42 @@ def top_five(settings: dict[str, Any], device: torch.device, out: Path) -> list[
 
 
 def ratios(measurements: list[Measurement]) -> dict[str, float]:
-    """Per kind, width and number of SAEs: tokens of the text per second, share of the floor, GB above the model."""
-    found: dict[str, float] = {}
+    """Return the tokens of the text per second, the share of the floor, and the GB of memory above the model.
+
+    The keys end in ``<kind>/<width>/<number of SAEs>``.
+    """
+    values: dict[str, float] = {}
     for case in dict.fromkeys((m["kind"], m["d_sae"], m["saes"]) for m in measurements):
         rows = [m for m in measurements if (m["kind"], m["d_sae"], m["saes"]) == case]
         key = "/".join(map(str, case))
         seconds = median(m["ours"] for m in rows)
-        found[f"tokens_per_second/{key}"] = rows[0]["tokens"] / seconds
-        found[f"share/{key}"] = median(m["floor"] for m in rows) / seconds
+        values[f"tokens_per_second/{key}"] = rows[0]["tokens"] / seconds
+        values[f"share/{key}"] = median(m["floor"] for m in rows) / seconds
         if rows[0]["above_model"] is not None:
-            found[f"above_model_gb/{key}"] = max(m["above_model"] for m in rows) / 1e9
-    return found
+            values[f"above_model_gb/{key}"] = max(m["above_model"] for m in rows) / 1e9
+    return values
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
-    parser.add_argument("--tiny", action="store_true", help="a small model: to see that it runs, no figures")
-    parser.add_argument("--device", default="cuda")
-    parser.add_argument("--dtype", choices=["bfloat16", "float32"], default="bfloat16")
+    parser.add_argument(
+        "--tiny", action="store_true", help="use a small model, to see that everything runs; the figures mean nothing"
+    )
+    parser.add_argument("--device", default="cuda", help="the device to measure on (default: %(default)s)")
+    parser.add_argument(
+        "--dtype", choices=["bfloat16", "float32"], default="bfloat16", help="the dtype (default: %(default)s)"
+    )
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the result file (default: %(default)s)")
     options = parser.parse_args(arguments)
     device = torch.device(options.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         print(
-            "This benchmark needs a CUDA GPU and this machine has none; --tiny --device cpu tries it out.",
+            "This benchmark needs a CUDA GPU, but this machine has none; use --tiny --device cpu to try it out.",
             file=sys.stderr,
         )
         return 2
     if options.tiny and options.out.resolve() == RESULTS.resolve():
-        parser.error("--tiny gives no figures worth keeping; name another folder with --out")
+        parser.error("--tiny gives figures that are not worth keeping; name another folder with --out")
     try:
         result = measure(TINY if options.tiny else GEMMA_2_2B, device, options.dtype, ConsoleProgress())
     except (SaebenchError, RuntimeError) as error:

@@ -1,4 +1,4 @@
-"""How time and memory of ``core`` grow with tokens, SAEs and latents. Every point is a process of its own."""
+"""How the time and memory of ``core`` grow with tokens, SAEs and latents. Every point is a process of its own."""
 
 from __future__ import annotations
 
@@ -23,9 +23,17 @@ Measurement = dict[str, Any]
 def measure(
     work: Work, d_in: int, d_sae: int, factors: Mapping[str, Sequence[int]], device: str, dtype: str, progress: Progress
 ) -> BenchmarkResult:
-    """Time and peak memory at ``factors`` times the base (``work``, one SAE of ``d_sae`` latents), axis by axis.
+    """Measure time and peak memory at multiples of a base, one axis after the other.
 
-    ``factors`` maps ``tokens``, ``saes`` and ``latents`` to multiples; 1 is the base, measured once for each axis.
+    Args:
+        work: The work of the base.
+        d_in: The width of the SAEs' input.
+        d_sae: The number of latents of the base's only SAE.
+        factors: The multiples along each of the axes ``tokens``, ``saes`` and ``latents``. 1 is the base, which is
+            measured once for each axis.
+        device: The device.
+        dtype: The dtype.
+        progress: Receives the progress.
     """
     measurements: list[Measurement] = []
     with tempfile.TemporaryDirectory() as name:
@@ -42,7 +50,7 @@ def measure(
 def _point(
     work: Work, d_in: int, d_sae: int, at: dict[str, int], device: str, dtype: str, folder: Path, name: str
 ) -> Measurement:
-    here = replace(work, sequences=work.sequences * at["tokens"])
+    scaled = replace(work, sequences=work.sequences * at["tokens"])
     width = d_sae * at["latents"]
     with tempfile.TemporaryDirectory(dir=folder) as saes:
         made = [
@@ -53,10 +61,10 @@ def _point(
             "benchmarks.ours",
             {
                 "saes": [f"sae_lens:{path}" for path in made],
-                "model": here.model,
+                "model": scaled.model,
                 "text": TEXT,
-                "sequences": here.sequences,
-                "context_length": here.context_length,
+                "sequences": scaled.sequences,
+                "context_length": scaled.context_length,
                 "dtype": dtype,
                 "device": device,
                 "out": str(folder / name),
@@ -64,25 +72,25 @@ def _point(
         )
     del report["metrics"]
     above = report["peak"] - report["resident_after_load"] if report["peak"] else None
-    sizes = {"tokens": here.tokens, "saes": at["saes"], "latents": width}
+    sizes = {"tokens": scaled.tokens, "saes": at["saes"], "latents": width}
     return report | {"size": sizes, "above_model": above, "sae_weights": 2 * width * d_in * WEIGHT_BYTES}
 
 
 def ratios(measurements: Sequence[Measurement]) -> dict[str, float]:
-    """Exponents of the evaluation's seconds per axis, and the largest memory above the model over that at the base.
+    """Return for each axis the exponents of the evaluation's seconds, and the largest memory over that of the base.
 
-    Nothing is subtracted from the seconds: text, tokens and intervals are in them. One SAE's weights are taken off
-    the memory along ``latents``, where they grow by definition.
+    Nothing is subtracted from the seconds, so they include the text, its tokens and the intervals. The memory is that
+    above the model. Along ``latents``, the weights of one SAE are subtracted from it, because they grow by definition.
     """
-    found: dict[str, float] = {}
+    values: dict[str, float] = {}
     for axis in dict.fromkeys(m["axis"] for m in measurements):
         rows = sorted((m for m in measurements if m["axis"] == axis), key=lambda m: m["factor"])
         sizes, seconds = [m["factor"] for m in rows], [m["evaluation_seconds"] for m in rows]
         if len(rows) > 1:
-            found[f"exponent/{axis}"] = exponent(sizes, seconds)
-            found[f"last_doubling/{axis}"] = last_doubling(sizes, seconds)
+            values[f"exponent/{axis}"] = exponent(sizes, seconds)
+            values[f"last_doubling/{axis}"] = last_doubling(sizes, seconds)
         if all(m["above_model"] for m in rows):
             above = [m["above_model"] - (m["sae_weights"] if axis == "latents" else 0) for m in rows]
-            found[f"memory/{axis}"] = max(above[1:], default=above[0]) / above[0]
-            found[f"total_memory/{axis}"] = max(m["peak"] for m in rows) / rows[0]["peak"]
-    return found
+            values[f"memory/{axis}"] = max(above[1:], default=above[0]) / above[0]
+            values[f"total_memory/{axis}"] = max(m["peak"] for m in rows) / rows[0]["peak"]
+    return values

@@ -1,4 +1,4 @@
-"""The same inputs for both sides: token sequences, SAE folders, and a hub cache that holds our language model."""
+"""The same inputs for both sides: token sequences, folders of SAEs, and a hub cache that holds the language model."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _CFG, _WEIGHTS = "cfg.json", "sae_weights.safetensors"
 
 @dataclass(frozen=True)
 class Work:
-    """What is evaluated: ``sequences`` x ``context_length`` tokens of `TEXT` at ``hook`` of ``model``."""
+    """What is evaluated: the hook of a language model on tokens of `TEXT`."""
 
     model: str
     hook: str
@@ -32,11 +32,12 @@ class Work:
 
     @property
     def tokens(self) -> int:
+        """The number of tokens."""
         return self.sequences * self.context_length
 
 
 def evaluation_tokens(work: Work) -> TokenBatch:
-    """The sequences that ``core`` evaluates for this work, at seed 0."""
+    """Return the sequences that ``core`` evaluates for this work with seed 0."""
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(str(model_folder(work.model)))
@@ -45,12 +46,12 @@ def evaluation_tokens(work: Work) -> TokenBatch:
 
 
 def model_folder(model: str) -> Path:
-    """Folder of an ``asset:`` language model, fetched if missing."""
+    """Return the folder of an ``asset:`` language model, which is fetched if it is missing."""
     return assets.pull(model.removeprefix("asset:"))
 
 
 def write_tokens(batch: TokenBatch, folder: Path) -> Path:
-    """A data set of one JSON Lines file with a ``tokens`` column: the form of a pre-tokenised data set."""
+    """Write a pre-tokenised dataset to ``folder``, which is returned: a JSON Lines file with the column ``tokens``."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "tokens.jsonl").open("w", encoding="utf-8") as file:
         for row in batch.tokens.tolist():
@@ -59,9 +60,10 @@ def write_tokens(batch: TokenBatch, folder: Path) -> Path:
 
 
 def sae_folders(n: int, work_folder: Path) -> list[Path]:
-    """``n`` SAEs of one shape: those of the zoo, then ``topk-k32-s0`` with its latents in other orders.
+    """Return the folders of ``n`` SAEs of one shape.
 
-    A permuted SAE has other weights and thus another fingerprint, so nothing of it is shared, and the same cost.
+    They are the SAEs of the zoo, followed by ``topk-k32-s0`` with its latents in other orders. A permuted SAE costs the
+    same, but it has other weights and so another fingerprint, and therefore shares nothing with the original.
     """
     folders = [zoo_folder(name) for name in zoo_names()][:n]
     for index in range(n - len(folders)):
@@ -81,7 +83,10 @@ def _permuted(source: Path, target: Path, seed: int) -> Path:
 
 
 def random_topk(folder: Path, *, d_in: int, d_sae: int, k: int, hook: str, model: str, seed: int) -> Path:
-    """A TopK SAE with random weights in SAELens' format, float32. Time does not depend on the values."""
+    """Write a TopK SAE with random float32 weights in SAELens' format into ``folder``, which is returned.
+
+    The time that it takes does not depend on the values of the weights.
+    """
     draw = torch.Generator().manual_seed(seed)
     decoder = torch.nn.functional.normalize(torch.randn(d_sae, d_in, generator=draw), dim=1)
     weights = {
@@ -114,7 +119,7 @@ def _write_sae(folder: Path, config: dict[str, object], weights: dict[str, torch
 
 
 def hub_cache(model: str, repository: str, home: Path) -> Path:
-    """A Hugging Face home in which ``repository`` is our copy of ``model``, so that others load it offline by name."""
+    """Make a Hugging Face home in which ``repository`` is this copy of ``model``, so that others load it offline."""
     revision = "0" * 40
     root = home / "hub" / f"models--{repository.replace('/', '--')}"
     snapshot = root / "snapshots" / revision

@@ -1,4 +1,4 @@
-"""Resident memory of this process. Standard library only: the peer's environment imports it too."""
+"""The resident memory of this process, with the standard library only, because the peer's environment imports it."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ _CLEAR = Path("/proc/self/clear_refs")
 
 
 def resident_bytes() -> int | None:
-    """Resident set now; None where the system does not tell."""
+    """Return the present resident set, or None if the system does not tell it."""
     return _field("VmRSS")
 
 
 def peak_bytes() -> int | None:
-    """Largest resident set since the start of the process or the last `reset_peak`."""
+    """Return the largest resident set since the start of the process or the last `reset_peak`."""
     return _field("VmHWM")
 
 
 def reset_peak() -> bool:
-    """Let `peak_bytes` begin again from what is resident now; False where the system cannot."""
+    """Let `peak_bytes` begin again from the present resident set. Return False if the system cannot do this."""
     try:
         _CLEAR.write_text("5")
     except OSError:

@@ -1,6 +1,6 @@
-"""One cold run of ``core`` through ``saebench.run``: settings as JSON in, one line of JSON out.
+"""One cold run of ``core`` by ``saebench.run``, which takes settings as JSON and prints one line of JSON.
 
-A process of its own, so that nothing of an earlier run is warm and the peak of memory is this run's.
+It is a process of its own, so that nothing is kept of an earlier run, and the peak of memory is that of this run.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ STARTED = time.monotonic()
 
 @contextmanager
 def cold() -> Iterator[None]:
-    """Let a run find no activations of earlier ones: its cache is an empty folder, which goes with it."""
+    """Give a run an empty cache, so that it finds no activations of earlier runs. The cache is deleted afterwards."""
     with (
         TemporaryDirectory(prefix="saebench-cold-") as folder,
         patch("saebench.runner.execute.cache_folder", lambda: Path(folder)),
@@ -37,13 +37,13 @@ def cold() -> Iterator[None]:
 
 @contextmanager
 def loading_with(load: Callable[..., LanguageModel]) -> Iterator[None]:
-    """Let runs load their language model with ``load`` in place of ``saebench.lm.load.load_lm``."""
+    """Let runs load their language model with ``load`` instead of ``saebench.lm.load.load_lm``."""
     with patch("saebench.runner.execute.load_lm", load):
         yield
 
 
 def evaluate(settings: dict[str, Any], out: Path) -> pd.DataFrame:
-    """``core`` for all SAEs of ``settings``; raises RuntimeError when one of them is not evaluated."""
+    """Return the results of ``core`` for all SAEs of ``settings``. Raises RuntimeError if one is not evaluated."""
     import saebench
     from saebench.progress import NullProgress
 
@@ -71,7 +71,7 @@ def evaluate(settings: dict[str, Any], out: Path) -> pd.DataFrame:
 def main() -> None:
     settings = json.loads(sys.argv[1])
     from saebench.lm import load
-    from saebench.runner import execute  # noqa: F401  (what a run imports, so that it is not timed as evaluation)
+    from saebench.runner import execute  # noqa: F401  (a run imports it, and this is not timed as evaluation)
 
     imported = time.monotonic()
     loading: dict[str, Any] = {}

@@ -1,8 +1,9 @@
-"""SAEBench's core evaluation against ours: same language model, hook, tokens, SAEs and dtype, in turns.
+"""SAEBench's core evaluation against saebench's, measured alternately.
 
-Every measurement is a process of its own. ``whole`` is from its start to its end; ``evaluation`` leaves out importing
-and loading the language model. The peer's statistics read as many sequences as its losses (the script that it ships
-asks for ten times as many), and its batch is the default of its function.
+The language model, hook, tokens, SAEs and dtype are the same. Every measurement is a process of its own. ``whole`` is
+from its start to its end; ``evaluation`` leaves out importing, and loading the language model. The peer's statistics
+read as many sequences as its losses, while the script that it ships reads ten times as many. Its batch size is the
+default of its function.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from saebench.errors import UsageError
 from saebench.progress import Progress
 
 PEER_MODEL, PEER_REPOSITORY = "gemma-3-270m", "google/gemma-3-270m"
-PEER_BATCH = 8  # the default of SAEBench's `multiple_evals`; 16, that of its command line, needs twice the memory
-PEER_DEFAULT_DTYPE = "float32"  # of its `multiple_evals` and of its command line
+PEER_BATCH = 8  # the default of SAEBench's `multiple_evals`; the 16 of its command line need twice the memory
+PEER_DEFAULT_DTYPE = "float32"  # the default of its `multiple_evals` and of its command line
 
 Measurement = dict[str, Any]
 
@@ -30,14 +31,24 @@ Measurement = dict[str, Any]
 def compare(
     work: Work, counts: Sequence[int], repeats: int, python: Path, device: str, progress: Progress
 ) -> BenchmarkResult:
-    """Measure both sides for each number of SAEs, float32 and default dtype; the smallest number ``repeats`` times.
+    """Measure both sides for each number of SAEs, in float32 and in their default dtypes.
 
-    Raises UsageError, and RuntimeError when a side fails or reads other tokens.
+    Args:
+        work: What is evaluated.
+        counts: The numbers of SAEs.
+        repeats: How often the smallest number of SAEs is measured.
+        python: The Python of the peer's environment.
+        device: The device.
+        progress: Receives the progress.
+
+    Raises:
+        UsageError: The work does not fit the peer's batches, or its environment is missing.
+        RuntimeError: A side fails, or the peer reads other tokens.
     """
     if work.sequences % PEER_BATCH and work.sequences > PEER_BATCH:
-        raise UsageError(f"The peer reads whole batches: sequences must be a multiple of {PEER_BATCH}.")
+        raise UsageError(f"The peer reads whole batches, so sequences must be a multiple of {PEER_BATCH}.")
     if not python.is_file():
-        raise UsageError(f"{python} is not there: SAEBench's environment is built by make bench.")
+        raise UsageError(f"{python} does not exist; make bench builds SAEBench's environment.")
     with tempfile.TemporaryDirectory() as name:
         runner = _Runner(work, python, device, Path(name), progress)
         measurements: list[Measurement] = []
@@ -61,25 +72,26 @@ def compare(
 
 
 def ratios(measurements: Sequence[Measurement]) -> dict[str, float]:
-    """``<dtype>/<phase>/<number of SAEs>``: the peer's seconds over ours; and ``memory/...``, bytes above the model.
+    """Return ``<dtype>/<phase>/<number of SAEs>``, the peer's seconds over saebench's.
 
-    Where both sides' default dtype is float32, nothing was measured for ``default``: it is the same comparison.
+    The phase ``memory`` stands for the bytes above the model. If the default dtype of both sides is float32, there is
+    nothing for the dtype ``default``, because it is the same comparison.
     """
-    found: dict[str, float] = {}
+    values: dict[str, float] = {}
     for dtype, number in dict.fromkeys((m["dtype_choice"], m["saes"]) for m in measurements):
         rows = [m for m in measurements if (m["dtype_choice"], m["saes"]) == (dtype, number)]
         peer, ours = ([m for m in rows if m["side"] == side] for side in ("peer", "ours"))
         for phase in ("evaluation", "whole"):
             key = f"{phase}_seconds"
-            found[f"{dtype}/{phase}/{number}"] = ratio_of_medians([m[key] for m in peer], [m[key] for m in ours])
+            values[f"{dtype}/{phase}/{number}"] = ratio_of_medians([m[key] for m in peer], [m[key] for m in ours])
         above = [[m["peak"] - m["resident_after_load"] for m in side if m["peak"]] for side in (peer, ours)]
         if all(above):
-            found[f"{dtype}/memory/{number}"] = ratio_of_medians(*above)
-    return found
+            values[f"{dtype}/memory/{number}"] = ratio_of_medians(*above)
+    return values
 
 
 class _Runner:
-    """Inputs, written once, and the calls of both sides."""
+    """The inputs, which are written once, and the calls of both sides."""
 
     def __init__(self, work: Work, python: Path, device: str, folder: Path, progress: Progress) -> None:
         self.work, self.python, self.device, self.folder, self.progress = work, python, device, folder, progress
@@ -91,12 +103,13 @@ class _Runner:
         self._runs = 0
 
     def default_dtype(self) -> str:
+        """Return saebench's default dtype on this device."""
         from saebench.lm.load import resolve_device, resolve_dtype
 
         return str(resolve_dtype("auto", resolve_device(self.device))).removeprefix("torch.")
 
     def round(self, dtype: str, number: int, repeat: int) -> list[Measurement]:
-        """One measurement of each side, the peer first in even rounds."""
+        """Measure each side once, in even rounds the peer first."""
         folders = sae_folders(number, self.folder / "saes")
         order = [("peer", self._peer), ("ours", self._ours)]
         rows = []
@@ -126,7 +139,9 @@ class _Runner:
             "benchmarks.peer_worker", settings, python=self.python, environment={"HF_HOME": str(self.home)}
         )
         if report.pop("tokens_sha256") != self.batch.content_hash or not report.pop("same_tokens_each_time"):
-            raise RuntimeError("SAEBench did not read the tokens that were written for it; the sides do not compare.")
+            raise RuntimeError(
+                "SAEBench did not read the tokens that were written for it, so the sides cannot be compared."
+            )
         self.peer_versions = {f"peer {name}": text for name, text in report.pop("versions").items()}
         return report
 

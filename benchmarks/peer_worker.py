@@ -1,9 +1,9 @@
-"""One call of SAEBench's core evaluation, as its users make it. Runs in SAEBench's own environment.
+"""One call of SAEBench's core evaluation, as its users make it, in SAEBench's own environment.
 
-Reads settings as JSON from its first argument and prints one line of JSON at its end. SAEBench is called through its
-public ``multiple_evals`` and nothing of it is changed but two things that take no part in the work: loading the
-language model and reading a batch of tokens are wrapped, to time the one and hash the other, and the question to the
-hub whether a pre-tokenised data set names its tokenizer is left out, since a local folder is on no hub.
+It reads settings as JSON from its first argument, and prints one line of JSON at its end. SAEBench is called through
+its public ``multiple_evals``. Nothing that takes part in the work is changed: loading the language model and reading a
+batch of tokens are wrapped, to time the one and hash the other. The question to the hub whether a pre-tokenised dataset
+names its tokenizer is left out, since a local folder is not on the hub.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def main() -> None:
     seconds = time.monotonic() - begun
     if len(results) != len(saes):
         sys.exit(f"SAEBench evaluated {len(results)} of {len(saes)} SAEs; its reasons are above.")
-    tokens = torch.cat(batches[: settings["batches"]]).cpu()  # those of the first SAE's losses
+    tokens = torch.cat(batches[: settings["batches"]]).cpu()  # the tokens of the first SAE's losses
     digest.update(f"{tuple(tokens.shape)}|".encode() + tokens.numpy().astype("<i8").tobytes())
     report = {
         "import_seconds": imported - STARTED,
@@ -92,7 +92,7 @@ def main() -> None:
 
 
 def _same_each_time(batches: list[Any], n: int) -> bool:
-    """Whether every SAE's losses and statistics read the batches of the first one's losses."""
+    """Return whether the losses and statistics of every SAE read the same batches as the first SAE's losses."""
     import torch
 
     return all(torch.equal(batch, batches[index % n]) for index, batch in enumerate(batches))

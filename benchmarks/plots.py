@@ -1,4 +1,4 @@
-"""Results as small SVG figures that carry the hash of the data they show."""
+"""Small SVG figures of the results, which hold the hash of the data that they show."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from benchmarks.targets import Results
 
 
 def data_hash(result: BenchmarkResult) -> str:
-    """sha256 of the measurements; it stands in the figure's file."""
+    """Return the sha256 of the measurements, which is written into the figure's file."""
     return hashlib.sha256(json.dumps(result.measurements, sort_keys=True).encode()).hexdigest()
 
 
 def is_current(path: Path, result: BenchmarkResult) -> bool:
-    """Whether the figure at ``path`` was drawn from ``result``."""
+    """Return whether the figure at ``path`` was drawn from ``result``."""
     return path.is_file() and data_hash(result) in path.read_text(encoding="utf-8")
 
 
 def draw(results: Results, folder: Path) -> list[Path]:
-    """Draw the figures of what was measured into ``folder``; returns their paths."""
+    """Draw the figures of the results that exist into ``folder``, and return their paths."""
     from matplotlib import rc_context
 
     folder.mkdir(parents=True, exist_ok=True)

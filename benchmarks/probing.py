@@ -1,8 +1,9 @@
-"""Sparse probing against the runner of the sae-probes package: same examples, model, hook, SAEs and k, in turns.
+"""Sparse probing against the runner of the sae-probes package, measured alternately.
 
-Both sides get the same rows of the same datasets, as files; each draws its own training and test sets of the same sizes
-from them, with its own generator. ``lm`` is the passes of the language model, ``probes`` everything else (SAE
-encoding, ranking, fitting, scoring, writing), ``both`` their sum; importing and loading the model are left out.
+The model, hook, SAEs and k are the same. Both sides get the same rows of the same datasets as files, and each draws
+training and test sets of the same sizes from them with its own generator. ``lm`` is the time of the language model's
+passes, ``probes`` that of everything else (SAE encoding, ranking, fitting, scoring, writing), and ``both`` their sum.
+Importing, and loading the model, are left out.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from saebench.errors import DataError, UsageError
 from saebench.progress import Progress
 from saebench.stats.rng import generator
 
-# Twelve binary tasks of several kinds, of short texts.
+# Twelve binary tasks of several kinds with short texts.
 DATASETS = (
     "5_hist_fig_ismale",
     "21_headline_istrump",
@@ -42,36 +43,50 @@ DATASETS = (
     "149_twt_emotion_happiness",
 )
 PHASES = ("lm", "probes", "both")
-_APART = 100  # that sae-probes keeps for testing, one of which it never uses
+_APART = 100  # the rows that sae-probes keeps for testing, one of which it never uses
 
 Measurement = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class ProbingWork:
-    """``rows`` examples of each dataset, half of either class; sae-probes trains on all but 100 of them."""
+    """What is probed. Sae-probes trains on all but 100 of a dataset's rows."""
 
     model: str
     hook: str
     datasets: tuple[str, ...] = DATASETS
-    rows: int = 500
+    rows: int = 500  # of each dataset, half of them in each class
     ks: tuple[int, ...] = (1, 2, 5, 16, 64, 128)
     saes: int = 3
     context_length: int = 1024
 
     @property
     def train(self) -> int:
+        """The number of training examples."""
         return self.rows - _APART
 
     @property
     def test(self) -> int:
+        """The number of test examples."""
         return _APART - 1
 
 
 def compare(work: ProbingWork, repeats: int, python: Path, progress: Progress) -> BenchmarkResult:
-    """Measure both sides ``repeats`` times in turns. Raises UsageError, DataError, RuntimeError when a side fails."""
+    """Measure both sides alternately.
+
+    Args:
+        work: What is probed.
+        repeats: How often each side is measured.
+        python: The Python of the environment of sae-probes.
+        progress: Receives the progress.
+
+    Raises:
+        UsageError: The environment of sae-probes is missing.
+        DataError: A dataset has too few rows.
+        RuntimeError: A side fails.
+    """
     if not python.is_file():
-        raise UsageError(f"{python} is not there: the environment of sae-probes is built by make bench.")
+        raise UsageError(f"{python} does not exist; make bench builds the environment of sae-probes.")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         files = write_datasets(work, folder / "data")
@@ -103,24 +118,28 @@ def compare(work: ProbingWork, repeats: int, python: Path, progress: Progress) -
 
 
 def ratios(measurements: Sequence[Measurement]) -> dict[str, float]:
-    """``lm``, ``probes`` and ``both``: seconds of sae-probes over ours; ``<phase>/cpu`` of processor time."""
-    found = {}
+    """Return for each phase the seconds of sae-probes over saebench's, and under ``<phase>/cpu`` the processor time."""
+    values = {}
     for phase in PHASES:
         for key, kind in ((phase, "seconds"), (f"{phase}/cpu", "cpu_seconds")):
-            found[key] = ratio_of_medians(*(seconds(measurements, side, phase, kind) for side in ("peer", "ours")))
-    return found
+            values[key] = ratio_of_medians(*(seconds(measurements, side, phase, kind) for side in ("peer", "ours")))
+    return values
 
 
 def seconds(measurements: Sequence[Measurement], side: str, phase: str, kind: str) -> list[float]:
-    """``seconds`` or ``cpu_seconds``, as ``kind`` says, of each measurement of a side."""
+    """Return the ``seconds`` or ``cpu_seconds`` (the kind) of a phase in each measurement of a side."""
     names = PHASES[:2] if phase == "both" else (phase,)
     return [sum(row[f"{name}_{kind}"] for name in names) for row in measurements if row["side"] == side]
 
 
 def write_datasets(work: ProbingWork, folder: Path) -> list[Path]:
-    """The rows as ``<name>.csv`` for us and in sae-probes' layout (``cleaned_data/<name>.csv.zst``); returns ours.
+    """Write the rows as ``<name>.csv`` for saebench, and as ``cleaned_data/<name>.csv.zst`` for sae-probes.
 
-    Raises DataError for a dataset that has too few.
+    Returns:
+        The files for saebench.
+
+    Raises:
+        DataError: A dataset has too few rows.
     """
     import pandas as pd
 
@@ -137,11 +156,11 @@ def write_datasets(work: ProbingWork, folder: Path) -> list[Path]:
 
 
 def _balanced(data: Labelled, rows: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Half of the rows of each class, in random order. What pandas would read as missing is left out."""
+    """Draw rows, half of them of each class, in random order. Texts that pandas would read as missing are left out."""
     missing = {"NA", "N/A", "NaN", "nan", "null", "NULL", "None", "n/a", "<NA>"}
     usable = np.array([text.strip() not in missing for text in data.texts])
     draw = generator(SEED, f"probing:{data.ref}")
     sides = [draw.permutation(np.flatnonzero(usable & (data.labels == label)))[: rows // 2] for label in (0, 1)]
     if len(data.classes) != 2 or min(map(len, sides)) < rows // 2:
-        raise DataError(f"{data.ref!r} has fewer than {rows // 2} examples of one of two classes; ask for fewer rows.")
+        raise DataError(f"{data.ref!r} has fewer than {rows // 2} examples of one of two classes; use fewer rows.")
     return draw.permutation(np.concatenate(sides))

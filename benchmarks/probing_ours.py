@@ -1,4 +1,4 @@
-"""One cold run of ``sparse_probing`` through ``saebench.run``: settings as JSON in, one line of JSON out."""
+"""One cold run of ``sparse_probing`` by ``saebench.run``, which takes settings as JSON and prints one line of JSON."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ def main() -> None:
 
 
 def run(settings: dict[str, Any]) -> dict[str, Any]:
+    """Run the task, and return the seconds of its phases and the AUC of each SAE and k."""
     import saebench
     from saebench.lm import load
     from saebench.lm.model import LanguageModel
     from saebench.passes.examples import Examples
     from saebench.progress import NullProgress
-    from saebench.runner import execute  # noqa: F401  (what a run imports, so that it is not timed)
+    from saebench.runner import execute  # noqa: F401  (a run imports it, and this is not timed)
 
     clock = {"load": Time(), "passes": Time()}
     compute = Examples._compute
@@ -35,9 +36,9 @@ def run(settings: dict[str, Any]) -> dict[str, Any]:
 
     def timed_compute(self: Examples, index: int) -> Any:
         begun = Time.now()
-        found = compute(self, index)
+        result = compute(self, index)
         clock["passes"] += Time.now() - begun
-        return found
+        return result
 
     parameters = {
         "datasets": [f"csv:{file}" for file in settings["files"]],
@@ -47,7 +48,7 @@ def run(settings: dict[str, Any]) -> dict[str, Any]:
         "context_length": settings["context_length"],
         "pooling": "last",
         "penalty": "l1",
-        "baselines": [],  # sae-probes' runner of SAE probes fits none either
+        "baselines": [],  # sae-probes' runner of SAE probes does not fit any either
         "regimes": [],
     }
     begun = Time.now()

@@ -1,8 +1,8 @@
-"""One call of sae-probes' own runner per SAE, as its README shows. Runs in an environment of its own.
+"""One call of sae-probes' own runner for each SAE, as its README shows, in an environment of its own.
 
-Reads settings as JSON from its first argument and prints one line of JSON at its end. Of sae-probes nothing is changed
-but where its data lie (the same rows that the other side reads) and a clock round loading the language model and round
-its passes. Activations are kept between SAEs, as its README recommends.
+It reads settings as JSON from its first argument, and prints one line of JSON at its end. Only two things of sae-probes
+are changed: its data are the rows that the other side reads, and a clock times loading the language model and its
+passes. Activations are kept between SAEs, as its README recommends.
 """
 
 from __future__ import annotations
@@ -19,21 +19,22 @@ from benchmarks.clock import Time, phases
 
 def main() -> None:
     settings = json.loads(sys.argv[1])
-    with redirect_stdout(sys.stderr):  # it prints its progress
+    with redirect_stdout(sys.stderr):  # because sae-probes prints its progress
         report = run(settings)
     print(json.dumps(report), flush=True)
 
 
 def run(settings: dict[str, Any]) -> dict[str, Any]:
+    """Run sae-probes, and return the seconds of its phases and the AUC of each SAE and k."""
     import pandas as pd
     from sae_lens import SAE
     from sae_probes import generate_model_activations, run_sae_evals, utils_data
 
     data = Path(settings["data"])
     names = [file.name.removesuffix(".csv.zst") for file in sorted((data / "cleaned_data").glob("*.csv.zst"))]
-    index = utils_data.get_binary_df()  # of the package, read before the folder is changed
-    sizes = utils_data.get_dataset_sizes()  # one dictionary, which its modules share
-    assert set(names) <= set(sizes), "a dataset that sae-probes does not call binary"
+    index = utils_data.get_binary_df()  # the package's own index, which is read before the folder is changed
+    sizes = utils_data.get_dataset_sizes()  # a dictionary that its modules share
+    assert set(names) <= set(sizes), "sae-probes does not call one of the datasets binary"
     for name in names:
         sizes[name] = len(pd.read_csv(data / "cleaned_data" / f"{name}.csv.zst", compression="zstd"))
     utils_data.read_dataset_df.cache_clear()
@@ -82,7 +83,7 @@ def _timed(function: Any, clock: dict[str, Time], key: str) -> Any:
 
 
 def _mean_auc(folder: Path, n_datasets: int) -> dict[str, float]:
-    """Mean test AUC over datasets for each k."""
+    """Return the mean test AUC over datasets for each k."""
     rows = [row for file in folder.rglob("*.json") for row in json.loads(file.read_text())]
     by_k: dict[str, list[float]] = {}
     for row in rows:

@@ -1,4 +1,4 @@
-"""One benchmark's result file: what was measured, on what, and the ratios that follow."""
+"""The result file of a benchmark: what was measured, on which machine, and the ratios that follow."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ RESULTS = Path(__file__).resolve().parent / "results"
 
 
 class BenchmarkResult(BaseModel):
-    """Seconds, bytes and counts in ``measurements``, one object per timed piece of work; ``ratios`` from them alone."""
+    """The result of a benchmark.
+
+    ``measurements`` has an object for each timed piece of work, with seconds, bytes and counts. The ``ratios`` follow
+    from them alone.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -34,7 +38,7 @@ class BenchmarkResult(BaseModel):
     @classmethod
     def _file_name(cls, name: str) -> str:
         if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name):
-            raise ValueError("must be lower-case letters, digits and hyphens: it names the file")
+            raise ValueError("must be lower-case letters, digits and hyphens, because it names the file")
         return name
 
     @classmethod
@@ -48,7 +52,7 @@ class BenchmarkResult(BaseModel):
         device: str = "cpu",
         versions: dict[str, str] | None = None,
     ) -> Self:
-        """A result of this machine and this environment; ``versions`` adds those of other environments."""
+        """Return a result of this machine and this environment. ``versions`` adds those of other environments."""
         return cls(
             name=name,
             created=datetime.now(UTC).replace(microsecond=0),
@@ -60,7 +64,7 @@ class BenchmarkResult(BaseModel):
         )
 
     def write(self, folder: Path = RESULTS) -> Path:
-        """Write ``<folder>/<name>.json``, replacing an older result."""
+        """Write ``<folder>/<name>.json``, which replaces an older result, and return its path."""
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{self.name}.json"
         path.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
@@ -68,19 +72,19 @@ class BenchmarkResult(BaseModel):
 
 
 def load_results(folder: Path = RESULTS) -> dict[str, BenchmarkResult]:
-    """All results of a folder by name. Raises UsageError for a file that is not one."""
-    found = {}
+    """Return all results of a folder by their names. Raises UsageError if a file is not a result."""
+    results = {}
     for path in sorted(folder.glob("*.json")):
         try:
             result = BenchmarkResult.model_validate_json(path.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise UsageError(f"{path} is no benchmark result; measure it again with make bench. {error}") from error
-        found[result.name] = result
-    return found
+            raise UsageError(f"{path} is not a benchmark result; measure it again with make bench. {error}") from error
+        results[result.name] = result
+    return results
 
 
 def hardware(device: str = "cpu") -> dict[str, Any]:
-    """What the figures depend on: processor or GPU, cores, threads, memory, instructions."""
+    """Return what the figures depend on: processor or GPU, cores, threads, memory and instructions."""
     import psutil
     import torch
 
@@ -97,7 +101,7 @@ def hardware(device: str = "cpu") -> dict[str, Any]:
 
 
 def own_versions() -> dict[str, str]:
-    """Versions of this environment, and the commit of saebench."""
+    """Return the versions of this environment, and the commit of saebench."""
     from saebench.version import __version__
 
     versions = {"saebench": __version__, "python": platform.python_version(), **package_versions()}

@@ -1,4 +1,4 @@
-"""Result files as the tables of docs/performance.md."""
+"""The tables of docs/performance.md, made from result files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from benchmarks.record import BenchmarkResult
 from benchmarks.targets import TARGETS, Results
 
 _PHASES = {"lm": "passes of the language model", "probes": "encoding, ranking, fitting", "both": "together"}
-# SAEBench's name of a metric and ours for the same thing.
+# SAEBench's name of a metric, and saebench's name of the same metric.
 SAME_METRIC = {
     "ce_loss_without_sae": "ce_clean",
     "ce_loss_with_sae": "ce_sae",
@@ -34,6 +34,7 @@ SAME_METRIC = {
 
 
 def targets(results: Results) -> str:
+    """Return the table of targets, and whether they are reached."""
     rows = []
     for target in TARGETS:
         value, reached = target.figure(results), target.reached(results)
@@ -44,6 +45,7 @@ def targets(results: Results) -> str:
 
 
 def machine(results: Results) -> str:
+    """Return the table of machines, and the versions of packages."""
     rows = []
     for name, result in results.items():
         hardware = result.hardware
@@ -52,15 +54,16 @@ def machine(results: Results) -> str:
             f"{hardware['memory_gb']:g} GB, {hardware['vector_instructions']}"
         )
         rows.append([name, f"{result.created:%Y-%m-%d}", machine, result.settings.get("dtype", "see above")])
-    found: dict[str, dict[str, None]] = {}
+    by_package: dict[str, dict[str, None]] = {}
     for result in results.values():
         for package, version in result.versions.items():
-            found.setdefault(package, {})[version] = None
-    versions = ", ".join(f"{package} {' and '.join(seen)}" for package, seen in found.items())
+            by_package.setdefault(package, {})[version] = None
+    versions = ", ".join(f"{package} {' and '.join(seen)}" for package, seen in by_package.items())
     return _markdown(rows, ["result", "date", "machine", "dtype"]) + f"\n\nVersions: {versions}."
 
 
 def peer(results: Results) -> str:
+    """Return the tables of time and memory against SAEBench."""
     result = results["peer"]
     rows = []
     for dtype, number in dict.fromkeys((m["dtype_choice"], m["saes"]) for m in result.measurements):
@@ -92,7 +95,7 @@ def _peer_memory(result: BenchmarkResult) -> str:
 
 
 def metrics(results: Results) -> str:
-    """The two sides' numbers for the first SAE of the first float32 round."""
+    """Return the table of both sides' metrics for the first SAE of the first float32 round."""
     by_side = {
         m["side"]: m["metrics"] for m in reversed(results["peer"].measurements) if m["dtype_choice"] == "float32"
     }
@@ -106,6 +109,7 @@ def metrics(results: Results) -> str:
 
 
 def floor(results: Results) -> str:
+    """Return the table of the time against the floor."""
     result = results["floor"]
     rows = []
     for number in dict.fromkeys(m["saes"] for m in result.measurements):
@@ -116,6 +120,7 @@ def floor(results: Results) -> str:
 
 
 def growth(results: Results) -> str:
+    """Return the tables of growth: the exponents, and the measured points."""
     result = results["growth"]
     rows = []
     for m in result.measurements:
@@ -138,15 +143,16 @@ def growth(results: Results) -> str:
 
 
 def probing(results: Results) -> str:
+    """Return the tables of sparse probing against sae-probes: the time, and the scores."""
     result = results["probing"]
     rows = []
     for phase in PHASES:
         both = [median(seconds(result.measurements, side, phase, "seconds")) for side in ("peer", "ours")]
         rows.append([_PHASES[phase], *both, result.ratios[phase], result.ratios[f"{phase}/cpu"]])
-    found = {m["side"]: m["auc"] for m in reversed(result.measurements)}
+    scores = {m["side"]: m["auc"] for m in reversed(result.measurements)}
     ks = [str(k) for k in result.settings["ks"]]
     means = [
-        [label, *(sum(auc[k] for auc in found[side].values()) / len(found[side]) for k in ks)]
+        [label, *(sum(auc[k] for auc in scores[side].values()) / len(scores[side]) for k in ks)]
         for side, label in (("peer", "sae-probes"), ("ours", "saebench"))
     ]
     times = _markdown(_rounded(rows), ["", "sae-probes, s", "saebench, s", "ratio", "ratio of CPU time"])
@@ -154,6 +160,7 @@ def probing(results: Results) -> str:
 
 
 def generation(results: Results) -> str:
+    """Return the table of generation against one call for each setting."""
     result = results["generation"]
     rows = []
     for way, number in dict.fromkeys((m["way"], m["settings"]) for m in result.measurements):
@@ -166,6 +173,7 @@ def generation(results: Results) -> str:
 
 
 def gpu(results: Results) -> str:
+    """Return the tables of the GPU: the speed, and the operations that take most time."""
     result = results["gpu"]
     rows = []
     for kind, width, number in dict.fromkeys((m["kind"], m["d_sae"], m["saes"]) for m in result.measurements):
@@ -177,7 +185,7 @@ def gpu(results: Results) -> str:
     return _markdown(_rounded(rows), headers) + "\n\n" + _markdown(profile, ["operation, one SAE", "share of the time"])
 
 
-# Block of the page -> (result it needs, renderer).
+# For each block of the page, the result that it needs and the function that renders it.
 BLOCKS: dict[str, tuple[str | None, Callable[[Results], str]]] = {
     "targets": (None, targets),
     "machine": (None, machine),
@@ -192,7 +200,7 @@ BLOCKS: dict[str, tuple[str | None, Callable[[Results], str]]] = {
 
 
 def block(name: str, results: Results) -> str:
-    """The text of one block; KeyError for an unknown name."""
+    """Return the text of a block. Raises KeyError if there is no such block."""
     needs, renderer = BLOCKS[name]
     if not results or (needs and needs not in results):
         return "*Not measured yet.*"

@@ -1,4 +1,4 @@
-"""The figures to reach, and where each is read."""
+"""The figures to reach, and how each of them is read from the results."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ Results = Mapping[str, BenchmarkResult]
 
 @dataclass(frozen=True)
 class Target:
-    """A bound on one figure; ``figure`` gives None where it was not measured."""
+    """A bound on a figure."""
 
     label: str
     bound: float
-    at_least: bool
-    figure: Callable[[Results], float | None]
+    at_least: bool  # whether the bound is a lower one
+    figure: Callable[[Results], float | None]  # returns None if the figure was not measured
 
     def reached(self, results: Results) -> bool | None:
+        """Return whether the bound is reached, or None if the figure was not measured."""
         value = self.figure(results)
         if value is None:
             return None
@@ -27,7 +28,7 @@ class Target:
 
 
 def _ratio(result: str, *keys: str) -> Callable[[Results], float | None]:
-    """The first of ``keys`` that was measured."""
+    """Return a function that reads the first of ``keys`` that was measured."""
 
     def figure(results: Results) -> float | None:
         ratios = results[result].ratios if result in results else {}
@@ -37,17 +38,17 @@ def _ratio(result: str, *keys: str) -> Callable[[Results], float | None]:
 
 
 def _default_dtype(number: int) -> Callable[[Results], float | None]:
-    """Where both sides' default is float32, the float32 comparison is the one of the defaults."""
+    """Return a function that reads the comparison of default dtypes, which may be that of float32."""
     return _ratio("peer", f"default/evaluation/{number}", f"float32/evaluation/{number}")
 
 
 def above_model_gb(results: Results) -> float | None:
-    """Most memory above the language model, in GB, of any run of ours whose SAEs have 2,048 latents."""
+    """Return the most memory above the language model, in GB, of saebench's runs on SAEs with 2,048 latents."""
     peer = results["peer"].measurements if "peer" in results else []
     growth = results["growth"].measurements if "growth" in results else []
-    found = [m["peak"] - m["resident_after_load"] for m in peer if m["side"] == "ours" and m["peak"]]
-    found += [m["above_model"] for m in growth if m["axis"] != "latents" and m["above_model"]]
-    return max(found) / 1e9 if found else None
+    sizes = [m["peak"] - m["resident_after_load"] for m in peer if m["side"] == "ours" and m["peak"]]
+    sizes += [m["above_model"] for m in growth if m["axis"] != "latents" and m["above_model"]]
+    return max(sizes) / 1e9 if sizes else None
 
 
 TARGETS = (

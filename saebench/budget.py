@@ -1,4 +1,4 @@
-"""How much memory and disk a run may use, beside the weights of the language model and of one SAE."""
+"""The memory and disk that a run may use, in addition to the weights of the language model and of one SAE."""
 
 from __future__ import annotations
 

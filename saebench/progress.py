@@ -15,20 +15,30 @@ LINE_SECONDS = 5.0  # the least time between two plain lines of one task
 class Ticker(Protocol):
     """Counts the work done on one task, in the task's unit."""
 
-    def advance(self, n: float = 1) -> None: ...
+    def advance(self, n: float = 1) -> None:
+        """Count ``n`` more units of work as done."""
+        ...
 
 
 @runtime_checkable
 class Progress(Protocol):
-    """What long work reports its progress to.
+    """Receives the progress of long work."""
 
-    A ``total`` of None says that the amount of work is unknown, so neither a percentage nor a remaining time is shown.
-    Work that cannot be counted calls ``advance(0)`` now and then to show that it is still going on.
-    """
+    def task(self, description: str, total: float | None = None, unit: str = "") -> AbstractContextManager[Ticker]:
+        """Begin a task, which lasts as long as the context.
 
-    def task(self, description: str, total: float | None = None, unit: str = "") -> AbstractContextManager[Ticker]: ...
+        Work that cannot be counted calls ``advance(0)`` now and then to show that it is still going on.
 
-    def log(self, message: str) -> None: ...
+        Args:
+            description: What is done.
+            total: The amount of work, or None if it is unknown; then no percentage and no remaining time are shown.
+            unit: The unit of the work; "B" stands for bytes.
+        """
+        ...
+
+    def log(self, message: str) -> None:
+        """Show a message."""
+        ...
 
 
 class _NullTicker:

@@ -1,0 +1,1 @@
+"""A cache of tensors in memory and on disk, which several processes may share."""

@@ -1,0 +1,1 @@
+"""Assets, texts, labelled data and parallel sentences, and how they are divided."""

@@ -23,10 +23,10 @@ _KINDS = {
 
 @dataclass(frozen=True)
 class JsonRow:
-    """The JSON object on one line of a file, and where it stands."""
+    """The JSON object on one line of a file, with the file and the line."""
 
     fields: dict[str, Any]
-    where: str  # such as "texts.jsonl, line 3", for messages
+    where: str  # the file and the line as messages name them, such as "texts.jsonl, line 3"
 
     def value(self, name: str, hint: str = "") -> Any:
         """Return the value of a field. Raises DataError, which ends with ``hint``, if the field is missing."""

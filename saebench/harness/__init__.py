@@ -1,4 +1,4 @@
-"""Language models under interventions in EleutherAI's lm-eval: its model, tasks that need no network, side effects.
+"""Language models under interventions in EleutherAI's lm-eval: a model for it, tasks that need no network, and scores.
 
 Importing this package does not import lm-eval, which is an optional dependency.
 """
@@ -13,12 +13,12 @@ from typing import Any
 
 from saebench.errors import UsageError
 
-TASKS = Path(__file__).parent / "tasks"  # what lm-eval calls an include path
-TAG = "saebench"  # names all tasks there
+TASKS = Path(__file__).parent / "tasks"  # the include path, in the terms of lm-eval
+TAG = "saebench"  # the tag of all tasks there
 
 
 def require_lm_eval() -> None:
-    """Raises UsageError unless lm-eval can be imported."""
+    """Raise UsageError unless lm-eval can be imported."""
     missing = [name for name in ("lm_eval", "accelerate") if importlib.util.find_spec(name) is None]
     if missing:
         raise UsageError(
@@ -27,9 +27,13 @@ def require_lm_eval() -> None:
 
 
 def register() -> None:
-    """Make the model ``saebench`` known to lm-eval; torch is imported when it is used. Raises UsageError."""
+    """Register the model ``saebench`` with lm-eval. It imports torch only when it is used.
+
+    Raises:
+        UsageError: lm-eval cannot be imported.
+    """
     require_lm_eval()
-    import lm_eval.models  # noqa: F401  lm-eval registers its own only while the registry is empty
+    import lm_eval.models  # noqa: F401  lm-eval registers its own models only while the registry is empty
     from lm_eval.api.registry import model_registry
 
     if "saebench" not in model_registry:
@@ -38,9 +42,9 @@ def register() -> None:
 
 @contextmanager
 def our_tasks(known: list[str]) -> Iterator[None]:
-    """Every TaskManager made in here knows our tasks, beside those of its own include path; ``known`` gets all names.
+    """Let every TaskManager that is made in this context know saebench's tasks, and add all its names to ``known``.
 
-    lm-eval's command line takes one include path, which is left to the user.
+    This is needed because lm-eval's command line takes only one include path, which is left to the user.
     """
     from lm_eval.tasks import TaskManager
 

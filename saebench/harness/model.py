@@ -1,4 +1,4 @@
-"""The lm-eval model ``saebench``: lm-eval's own ``hf`` model, with an intervention at one hook if one is wanted."""
+"""The model ``saebench`` for lm-eval: lm-eval's own ``hf`` model, with an intervention at a hook if one is wanted."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from saebench.sae.protocol import SAE
 if TYPE_CHECKING:
     from saebench.interventions.base import Intervention
 
-Request = tuple[Any, list[int], list[int]]  # lm-eval's: the strings, and the tokens of context and continuation
+Request = tuple[Any, list[int], list[int]]  # lm-eval's request: the texts, and the tokens of context and continuation
 
 
 @register_model("saebench")
 class SaebenchLM(HFLM):
-    """Scores and generates like ``hf``; with ``sae`` or ``intervention`` it does so under TransformerLens' hooks.
+    """Scores and generates as ``hf`` does, and under an intervention if there is an SAE or an intervention.
 
-    Without either it *is* ``hf`` on the same files, to the last digit.
+    Without either, it *is* ``hf`` on the same files, to the last digit.
     """
 
     def __init__(
@@ -37,12 +37,18 @@ class SaebenchLM(HFLM):
         intervention: str | Intervention | None = None,
         **kwargs: Any,
     ) -> None:
-        """``pretrained`` is a reference to a language model (asset:NAME, hf:ORG/NAME[@REVISION], a folder) or one
-        that is loaded, ``sae`` a reference to an SAE, ``intervention`` none, splice, or what
-        `saebench.interventions.parse_intervention` reads; with an SAE it is splice unless something else is said.
-        All others are arguments of lm-eval's ``hf``.
+        """Load the language model and the SAE.
 
-        Raises UsageError (references, arguments that do not go together) and what loading raises.
+        Args:
+            pretrained: A language model or the reference of one: asset:NAME, hf:ORG/NAME[@REVISION] or a folder.
+            sae: An SAE or the reference of one.
+            intervention: An intervention or the text form of one: none, splice, or a text that
+                `saebench.interventions.parse_intervention` reads. By default it is splice if there is an SAE.
+            **kwargs: The arguments of lm-eval's ``hf``.
+
+        Raises:
+            UsageError: A reference is wrong, or arguments contradict each other.
+            SaebenchError: The language model or the SAE cannot be loaded, or they do not fit together.
         """
         self.lm: LanguageModel | None = None
         self.intervention: Intervention | None = None
@@ -66,12 +72,12 @@ class SaebenchLM(HFLM):
 
     @classmethod
     def create_from_arg_obj(cls, arg_dict: dict[str, Any], additional_config: dict[str, Any] | None = None) -> Any:
-        """What stands in ``--model_args`` wins over ``--device`` and ``--batch_size``, which have defaults."""
-        given = {key: value for key, value in (additional_config or {}).items() if value is not None}
-        return cls(**{**given, **arg_dict})
+        """Build the model. ``--model_args`` override ``--device`` and ``--batch_size``, because these have defaults."""
+        other_options = {key: value for key, value in (additional_config or {}).items() if value is not None}
+        return cls(**{**other_options, **arg_dict})
 
     def get_model_info(self) -> dict[str, Any]:
-        """lm-eval's own, and what decides the numbers beside it."""
+        """Return lm-eval's own description, and what else determines the numbers."""
         if self.lm is None:
             return super().get_model_info()
         return super().get_model_info() | {
@@ -83,7 +89,7 @@ class SaebenchLM(HFLM):
         }
 
     def _loglikelihood_tokens(self, requests: list[Request], *args: Any, **kwargs: Any) -> list[tuple[float, bool]]:
-        # lm-eval pads with token 0 and keeps the lengths to itself; they are needed by _model_call.
+        # lm-eval pads with token 0 and does not pass on the lengths, which _model_call needs.
         self._continuations = {}
         for _, context, continuation in requests:
             key = tuple((context + continuation)[-(self.max_length + 1) :][:-1])
@@ -98,14 +104,14 @@ class SaebenchLM(HFLM):
         for row in inps.tolist():
             length = self._length(row)
             lengths.append(length)
-            # Only the logits that predict the continuation are read; the unembedding of the rest is spared.
+            # Only the logits that predict the continuation are read, so the others are not computed.
             needed = max(needed, width - length + self._continuations.get(tuple(row[:length]), width))
         text = torch.arange(width, device=inps.device) < torch.tensor(lengths, device=inps.device)[:, None]
         last = needed if needed < width else 0
         return logits(self.lm, inps, intervention=self.intervention, text=text, last=last)
 
     def _length(self, row: list[int]) -> int:
-        """How much of a row is text: the longest beginning that was asked for and leaves nothing but padding."""
+        """Return the number of a row's tokens that are text: its longest beginning that was requested."""
         length = len(row)
         while tuple(row[:length]) not in self._continuations and length and row[length - 1] == 0:
             length -= 1

@@ -1,7 +1,7 @@
-"""Multiple-choice questions from the sae-probes asset, as lm-eval wants its data.
+"""Multiple-choice questions from the sae-probes asset, in the form that lm-eval needs.
 
-The task definitions beside this module name the functions here. Every set is put into one fixed random order, so that
-the first questions of it are a random sample; rows that repeat, or that have several answers, are dropped.
+The task definitions beside this module name these functions. Every set of questions has one fixed random order, so that
+its first questions are a random sample. Repeated rows, and rows with several answers, are dropped.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from saebench.stats.rng import generator
 if TYPE_CHECKING:
     import datasets
 
-FEWSHOT = 100  # questions kept apart, for few-shot prompts
+FEWSHOT = 100  # the questions that are kept for few-shot prompts
 _ORDER_SEED = 0
 _LETTERS = "ABCD"
 _OPTIONS = re.compile(r"(.*)\(A\)(.*)\(B\)(.*)\(C\)(.*)\(D\)(.*)", re.DOTALL)
@@ -27,23 +27,23 @@ _OPTIONS = re.compile(r"(.*)\(A\)(.*)\(B\)(.*)\(C\)(.*)\(D\)(.*)", re.DOTALL)
 
 @dataclass(frozen=True)
 class Question:
-    """A question with its possible answers; ``gold`` is the place of the right one."""
+    """A question with its possible answers."""
 
     text: str
     choices: tuple[str, ...]
-    gold: int
+    gold: int  # the place of the right answer
 
 
 def sciq_questions() -> list[Question]:
-    """SciQ (arXiv 1707.06209): the right answer to a question against the right answer to another one.
+    """Return the questions of SciQ (arXiv 1707.06209), with the right answer to another question as the wrong choice.
 
-    The asset has one answer to a question, right or wrong, so the wrong choices are drawn here: the right answers
-    with equally many words are dealt out again, each once. So every answer is once right and once wrong, and knowing
-    which answers are probable without the question is worth nothing.
+    The asset has one answer to each question, which is right or wrong, so wrong choices are made here. The right
+    answers with the same number of words are exchanged among their questions, so that every answer is right once and
+    wrong once. So it does not help to know which answers are probable without the question.
     """
     data = _load("36_sciq_tf")
     right = [_question_and_answer(text, data.ref) for text, kind in _rows(data) if kind == "1"]
-    wrong = _dealt_again([answer for _, answer in right])
+    wrong = _exchanged([answer for _, answer in right])
     kept = [(*pair, wrong[i]) for i, pair in enumerate(right) if i in wrong]
     golds = generator(_ORDER_SEED, f"choices:{data.ref}").integers(2, size=len(kept)).tolist()
     return [
@@ -53,31 +53,33 @@ def sciq_questions() -> list[Question]:
 
 
 def truthfulqa_questions() -> list[Question]:
-    """TruthfulQA as true or false: is this answer to this question correct?"""
+    """Return the questions of TruthfulQA as true or false: is this answer to this question correct?"""
     return _statements("41_truthqa_tf", {"correct": "True", "incorrect": "False"})
 
 
 def commonsense_questions() -> list[Question]:
-    """CommonsenseQA 2.0 (arXiv 2201.05320): statements and questions to be answered with yes or no."""
+    """Return the statements and questions of CommonsenseQA 2.0 (arXiv 2201.05320), to be answered with yes or no."""
     return _statements("54_cs_tf", {"no": "no", "yes": "yes"})
 
 
 def sst2_questions() -> list[Question]:
-    """SST-2 (GLUE, arXiv 1804.07461): is a phrase of a film review positive or negative?"""
+    """Return the questions of SST-2 (GLUE, arXiv 1804.07461): is this phrase of a film review positive or negative?"""
     return _statements("92_glue_sst2", {"0": "negative", "1": "positive"})
 
 
 def openbookqa_questions() -> list[Question]:
-    """OpenBookQA (arXiv 1809.02789): four answers to each question."""
+    """Return the questions of OpenBookQA (arXiv 1809.02789), with four answers each."""
     data = _load("55_open_qa")
-    found = []
+    questions = []
     for text, letter in _rows(data):
         match = _OPTIONS.fullmatch(text)
         if match is None or letter not in _LETTERS:
-            raise DataError(f"{data.ref}: no four options in {text!r}; run `saebench assets verify sae-probes`.")
+            raise DataError(
+                f"{data.ref}: there are no four options in {text!r}; run `saebench assets verify sae-probes`."
+            )
         stem, *choices = (part.strip() for part in match.groups())
-        found.append(Question(stem, tuple(choices), _LETTERS.index(letter)))
-    return found
+        questions.append(Question(stem, tuple(choices), _LETTERS.index(letter)))
+    return questions
 
 
 def _load(name: str) -> Labelled:
@@ -85,13 +87,13 @@ def _load(name: str) -> Labelled:
 
 
 def _rows(data: Labelled) -> list[tuple[str, str]]:
-    """Text and name of its class, in the fixed order."""
+    """Return each text with the name of its class, in the fixed order."""
     order = generator(_ORDER_SEED, f"questions:{data.ref}").permutation(len(data.texts))
     return [(data.texts[i], data.classes[data.labels[i]]) for i in order]
 
 
 def _statements(name: str, choices: dict[str, str]) -> list[Question]:
-    """One question for each row; ``choices`` are the answers by class."""
+    """Return a question for each row. ``choices`` are the answers by class."""
     kinds, answers = list(choices), tuple(choices.values())
     return [Question(text, answers, kinds.index(kind)) for text, kind in _rows(_load(name))]
 
@@ -99,25 +101,26 @@ def _statements(name: str, choices: dict[str, str]) -> list[Question]:
 def _question_and_answer(text: str, ref: str) -> tuple[str, str]:
     question, mark, answer = text.removeprefix("Q: ").partition("\nA: ")
     if not mark:
-        raise DataError(f"{ref}: no answer in {text!r}; run `saebench assets verify sae-probes`.")
+        raise DataError(f"{ref}: there is no answer in {text!r}; run `saebench assets verify sae-probes`.")
     return question, answer
 
 
-def _dealt_again(answers: list[str]) -> dict[int, str]:
-    """For places in ``answers`` another answer with as many words (four or more count as four).
+def _exchanged(answers: list[str]) -> dict[int, str]:
+    """Return another answer with the same number of words for each place, where four or more count as four.
 
-    Where too many of equal length are the same, none of that length is dealt.
+    If more than half of the answers of a length are the same, the places of that length are left out.
     """
     places: dict[int, list[int]] = {}
     for place, answer in enumerate(answers):
         places.setdefault(min(len(answer.split()), 4), []).append(place)
-    found = {}
+    exchanged = {}
     for same in places.values():
-        same.sort(key=lambda place: answers[place].lower())  # half a round further stands another answer
+        same.sort(key=lambda place: answers[place].lower())  # so that the answer half the length further is another
         half = len(same) // 2
         if max(Counter(answers[place].lower() for place in same).values()) <= half:
-            found.update({place: answers[other] for place, other in zip(same, same[half:] + same[:half], strict=True)})
-    return found
+            others = same[half:] + same[:half]
+            exchanged.update({place: answers[other] for place, other in zip(same, others, strict=True)})
+    return exchanged
 
 
 QUESTIONS: dict[str, Callable[[], list[Question]]] = {
@@ -130,9 +133,9 @@ QUESTIONS: dict[str, Callable[[], list[Question]]] = {
 
 
 def dataset(questions: str, **_: Any) -> datasets.DatasetDict:
-    """What the task definitions name: the splits ``train`` (for few-shot prompts) and ``test``.
+    """Return a set of questions with the splits ``train``, for few-shot prompts, and ``test``.
 
-    lm-eval passes the arguments of its model, too.
+    The task definitions name this function. lm-eval also passes the arguments of its model, which are ignored.
     """
     from datasets import Dataset, DatasetDict
 

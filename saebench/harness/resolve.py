@@ -1,4 +1,4 @@
-"""From references and specs to what the lm-eval model runs on."""
+"""How the references and texts that lm-eval is called with become models, SAEs and interventions."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from saebench.sae.reference import load_sae
 if TYPE_CHECKING:
     from saebench.interventions.base import Intervention
 
-_SPLICE = "zero:latents=;error=dropped"  # no latent is changed, and the error is left out: the reconstruction alone
+_SPLICE = "zero:latents=;error=dropped"  # no latent is changed and the error is dropped, so the reconstruction remains
 
 
 def source_of(ref: LMRef) -> dict[str, Any]:
-    """The arguments with which lm-eval's ``hf`` model loads a reference. Raises AssetError for an absent asset."""
+    """Return the arguments with which lm-eval's ``hf`` loads a model. Raises AssetError if its asset is missing."""
     if ref.scheme == "asset":
         from saebench.data import assets
 
@@ -27,12 +27,28 @@ def source_of(ref: LMRef) -> dict[str, Any]:
 
 
 def resolve_sae(sae: str | SAE | None, lm: LanguageModel) -> SAE | None:
-    """The SAE on the device of ``lm``. Raises UsageError, SAELoadError, HookMismatchError."""
+    """Return the SAE, loaded onto the device of ``lm`` if ``sae`` is a reference.
+
+    Raises:
+        UsageError: The reference is wrong.
+        SAELoadError: The SAE cannot be loaded.
+        HookMismatchError: The SAE does not fit the language model.
+    """
     return load_sae(sae, LoadContext(d_in=lm.d_at, device=lm.device)) if isinstance(sae, str) else sae
 
 
 def resolve_intervention(spec: str | Intervention | None, sae: SAE | None, lm: LanguageModel) -> Intervention | None:
-    """The intervention that ``spec`` describes; None for none. Raises UsageError, HookMismatchError."""
+    """Return the intervention that ``spec`` describes, or None if nothing is changed.
+
+    Args:
+        spec: An intervention or the text form of one. None stands for a splice if there is an SAE.
+        sae: The SAE, if there is one.
+        lm: The language model.
+
+    Raises:
+        UsageError: The text cannot be read, or there is no SAE.
+        HookMismatchError: The language model does not have the intervention's hook.
+    """
     if spec is None:
         spec = "none" if sae is None else "splice"
     if spec == "none":

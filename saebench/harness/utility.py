@@ -1,4 +1,4 @@
-"""What an intervention breaks: lm-eval's scores of a language model under it, example by example."""
+"""lm-eval's scores of a language model under an intervention, for each example, which show what it breaks."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Utility:
-    """Scores of one task. Two of the same task, limit and seed have the same examples, so they can be paired."""
+    """The scores of a task. With the same task, limit and seed, the examples are the same, so scores can be paired."""
 
     task: str
     version: str
     metrics: dict[str, float]  # as lm-eval aggregates them
-    per_example: dict[str, NDArray[np.float64]]  # one number for each example: acc, ..., and "margin", see below
-    examples: tuple[str, ...]  # hash of each example
+    per_example: dict[str, NDArray[np.float64]]  # one number for each example, such as acc and margin
+    examples: tuple[str, ...]  # the hash of each example
 
 
 def evaluate_utility(
@@ -45,12 +45,23 @@ def evaluate_utility(
     batch_size: int = 8,
     seed: int = 0,
 ) -> dict[str, Utility]:
-    """Scores by task of ``lm`` under ``intervention`` (None: as it is), on the first ``limit`` examples of each.
+    """Return the scores of a language model on tasks of lm-eval, by the name of the task.
 
-    ``tasks`` are names that lm-eval knows, those of `saebench.harness.TASKS` among them; tags and groups stand for
-    their tasks. Multiple-choice tasks have a ``margin`` for each example: by how many nats the right answer is more
-    probable than the most probable wrong one. Quiet, and no global random generator is left changed. Only tasks of
-    lm-eval's own need the network. Raises UsageError: lm-eval not installed, no or an unknown task.
+    Multiple-choice tasks have a ``margin`` for each example: the log-probability of the right answer minus that of the
+    most probable wrong one, in nats. Only lm-eval's own tasks need the network. No progress is shown, and global random
+    generators keep their states.
+
+    Args:
+        lm: The language model.
+        intervention: An intervention, or None.
+        tasks: Names that lm-eval knows, including saebench's own. Tags and groups stand for their tasks.
+        limit: The number of examples of each task, which are its first ones; by default all of them.
+        num_fewshot: The number of examples in a prompt.
+        batch_size: The number of requests that are computed at a time.
+        seed: The seed of the examples in prompts and of sampling.
+
+    Raises:
+        UsageError: lm-eval is not installed, there is no task, or a task is unknown.
     """
     require_lm_eval()
     import lm_eval
@@ -73,7 +84,7 @@ def evaluate_utility(
 
 
 def _manager(tasks: Sequence[str]) -> TaskManager:
-    """Knows our tasks, and lm-eval's (which takes seconds) if others are asked for."""
+    """Return a TaskManager that knows saebench's tasks, and lm-eval's if there are others, which takes seconds."""
     from lm_eval.tasks import TaskManager
 
     if not tasks:
@@ -87,7 +98,7 @@ def _manager(tasks: Sequence[str]) -> TaskManager:
 
 
 def check_tasks(tasks: Sequence[str], known: Sequence[str]) -> None:
-    """Raises UsageError ("did you mean") for the first task that is not known."""
+    """Raise UsageError, with a suggestion, if a task is not known."""
     for task in tasks:
         if task not in known:
             raise UsageError(f"lm-eval knows no task {task!r}.{did_you_mean(task, known)}")
@@ -102,7 +113,7 @@ def _utility(name: str, result: dict[str, Any], samples: list[dict[str, Any]], v
         label = metric if filter_ == "none" else key
         metrics[label] = float(value)
         values = [sample.get(metric) for sample in samples if sample["filter"] == filter_]
-        if all(isinstance(value, int | float) for value in values):  # else what lm-eval aggregates is no mean
+        if all(isinstance(value, int | float) for value in values):  # otherwise lm-eval's metric is not a mean
             per_example[label] = np.array(values, dtype=np.float64)
     first = [sample for sample in samples if sample["filter"] == samples[0]["filter"]]
     if all(_is_choice(sample) for sample in first):
@@ -111,20 +122,21 @@ def _utility(name: str, result: dict[str, Any], samples: list[dict[str, Any]], v
 
 
 def _is_choice(sample: dict[str, Any]) -> bool:
-    """Whether one of several answers is right, and each has a log-likelihood."""
+    """Return whether one of several answers is right and each of them has a log-likelihood."""
     answers = sample["filtered_resps"]
-    return isinstance(sample["target"], int) and len(answers) > 1 and all(isinstance(each, tuple) for each in answers)
+    have_likelihoods = all(isinstance(answer, tuple) for answer in answers)
+    return isinstance(sample["target"], int) and len(answers) > 1 and have_likelihoods
 
 
 def _margin(sample: dict[str, Any]) -> float:
-    found = [float(answer[0]) for answer in sample["filtered_resps"]]
+    likelihoods = [float(answer[0]) for answer in sample["filtered_resps"]]
     gold = sample["target"]
-    return found[gold] - max(found[:gold] + found[gold + 1 :])
+    return likelihoods[gold] - max(likelihoods[:gold] + likelihoods[gold + 1 :])
 
 
 @contextmanager
 def _generators_kept() -> Iterator[None]:
-    """Running tasks draws from Python's global generator, sampling from torch's."""
+    """Restore the global random generators: tasks draw from Python's, and sampling draws from torch's."""
     state = random.getstate()
     try:
         with torch.random.fork_rng():
@@ -135,7 +147,7 @@ def _generators_kept() -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No progress bars and no log lines below errors."""
+    """Suppress progress bars and all log lines but errors."""
     logger = logging.getLogger("lm_eval")
     level = logger.level
     logger.setLevel(logging.ERROR)

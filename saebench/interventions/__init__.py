@@ -1,4 +1,4 @@
-"""Functions from activations to activations at a hook: what docs/interventions.md lists."""
+"""Interventions, which change the activation at a hook. They are listed in docs/interventions.md."""
 
 from saebench.interventions.base import Intervention, on_texts
 from saebench.interventions.spec import parse_intervention

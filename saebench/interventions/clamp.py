@@ -1,4 +1,4 @@
-"""Set latents to a value: everywhere, where they fire, or where they fire above a threshold."""
+"""Interventions that set latents to a value: everywhere, where they fire, or where they exceed a threshold."""
 
 from __future__ import annotations
 
@@ -16,16 +16,25 @@ from saebench.interventions.places import Places
 
 
 class Clamp(LatentEdit):
-    """f'_j = value_j where |f_j| > threshold; at every token when the threshold is None.
+    """A clamp: f'_j = value_j where |f_j| > threshold, or at every token if the threshold is None.
 
-    Threshold 0 is the clamp of SAEBench's unlearning and of 2410.19278 (there ``value`` = -25 to -200), a threshold
-    above 0 the conditional clamp of 2503.11127.
+    The threshold 0 gives the clamp of SAEBench's unlearning and of arXiv 2410.19278, where the value is -25 to -200. A
+    threshold above 0 gives the conditional clamp of arXiv 2503.11127.
     """
 
     kind: ClassVar[str] = "clamp"
 
     def __init__(self, latents: Latents, value: float | Sequence[float], *, threshold: float | None = 0.0) -> None:
-        """One value for all latents, or one for each. Raises UsageError for a negative threshold."""
+        """Build the intervention.
+
+        Args:
+            latents: The latents to set.
+            value: One value for all latents, or one for each of them.
+            threshold: The absolute activation above which a latent is set, or None to set it everywhere.
+
+        Raises:
+            UsageError: The threshold is negative, or there is another number of values than latents.
+        """
         super().__init__(latents)
         self.value = per_latent("value", value, len(latents))
         self.threshold = None if threshold is None else _not_negative(threshold)
@@ -39,13 +48,21 @@ class Clamp(LatentEdit):
         *,
         threshold: float | None = 0.0,
     ) -> Clamp:
-        """Clamp to ``factor`` times a ``reference`` of each latent, such as its mean or maximum where it fires.
+        """Build a clamp to a multiple of a reference activation of each latent.
 
-        Raises NotApplicableError for signed latents.
+        Args:
+            latents: The latents to set.
+            factor: The factor of the reference.
+            reference: The reference of each latent, such as its mean or maximum where it fires.
+            threshold: The absolute activation above which a latent is set, or None to set it everywhere.
+
+        Raises:
+            NotApplicableError: The latents are signed.
+            UsageError: As in the constructor.
         """
         latents.require_sizes("A clamp to a multiple of an activation")
-        references = per_latent("reference", reference, len(latents))
-        return cls(latents, [finite("factor", factor) * each for each in references], threshold=threshold)
+        values = [finite("factor", factor) * size for size in per_latent("reference", reference, len(latents))]
+        return cls(latents, values, threshold=threshold)
 
     def change(self, f: Tensor, places: Places) -> Tensor:
         change = f.new_tensor(self.value) - f
@@ -56,22 +73,32 @@ class Clamp(LatentEdit):
 
 
 def zero(latents: Latents) -> Clamp:
-    """Zero ablation, the full mask of 2502.06809: f'_j = 0."""
+    """Return the zero ablation f'_j = 0, which is the full mask of arXiv 2502.06809."""
     return Clamp(latents, 0.0, threshold=None)
 
 
 class RefusalClamp(LatentEdit):
-    """f'_r = value where any of ``latents`` fires above the threshold; these themselves stay (2503.11127).
+    """The refusal clamp of arXiv 2503.11127: f'_r = value where any of some latents exceeds the threshold.
 
-    Compose it with a :class:`Clamp` to change both.
+    These latents themselves do not change; to change them too, compose it with a `Clamp`.
     """
 
     kind: ClassVar[str] = "refusal"
 
     def __init__(self, latents: Latents, refusal: int, value: float, *, threshold: float = 0.0) -> None:
-        """``refusal`` is the latent that gets ``value``. Raises UsageError when it is one of ``latents``."""
+        """Build the intervention.
+
+        Args:
+            latents: The latents that trigger it.
+            refusal: The number r of the latent that is set.
+            value: The value that it is set to.
+            threshold: The absolute activation above which a latent triggers it.
+
+        Raises:
+            UsageError: ``refusal`` is one of ``latents``, or the threshold is negative.
+        """
         if refusal in latents.indices:
-            raise UsageError(f"Latent {refusal} cannot be both a refusal latent and one of those that it answers to.")
+            raise UsageError(f"Latent {refusal} cannot be both the refusal latent and one of those that trigger it.")
         super().__init__(latents.also(refusal))
         self.refusal, self.value, self.threshold = refusal, finite("value", value), _not_negative(threshold)
 
@@ -92,5 +119,5 @@ class RefusalClamp(LatentEdit):
 
 def _not_negative(threshold: float) -> float:
     if finite("threshold", threshold) < 0:
-        raise UsageError(f"threshold must be 0 or above, not {threshold}: latents fire where |f| exceeds it.")
+        raise UsageError(f"threshold must be at least 0, not {threshold}, because latents fire where |f| exceeds it.")
     return float(threshold)

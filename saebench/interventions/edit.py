@@ -1,4 +1,4 @@
-"""What all interventions on latents share: read them, change them, write the activation."""
+"""The base of all interventions on latents, which read the latents, change them, and write the activation."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from saebench.interventions.places import Places
 
 
 class LatentEdit(ABC):
-    """An intervention that changes latents of an SAE. A subclass says by how much: ``change`` and ``settings``."""
+    """An intervention that changes latents of an SAE. Subclasses define the change and describe its settings."""
 
     kind: ClassVar[str]
     looks: bool = True  # whether the change depends on the latents' values
-    whole: bool = False  # whether it depends on later tokens
+    whole: bool = False  # whether the change depends on later tokens
 
     def __init__(self, latents: Latents) -> None:
         self.latents = latents
@@ -28,30 +28,40 @@ class LatentEdit(ABC):
 
     @property
     def site(self) -> str:
+        """The hook that the SAE reconstructs."""
         return self.latents.sae.hook.site_out
 
     @property
     def reads(self) -> str:
+        """The hook that the SAE encodes, or ``site`` if the latents' values do not matter."""
         return self.latents.sae.hook.site_in if self._encodes else self.site
 
     @property
     def causal(self) -> bool:
+        """Whether the change of a token depends only on this token and earlier ones."""
         return not self.whole and (self.latents.position_wise or not self._encodes)
 
     @torch.no_grad()
     def __call__(self, x: Tensor, mask: Tensor, source: Tensor | None = None) -> Tensor:
+        """Return the changed activation; see `saebench.interventions.base.Intervention`.
+
+        Raises:
+            UsageError: It is not causal and is called again without ``reset()``.
+            HookMismatchError: The activation has another width.
+            NotApplicableError: It needs a ``source``, and there is none.
+        """
         check_input(self.site, self.latents.sae.d_out, x, mask)
         if self._begun and not self.causal:
             why = "its gate" if self.whole else self.latents.sae.name
             raise UsageError(
-                f"{self.kind} cannot go on with a text token by token, because {why} looks at all of it; in generation "
-                "use a running gate and a position-wise SAE, and between texts call reset()."
+                f"{self.kind} cannot go on with a text token by token, because {why} looks at all of it; use a running "
+                "gate and a position-wise SAE in generation, and call reset() between texts."
             )
         self._begun = True
         return self.rewrite(self.read(x, mask, source))
 
     def read(self, x: Tensor, mask: Tensor, source: Tensor | None = None) -> Reading:
-        """What ``rewrite`` needs; shared by all edits of the same ``latents``, so that a sweep encodes once."""
+        """Return what ``rewrite`` needs. All edits of the same latents can share it, so that a sweep encodes once."""
         places = Places.of(mask)
         if not self._encodes:
             return self.latents.unread(x, places)
@@ -59,22 +69,24 @@ class LatentEdit(ABC):
 
     @torch.no_grad()
     def rewrite(self, reading: Reading) -> Float[Tensor, "batch position d_out"]:
-        """The activation changed by this edit; the reading stays as it is."""
+        """Return the activation changed by this edit. The reading itself does not change."""
         return self.latents.write(reading, self.change(reading.values, reading.places))
 
     def reset(self) -> None:
+        """Forget the positions read so far."""
         self._begun = False
 
     def describe(self) -> dict[str, Any]:
+        """Return everything that determines the change, ready for JSON."""
         return {"kind": self.kind, "site": self.site, "reads": self.reads, **self.latents.describe(), **self.settings()}
 
     @abstractmethod
     def change(self, f: Float[Tensor, "tokens n"], places: Places) -> Float[Tensor, "tokens n"]:
-        """f' - f, exactly 0 where a latent is to stay as it is."""
+        """Return f' - f, which must be exactly 0 where a latent does not change."""
 
     @abstractmethod
     def settings(self) -> dict[str, Any]:
-        """What decides the change beside the latents."""
+        """Return what determines the change in addition to the latents, ready for JSON."""
 
     @property
     def _encodes(self) -> bool:
@@ -82,5 +94,5 @@ class LatentEdit(ABC):
 
 
 def fires(f: Tensor, threshold: float = 0.0) -> Tensor:
-    """Where latents are active: |f| > threshold, which for non-negative latents is f > threshold."""
+    """Return where latents are active: where |f| > threshold, which for non-negative latents means f > threshold."""
     return f.abs() > threshold

@@ -1,9 +1,10 @@
-"""Some latents of an SAE: their values at given tokens, and the activation when they are changed.
+"""Some latents of an SAE: their values at some tokens, and the activation that follows if they are changed.
 
-With f the latents, f' the changed ones and e = x - decode(f) the SAE's error (definitions.md 0.2):
+Let f be the latents, f' the changed latents and e = x - decode(f) the error of the SAE, which is the part of the
+activation that its reconstruction misses.
 
-* error kept: ``x' = decode(f') + e``, which for a linear decoder is ``x + (f' - f) W_dec``;
-* error dropped: ``x' = decode(f')``.
+* If the error is kept, ``x' = decode(f') + e``, which for a linear decoder is ``x + (f' - f) W_dec``.
+* If the error is dropped, ``x' = decode(f')``.
 
 Only the chosen columns of f are kept in memory.
 """
@@ -32,28 +33,38 @@ _BUDGET = 2**28  # bytes for [tokens, d_sae] blocks
 
 @dataclass(frozen=True)
 class Reading:
-    """The latents at some tokens of ``x``. One reading serves any number of edits of the same latents."""
+    """The values of some latents at some tokens of ``x``, which serve any number of edits of the same latents."""
 
     x: Float[Tensor, "batch position d_out"]
-    source: Float[Tensor, "batch position d_in"]  # what the SAE read: x, but for transcoders
+    source: Float[Tensor, "batch position d_in"]  # what the SAE has read: x, except for transcoders
     places: Places
     values: Float[Tensor, "tokens n"]
-    xhat: Float[Tensor, "tokens d_out"] | None  # the reconstruction, where it is what gets edited
+    xhat: Float[Tensor, "tokens d_out"] | None  # the reconstruction, if it is edited instead of x
 
 
 class Latents:
-    """The latents ``indices`` of ``sae``, and what becomes of the SAE's error when they are changed.
+    """Some latents of an SAE, and whether the SAE's error is kept or dropped when they are changed.
 
-    An SAE that is not position-wise reads whole texts and every token of them, masked or not.
+    An SAE that is not position-wise reads whole texts, with every token of them, masked or not.
     """
 
     def __init__(self, sae: SAE, indices: Sequence[int], *, error: ErrorTerm, budget: int = _BUDGET) -> None:
-        """``budget`` in bytes bounds blocks of ``[tokens, d_sae]``. Raises UsageError for latents that do not exist."""
+        """Choose latents.
+
+        Args:
+            sae: The SAE.
+            indices: The numbers of the latents.
+            error: Whether the SAE's error is kept or dropped.
+            budget: The most bytes of a block ``[tokens, d_sae]``.
+
+        Raises:
+            UsageError: A latent does not exist or is named twice, or ``error`` is unknown.
+        """
         if error not in ERROR_TERMS:
             raise UsageError(f"error must be one of {', '.join(ERROR_TERMS)}, not {error!r}.")
         for number, latent in enumerate(indices):
             if not 0 <= latent < sae.d_sae:
-                raise UsageError(f"{sae.name} has the latents 0 to {sae.d_sae - 1}, and no latent {latent}.")
+                raise UsageError(f"{sae.name} has the latents 0 to {sae.d_sae - 1}, but no latent {latent}.")
             if latent in indices[:number]:
                 raise UsageError(f"Latent {latent} is named twice; name it once.")
         self.sae, self.error, self.budget = sae, error, budget
@@ -65,49 +76,63 @@ class Latents:
         return len(self.indices)
 
     def also(self, latent: int) -> Latents:
-        """These latents and one more, in last place."""
+        """Return these latents with one more, which comes last."""
         return Latents(self.sae, [*self.indices, latent], error=self.error, budget=self.budget)
 
     @cached_property
     def directions(self) -> Float[Tensor, "n d_out"]:
-        """Decoder rows in float32. Raises NotApplicableError when the decoder is not linear."""
+        """The decoder rows in float32. Raises NotApplicableError if the decoder is not linear."""
         rows = self.sae.decoder_directions().detach()
         return rows[torch.tensor(self.indices, dtype=torch.long, device=rows.device)].float()
 
     def describe(self) -> dict[str, Any]:
+        """Return the SAE's fingerprint, the latents and what becomes of the error, ready for JSON."""
         return {"sae": self.sae.fingerprint(), "latents": self.indices, "error": self.error}
 
     def require_sizes(self, what: str) -> None:
-        """Raise NotApplicableError for signed latents, whose mean and maximum are no size."""
+        """Raise NotApplicableError, which says that ``what`` needs them, unless the latents are non-negative.
+
+        The mean and the maximum of a signed latent do not tell its size.
+        """
         if Capability.NON_NEGATIVE not in self.sae.capabilities:
             raise NotApplicableError(f"{what} needs non-negative latents; those of {self.sae.name} are signed.")
 
     @torch.no_grad()
     def read(self, x: Tensor, source: Tensor, places: Places) -> Reading:
-        """Values of the latents at ``places``: one encoding, and one decoding where the error is dropped."""
+        """Return the values of the latents, from one encoding, and one decoding if the error is dropped.
+
+        Args:
+            x: The activation at the SAE's output hook.
+            source: The activation at its input hook.
+            places: The tokens to read.
+        """
         if not len(self) and self.error == "kept":
             return self.unread(x, places)
-        given = places.at(source) if self.position_wise else source
+        inputs = places.at(source) if self.position_wise else source
         parts: list[Tensor] = []
         xhat = None
         if self.linear and self.error == "dropped":
-            xhat = self._coder.reconstruct(given, lambda rows, codes: parts.append(self._chosen(codes)))
+            xhat = self._coder.reconstruct(inputs, lambda rows, codes: parts.append(self._chosen(codes)))
             xhat = xhat if self.position_wise else places.at(xhat)
         else:
-            parts += [self._chosen(self._encode(given[rows])) for rows in self._blocks(given)]
-        empty = torch.zeros(*given.shape[:-1], len(self), device=given.device)
+            parts += [self._chosen(self._encode(inputs[rows])) for rows in self._blocks(inputs)]
+        empty = torch.zeros(*inputs.shape[:-1], len(self), device=inputs.device)
         values = torch.cat(parts) if parts else empty
         return Reading(x, source, places, values if self.position_wise else places.at(values), xhat)
 
     def unread(self, x: Tensor, places: Places) -> Reading:
-        """For edits that do not depend on the latents' values: without encoding, zeros stand for them."""
+        """Return a reading without encoding, with zeros as values, for edits that do not depend on the values."""
         return Reading(x, x, places, torch.zeros(len(places.index), len(self), device=x.device), None)
 
     @torch.no_grad()
     def write(self, reading: Reading, change: Float[Tensor, "tokens n"]) -> Float[Tensor, "batch position d_out"]:
-        """The activation with ``change`` = f' - f at the places that were read.
+        """Return the activation with the latents changed at the places that were read.
 
-        With the error kept, a token whose latents do not change stays bit-equal.
+        If the error is kept, a token whose latents do not change stays bit-equal.
+
+        Args:
+            reading: What was read.
+            change: The change f' - f of the latents.
         """
         old = reading.places.at(reading.x)
         base = old.float() if reading.xhat is None else reading.xhat
@@ -126,40 +151,40 @@ class Latents:
 
     @cached_property
     def _selects_k(self) -> bool:
-        """Whether the encoder finds its active latents itself; of others, dense codes are read at the columns."""
+        """Whether the encoder selects active latents itself. For other SAEs, columns of dense codes are read."""
         sparse = {Capability.SPARSE_ENCODE, Capability.POSITION_WISE} <= self.sae.capabilities
         return sparse and self.sae.architecture in ("topk", "abstopk")
 
-    def _blocks(self, given: Tensor) -> Iterator[slice]:
-        step = max(1, self._coder.tokens_per_block // max(1, given[:1, ..., 0].numel()))
-        return (slice(start, start + step) for start in range(0, len(given), step))
+    def _blocks(self, inputs: Tensor) -> Iterator[slice]:
+        step = max(1, self._coder.tokens_per_block // max(1, inputs[:1, ..., 0].numel()))
+        return (slice(start, start + step) for start in range(0, len(inputs), step))
 
-    def _encode(self, given: Tensor) -> Codes:
-        given = given.to(torch.float32, copy=True)
-        return self.sae.encode_sparse(given) if self._selects_k else self.sae.encode(given)
+    def _encode(self, inputs: Tensor) -> Codes:
+        inputs = inputs.to(torch.float32, copy=True)
+        return self.sae.encode_sparse(inputs) if self._selects_k else self.sae.encode(inputs)
 
     def _columns(self, device: torch.device) -> Tensor:
         return torch.tensor(self.indices, dtype=torch.long, device=device)
 
     def _chosen(self, codes: Codes) -> Tensor:
-        """The chosen columns of codes, ``[..., n]``."""
+        """Return the chosen columns of codes, ``[..., n]``."""
         if not isinstance(codes, SparseCodes):
             return codes.index_select(-1, self._columns(codes.device)).float()
         n, device = len(self), codes.values.device
-        column = torch.full((self.sae.d_sae,), n, device=device)  # all others share a last column
+        column = torch.full((self.sae.d_sae,), n, device=device)  # all other latents share a last column
         column[self._columns(device)] = torch.arange(n, device=device)
-        found = torch.zeros(len(codes.values), n + 1, device=device)
-        # Added, because an unused slot may name a latent that another slot holds.
-        return found.scatter_add_(1, column[codes.indices.long()], codes.values.float())[:, :n]
+        chosen = torch.zeros(len(codes.values), n + 1, device=device)
+        # Values are added, because an unused slot may name a latent that another slot holds.
+        return chosen.scatter_add_(1, column[codes.indices.long()], codes.values.float())[:, :n]
 
     def _decoded(self, reading: Reading, change: Tensor) -> Tensor:
-        """decode(f') when the error is dropped, decode(f') - decode(f) when it is kept; ``[tokens, d_out]``."""
+        """Return decode(f') if the error is dropped, or decode(f') - decode(f) if it is kept; ``[tokens, d_out]``."""
         places = reading.places
-        given = places.at(reading.source) if self.position_wise else reading.source
+        inputs = places.at(reading.source) if self.position_wise else reading.source
         change = change if self.position_wise else places.grid(change)
-        out = torch.zeros(*given.shape[:-1], self.sae.d_out, device=given.device)
-        for rows in self._blocks(given):
-            x = given[rows].float()
+        out = torch.zeros(*inputs.shape[:-1], self.sae.d_out, device=inputs.device)
+        for rows in self._blocks(inputs):
+            x = inputs[rows].float()
             z = self.sae.encode(x.clone())
             edited = z.index_add(-1, self._columns(z.device), change[rows].to(z.dtype))
             out[rows] = self.sae.decode(edited, x.clone())

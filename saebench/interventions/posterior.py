@@ -1,6 +1,7 @@
-"""How probable is a concept, given the activation of one latent? By Gaussians, with a point mass at zero.
+"""The probability of a concept given the activation of one latent.
 
-2508.15094 does not publish its estimator; this one is saebench's operationalisation (definitions.md 2).
+By Bayes' rule, P(c | f_j) is proportional to P(c) p(f_j | c). The density p(f_j | c) is a Gaussian, for sparse latents
+with a point mass at zero. arXiv 2508.15094 does not publish its estimator; this one is saebench's.
 """
 
 from __future__ import annotations
@@ -15,17 +16,17 @@ from torch import Tensor
 
 from saebench.errors import DataError, UsageError
 
-# "zero_inflated": zero has a probability of its own, and other activations are Gaussian; for sparse latents.
-# "gaussian": all activations are Gaussian, zeros included; for neurons.
+# "zero_inflated" is for sparse latents: zero has a probability of its own, and other activations are Gaussian.
+# "gaussian" is for neurons: all activations are Gaussian, including zeros.
 Density = Literal["zero_inflated", "gaussian"]
 
-_NARROWEST = 1e-3  # of the latent's spread over all classes: no class is narrower
-_BLOCK = 2**22  # tokens x latents x classes held at once
+_NARROWEST = 1e-3  # the least spread in a class, as a share of the latent's spread over all classes
+_BLOCK = 2**22  # the most numbers, tokens x latents x classes, that are held at a time
 
 
 @dataclass(frozen=True)
 class Posterior:
-    """P(concept | activation) of each latent, for one of C concepts."""
+    """P(concept | activation) of each latent, for one concept among several classes."""
 
     density: Density
     concept: int
@@ -45,11 +46,22 @@ class Posterior:
         density: Density = "zero_inflated",
         priors: Float[Tensor, " classes"] | None = None,
     ) -> Posterior:
-        """Fit to labelled activations; ``priors`` are uniform unless given.
+        """Fit the densities to labelled activations.
 
-        A class in which a latent fires fewer than twice takes the mean and spread of all classes. Probabilities of
-        firing have one example of each kind added, so that none is 0 or 1.
-        Raises DataError when a class has no example, UsageError for an unknown density.
+        If a latent fires fewer than twice in a class, its mean and spread over all classes are used. One firing and one
+        silent example are added to the counts of each class, so that no probability of firing is 0 or 1.
+
+        Args:
+            f: The activations.
+            labels: The class of each example.
+            concept: The number of the concept's class.
+            n_classes: The number of classes.
+            density: The kind of density.
+            priors: The prior of each class up to a factor; by default they are uniform.
+
+        Raises:
+            DataError: A class has no example.
+            UsageError: The density is unknown.
         """
         if density not in ("zero_inflated", "gaussian"):
             raise UsageError(f"density must be zero_inflated or gaussian, not {density!r}.")
@@ -72,16 +84,17 @@ class Posterior:
         return cls(density, concept, priors.double(), firing, mean, sd)
 
     def __call__(self, f: Float[Tensor, "tokens latents"]) -> Float[Tensor, "tokens latents"]:
-        """P(concept | f_j) of each latent at each token."""
+        """Return P(concept | f_j) of each latent at each token."""
         rows = max(1, _BLOCK // max(1, self.mean.numel()))
         return torch.cat([self._of(block) for block in f.split(rows)]) if len(f) else f
 
     def describe(self) -> dict[str, Any]:
+        """Return all parameters, ready for JSON."""
         tables = {name: getattr(self, name).tolist() for name in ("priors", "firing", "mean", "sd")}
         return {"density": self.density, "concept": self.concept, **tables}
 
     def _of(self, f: Tensor) -> Tensor:
-        firing, mean, sd, priors = (each.to(f.device) for each in (self.firing, self.mean, self.sd, self.priors))
+        firing, mean, sd, priors = (table.to(f.device) for table in (self.firing, self.mean, self.sd, self.priors))
         wide = f.double()[..., None]  # [tokens, latents, 1]
         log_density = firing.log() - 0.5 * ((wide - mean) / sd).square() - sd.log() - 0.5 * math.log(2 * math.pi)
         if self.density == "zero_inflated":
@@ -90,10 +103,13 @@ class Posterior:
 
 
 def _moments(f: Tensor, active: Tensor, member: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation (n - 1) of what counts in each class, ``[latents, classes]``; 0 where undefined."""
+    """Return the mean and the standard deviation (n - 1) in each class, ``[latents, classes]``; 0 where undefined.
+
+    Only activations that are ``active`` count.
+    """
     n = active.T @ member
     mean = (f * active).T @ member / n.clamp(min=1)
-    # Centred before squaring: activations may lie far from zero and close together.
+    # Activations are centred before they are squared, because they may lie far from zero and close together.
     variance = torch.stack(
         [((f - mean[:, c]).square() * active).T @ member[:, c] for c in range(member.shape[1])], dim=1
     )

@@ -1,4 +1,4 @@
-"""Several interventions in one batch, each at its own rows; and continuations of prompts under each of them."""
+"""Several interventions in one batch, each in its own rows, and continuations of prompts under each of them."""
 
 from __future__ import annotations
 
@@ -17,56 +17,64 @@ from saebench.lm.sampling import Sampling
 
 
 class Rows:
-    """One intervention for each row of a batch, or None for a row that stays as it is.
+    """An intervention for each row of a batch, or None for a row that does not change.
 
-    An intervention that is given for several rows sees these alone, in their order, so what it remembers is theirs.
+    An intervention of several rows sees only these rows, in their order, so what it remembers belongs to them.
     """
 
     def __init__(self, interventions: Sequence[Intervention | None]) -> None:
-        """Raises UsageError without any, for several sites, or when two of them hold the same intervention inside.
+        """Take the intervention of each row.
 
-        Two that share a part (one within another, say) would overwrite what the part remembers of its rows.
+        Raises:
+            UsageError: There is no intervention, they act at several sites, or two of them share a part, for example
+                because one is inside another. They would overwrite what the part remembers of its rows.
         """
         distinct = _distinct(interventions)
-        sites = {each.site for each in distinct}
+        sites = {intervention.site for intervention in distinct}
         if len(sites) != 1:
             raise UsageError(
                 f"The rows of a batch are changed at one site, not at {', '.join(sorted(sites)) or 'none'}."
             )
-        others = {each.reads for each in distinct} - sites
+        others = {intervention.reads for intervention in distinct} - sites
         if len(others) > 1:
             raise UsageError(f"The rows of a batch cannot read several other sites: {', '.join(sorted(others))}.")
         if any(_share(a, b) for place, a in enumerate(distinct) for b in distinct[:place]):
-            raise UsageError("Two interventions of a batch share one that they are made of; build it anew for each.")
+            raise UsageError(
+                "Two interventions of a batch share one that they are composed of; build another one for each of them."
+            )
         (self.site,) = sites
         self.reads = next(iter(others), self.site)
         self.interventions = list(interventions)
         self._groups = [
-            (each, torch.tensor([row for row, at in enumerate(interventions) if at is each])) for each in distinct
+            (intervention, torch.tensor([row for row, other in enumerate(interventions) if other is intervention]))
+            for intervention in distinct
         ]
 
     @property
     def causal(self) -> bool:
-        return all(each.causal for each, _ in self._groups)
+        """Whether all interventions are causal."""
+        return all(intervention.causal for intervention, _ in self._groups)
 
     @torch.no_grad()
     def __call__(self, x: Tensor, mask: Tensor, source: Tensor | None = None) -> Tensor:
-        """Raises SaebenchError for a batch of another number of rows."""
+        """Return the changed activation. Raises SaebenchError if the batch has another number of rows."""
         if len(x) != len(self.interventions):
             raise SaebenchError(f"{len(self.interventions)} interventions were chosen for a batch of {len(x)} rows.")
         out = x.clone()
-        for each, rows in self._groups:
+        for intervention, rows in self._groups:
             rows = rows.to(x.device)
-            given = None if source is None or each.reads == self.site else source[rows]
-            out[rows] = each(x[rows], mask[rows], given)
+            source_rows = None if source is None or intervention.reads == self.site else source[rows]
+            out[rows] = intervention(x[rows], mask[rows], source_rows)
         return out
 
     def reset(self) -> None:
-        for each, _ in self._groups:
-            each.reset()
+        """Forget the positions read so far."""
+        for intervention, _ in self._groups:
+            intervention.reset()
 
     def describe(self) -> dict[str, Any]:
-        rows = [None if each is None else each.describe() for each in self.interventions]
+        """Return the description of each row's intervention, ready for JSON."""
+        rows = [None if intervention is None else intervention.describe() for intervention in self.interventions]
         return {"kind": "rows", "site": self.site, "rows": rows}
 
 
@@ -80,14 +88,29 @@ def generate_settings(
     batch_size: int = 32,
     done: Callable[[int], None] = lambda _: None,
 ) -> list[list[list[list[int]]]]:
-    """New tokens ``[interventions][prompts][samplings]``, as `saebench.lm.generate.generate` gives them for each alone.
+    """Return continuations of prompts under several interventions, as `generate` gives them for each of them alone.
 
-    Batches run over prompts and settings, all settings of a prompt side by side, so that they are padded alike. None
-    is the clean model. What is drawn by a sampling depends on the prompt's place alone: settings are paired.
-    Settings that cannot share a batch (other sites, or a part in common) get batches of their own. ``done`` is told
-    how many continuations a batch has finished. Raises as ``generate`` does.
+    All interventions of a prompt are side by side in a batch, so that they are padded equally, and they share their
+    random numbers. Interventions that cannot share a batch, because they act at other sites or have a part in common,
+    are put into different batches.
+
+    Args:
+        lm: The language model.
+        prompts: The tokens of each prompt, with BOS if the model needs one.
+        interventions: The interventions, of which None changes nothing.
+        max_new_tokens: The most tokens of a continuation.
+        samplings: The ways to draw tokens; None takes the most probable token at every step.
+        batch_size: The number of continuations that are generated at a time.
+        done: Is called with the number of continuations that a batch has finished.
+
+    Returns:
+        The new tokens, ``[interventions][prompts][samplings]``.
+
+    Raises:
+        UsageError: A prompt is empty, or too long for the model.
+        HookMismatchError: An intervention does not fit the model.
     """
-    found: list[list[list[list[int]]]] = [[] for _ in interventions]
+    continuations: list[list[list[list[int]]]] = [[] for _ in interventions]
     for places in _compatible(interventions):
         new = generate_rows(
             lm,
@@ -100,17 +123,17 @@ def generate_settings(
             done=done,
         )
         for number, place in enumerate(places):
-            found[place] = new[number :: len(places)]
-    return found
+            continuations[place] = new[number :: len(places)]
+    return continuations
 
 
 def _at_rows(settings: Sequence[Intervention | None], rows: Sequence[int]) -> Rows | None:
     chosen = [settings[row % len(settings)] for row in rows]
-    return None if all(each is None for each in chosen) else Rows(chosen)
+    return None if all(intervention is None for intervention in chosen) else Rows(chosen)
 
 
 def _compatible(interventions: Sequence[Intervention | None]) -> list[list[int]]:
-    """Places of settings that can share batches, each place once."""
+    """Return groups of interventions that can share batches, by their places in the list."""
     groups: list[list[int]] = []
     for place, new in enumerate(interventions):
         for group in groups:
@@ -123,23 +146,24 @@ def _compatible(interventions: Sequence[Intervention | None]) -> list[list[int]]
 
 
 def _apart(a: Intervention | None, b: Intervention | None) -> bool:
-    """Whether two settings need batches of their own."""
+    """Return whether two interventions need different batches."""
     if a is None or b is None or a is b:
         return False
     return a.site != b.site or len({a.reads, b.reads} - {a.site}) > 1 or _share(a, b)
 
 
 def _distinct(interventions: Sequence[Intervention | None]) -> list[Intervention]:
-    """Each object once."""
-    return list({id(each): each for each in interventions if each is not None}.values())
+    """Return the different interventions, without None."""
+    return list({id(intervention): intervention for intervention in interventions if intervention is not None}.values())
 
 
 def _share(a: Intervention, b: Intervention) -> bool:
+    """Return whether two interventions have a part in common."""
     return bool({id(part) for part in _parts(a)} & {id(part) for part in _parts(b)})
 
 
 def _parts(intervention: Intervention) -> Iterator[Intervention]:
-    """An intervention and all that it is made of."""
+    """Yield an intervention and all interventions that it is composed of."""
     yield intervention
     for value in vars(intervention).values():
         for part in value if isinstance(value, (list, tuple)) else [value]:

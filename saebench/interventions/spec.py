@@ -1,8 +1,9 @@
-"""Interventions by name, for command lines: ``clamp:latents=1,2;value=-5;error=kept``.
+"""Interventions in text form, for command lines, such as ``clamp:latents=1,2;value=-5;error=kept``.
 
-``KIND:KEY=VALUE;KEY=VALUE``. Lists are separated by commas or slashes (lm-eval divides its model arguments at commas);
-``|`` puts one intervention after another. Keys are the arguments of each kind's class. ``none`` changes nothing, and
-``splice`` puts the reconstruction in place; both go without settings.
+The form is ``KIND:KEY=VALUE;KEY=VALUE``, and the keys are the arguments of the kind's class. Items of lists are
+separated by commas or slashes, because lm-eval divides its model arguments at commas. ``|`` separates interventions
+that are applied one after the other. ``none`` changes nothing, and ``splice`` replaces the activation by the
+reconstruction; neither has settings.
 """
 
 from __future__ import annotations
@@ -28,9 +29,11 @@ _EXAMPLE = "clamp:latents=1,2;value=-5;error=kept"
 
 
 def parse_intervention(spec: str, sae: SAE) -> Intervention:
-    """The intervention that ``spec`` names, on latents of ``sae``; the error is kept unless it says otherwise.
+    """Return the intervention that ``spec`` names, on latents of ``sae``. By default, the SAE's error is kept.
 
-    Raises UsageError for what cannot be read, NotApplicableError for what this SAE cannot do.
+    Raises:
+        UsageError: The text cannot be read.
+        NotApplicableError: The intervention is not possible with this SAE.
     """
     parts = [_one(text.strip(), sae) for text in spec.split("|")]
     return parts[0] if len(parts) == 1 else Composed(parts)
@@ -41,39 +44,45 @@ def _one(text: str, sae: SAE) -> Intervention:
         return _BARE[text](sae)
     kind, _, settings = text.partition(":")
     if kind not in _BUILDERS:
-        fitted = " It is fitted to labelled examples and has no text form." if kind == "attenuate" else ""
+        fitted = " It is fitted to labelled examples, so it has no text form." if kind == "attenuate" else ""
         known = [*_BARE, *_BUILDERS]
         raise UsageError(
-            f"{text!r} is no intervention that can be named, as {_EXAMPLE!r} is; known: {', '.join(known)}."
+            f"{text!r} does not name an intervention, as {_EXAMPLE!r} does. The known kinds are {', '.join(known)}."
             f"{fitted}{did_you_mean(kind, known)}"
         )
     build = _BUILDERS[kind]
-    parameters = {name: each for name, each in inspect.signature(build).parameters.items() if name != "latents"}
-    given = _settings(text, settings, ["latents", "error", *parameters])
-    required = ["latents", *(name for name, each in parameters.items() if each.default is each.empty)]
-    if missing := [name for name in required if name not in given]:
-        raise UsageError(f"{text!r} lacks {' and '.join(missing)}; write for instance {_EXAMPLE!r}.")
+    parameters = {
+        name: parameter for name, parameter in inspect.signature(build).parameters.items() if name != "latents"
+    }
+    texts = _settings(text, settings, ["latents", "error", *parameters])
+    required = [name for name, parameter in parameters.items() if parameter.default is parameter.empty]
+    if missing := [name for name in ["latents", *required] if name not in texts]:
+        raise UsageError(f"{text!r} lacks {' and '.join(missing)}; write {_EXAMPLE!r}, for example.")
     values = {
         name: _READERS.get(str(parameters[name].annotation), _text)(text, name, value)
-        for name, value in given.items()
+        for name, value in texts.items()
         if name in parameters
     }
-    indices = [_integer(text, "latents", each) for each in _items(given["latents"])]
-    latents = Latents(sae, indices, error=given.get("error", "kept"))  # type: ignore[arg-type]
+    indices = [_integer(text, "latents", item) for item in _items(texts["latents"])]
+    latents = Latents(sae, indices, error=texts.get("error", "kept"))  # type: ignore[arg-type]
     return build(latents, **values)
 
 
 def _settings(text: str, settings: str, known: Sequence[str]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for setting in filter(None, (each.strip() for each in settings.split(";"))):
+    """Return the text of each setting by its key."""
+    values: dict[str, str] = {}
+    for setting in filter(None, (part.strip() for part in settings.split(";"))):
         name, equals, value = (part.strip() for part in setting.partition("="))
-        if not equals or name in found:
-            why = f"sets {name} twice" if equals else f"has {setting!r} where KEY=VALUE is expected"
-            raise UsageError(f"{text!r} {why}; write for instance {_EXAMPLE!r}.")
+        if not equals or name in values:
+            why = f"sets {name} twice" if equals else f"has {setting!r} instead of KEY=VALUE"
+            raise UsageError(f"{text!r} {why}; write {_EXAMPLE!r}, for example.")
         if name not in known:
-            raise UsageError(f"{text!r}: there is no {name!r}; known: {', '.join(known)}.{did_you_mean(name, known)}")
-        found[name] = value
-    return found
+            raise UsageError(
+                f"{text!r} has the unknown key {name!r}. The known keys are {', '.join(known)}."
+                f"{did_you_mean(name, known)}"
+            )
+        values[name] = value
+    return values
 
 
 def _clamp(
@@ -88,7 +97,7 @@ def _clamp(
         return Clamp(latents, value, threshold=threshold)
     if value is None and multiple is not None and reference is not None:
         return Clamp.multiple(latents, multiple, reference, threshold=threshold)
-    raise UsageError("A clamp needs a value, or a multiple and the reference that it multiplies.")
+    raise UsageError("A clamp needs either a value, or a multiple and the reference that it multiplies.")
 
 
 def _items(value: str) -> list[str]:
@@ -97,7 +106,7 @@ def _items(value: str) -> list[str]:
 
 def _integer(text: str, name: str, value: str) -> int:
     if not re.fullmatch("[0-9]+", value, re.ASCII):
-        raise UsageError(f"{text!r}: {name} takes whole numbers, not {value!r}.")
+        raise UsageError(f"{name} must be a whole number, not {value!r} as in {text!r}.")
     return int(value)
 
 
@@ -105,7 +114,7 @@ def _number(text: str, name: str, value: str) -> float:
     try:
         return float(value)
     except ValueError:
-        raise UsageError(f"{text!r}: {name} takes a number, not {value!r}.") from None
+        raise UsageError(f"{name} must be a number, not {value!r} as in {text!r}.") from None
 
 
 def _numbers(text: str, name: str, value: str) -> float | list[float]:
@@ -135,7 +144,7 @@ _BUILDERS: dict[str, Callable[..., Intervention]] = {
     "ablate": DirectionalAblation.of_latents,
     "dsg": DynamicGuardrail,
 }
-# By the annotation of the argument.
+# How the text of a setting is read, by the annotation of the argument.
 _READERS: dict[str, Callable[[str, str, str], Any]] = {
     "int": _integer,
     "float": _number,

@@ -1,4 +1,4 @@
-"""The whole reconstruction in place of the activation."""
+"""The intervention that replaces the activation by the SAE's reconstruction."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from saebench.sae.protocol import SAE
 
 
 class Splice(LatentEdit):
-    """x' = decode(f): no latent is changed, and the error is dropped."""
+    """The splice x' = decode(f): no latent is changed, and the SAE's error is dropped."""
 
     kind: ClassVar[str] = "splice"
 

@@ -1,13 +1,14 @@
-"""Unlearning by training: RMU (2403.03218), and SSPU (2505.24428), which guides it by subspaces of SAE latents.
+"""Unlearning by training: RMU (arXiv 2403.03218), and SSPU (arXiv 2505.24428), which SAE latents' subspaces guide.
 
-With h the residual stream at the site, h_0 that of the model as it came, and s^2 the mean of ||h_0||^2:
+Let h be the residual stream at the site, h_0 that of the unchanged model, and s^2 the mean of ||h_0||^2. The loss is
 
     L = E_forget ||h - u||^2 / s^2  +  alpha E_retain ||h - h_0||^2 / s^2  +  lambda sum_W ||(I - U_rel U_rel^T) dW||^2
     u = c s U_irr U_irr^T r / ||U_irr U_irr^T r||,   r ~ N(0, I)
 
-s makes the losses and c free of the model's scale. r is drawn once for a run, as RMU does: a target drawn anew at each
-step has mean 0 and would only pull towards the origin. The steps are SSPU's; the formulas and the defaults are
-saebench's. Without subspaces and with lambda 0 it is RMU, but for r, which RMU draws from a uniform distribution.
+Because of s, the losses and c do not depend on the scale of the model. As in RMU, r is drawn once for a run: a target
+that is drawn again at each step has mean 0 and would only pull towards the origin. The steps are SSPU's; the formulas
+and the defaults are saebench's. Without subspaces and with lambda = 0 this is RMU, except that RMU draws r from a
+uniform distribution.
 """
 
 from __future__ import annotations
@@ -37,15 +38,25 @@ def train(
     subspaces: Subspaces | None,
     progress: Progress | None = None,
 ) -> WeightDelta:
-    """The change of weights that ``settings.steps`` steps arrive at; ``lm`` itself leaves as it came.
+    """Train, and return the change of the weights. The model itself has its old weights again afterwards.
 
-    Raises UsageError for data prepared under other settings, HookMismatchError for subspaces of another width,
-    ModelError for layers without an MLP output projection of their own, SaebenchError if the loss diverges.
+    Args:
+        lm: The language model.
+        data: The training data that `prepare` has made.
+        settings: How to train.
+        subspaces: The subspaces that guide the training, or None for RMU.
+        progress: Receives the progress.
+
+    Raises:
+        UsageError: The data were prepared under other settings.
+        HookMismatchError: The subspaces have another width than the residual stream.
+        ModelError: A layer has no MLP output projection of its own.
+        SaebenchError: The loss diverges.
     """
     if data.key != training_key(lm, settings):
         raise UsageError(
-            "The data of this fine-tune were prepared for another model, site, first layer, number of steps, batch or "
-            "seed; prepare them with the same settings."
+            "The data of this fine-tune were prepared for another model, site, first layer, number of steps, batch "
+            "size or seed; prepare them with the same settings."
         )
     subspaces = subspaces or Subspaces(None, None)
     subspaces.check(lm.d_model)
@@ -115,13 +126,26 @@ def unlearn(
     subspaces: Subspaces | None,
     progress: Progress | None = None,
 ) -> WeightDelta:
-    """:func:`prepare` and :func:`train`. ``subspaces`` None and ``settings.penalty`` 0 is RMU. Raises as they do."""
+    """Prepare the data and train, and return the change of the weights.
+
+    Args:
+        lm: The language model.
+        forget: The sequences to forget.
+        retain: The sequences to retain.
+        settings: How to train.
+        subspaces: The subspaces that guide the training. None, with ``settings.penalty`` 0, gives RMU.
+        progress: Receives the progress.
+
+    Raises:
+        SaebenchError: As in `prepare` and `train`.
+    """
     return train(lm, prepare(lm, forget, retain, settings), settings, subspaces, progress)
 
 
 def _target(
     lm: LanguageModel, data: TrainingData, settings: FineTune, subspaces: Subspaces
 ) -> Float[Tensor, " d_model"]:
+    """Return the target u of the texts to forget."""
     r = torch.from_numpy(generator(settings.seed, "fine-tune:target").standard_normal(lm.d_model))
     if subspaces.irrelevant is not None:
         basis = subspaces.irrelevant.double().cpu()
@@ -130,13 +154,14 @@ def _target(
 
 
 def _shrinkages(outputs: list[OutputWeight], settings: FineTune, subspaces: Subspaces) -> list[Tensor | None]:
+    """Return for each weight the matrix by which the penalty shrinks its change, or None without a penalty."""
     if subspaces.relevant is None or settings.penalty == 0:
         return [None] * len(outputs)
     return [shrinkage(subspaces.relevant, output, 2 * settings.lr * settings.penalty) for output in outputs]
 
 
 def _distance(lm: LanguageModel, side: Side, rows: Tensor, wanted: Tensor, settings: FineTune) -> Tensor:
-    """Mean over the evaluated tokens of ``rows`` of the squared distance of the site's activation from ``wanted``."""
+    """Return the mean squared distance between the activation at the site and ``wanted``, over evaluated tokens."""
     h = lm.between(side.tokens[rows], settings.start, side.start[rows], settings.site)
     squares = (h.float() - wanted.float()).square().sum(-1)
     evaluated = side.evaluated[rows]

@@ -1,4 +1,4 @@
-"""Steer by decoder rows, in the three tiers of 2505.14536."""
+"""Steering by decoder rows, in the three tiers of arXiv 2505.14536."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from saebench.interventions.places import Places
 
 Tier = Literal["constant", "input", "token"]
 TIERS: tuple[Tier, ...] = ("constant", "input", "token")
-# What a latent's weight is, over the token (tier "token") or over the input (tier "input"): 1 once it fires, its mean
-# where it fires, or its maximum.
+# The weight of a latent, taken over the token (tier "token") or over the input (tier "input"): 1 if it has fired, its
+# mean where it fires, or its maximum.
 Weight = Literal["fired", "mean", "max"]
 WEIGHTS: tuple[Weight, ...] = ("fired", "mean", "max")
 
 
 class Steer(LatentEdit):
-    """x'_t = x_t + strength sum_j scale_j w_j(t) d_j, with d_j the decoder rows.
+    """Steering: x'_t = x_t + strength sum_j scale_j w_j(t) d_j, where d_j are the decoder rows.
 
-    * tier ``constant``: w = 1 at every token;
-    * tier ``input``: w_j(t) is a statistic of f_j over this input's tokens so far (or over all of them with
-      ``scope="whole"``: not causal), so that weight ``fired`` latches once the latent has fired;
-    * tier ``token``: the same statistic of f_j(t) alone, so that a token is touched only if the latent fires there.
+    * In the tier ``constant``, w = 1 at every token.
+    * In the tier ``input``, w_j(t) is a statistic of f_j over this input's tokens so far, so that the weight ``fired``
+      stays 1 once the latent has fired. With ``scope="whole"`` it is over all tokens, which is not causal.
+    * In the tier ``token``, w_j(t) is the statistic of f_j(t), so that a token changes only if the latent fires there.
 
-    Weight ``fired`` (1 or 0) is the paper's condition; the paper's scale factor is not published, and ``mean`` and
-    ``max`` are ours. A negative strength detoxifies. ``scale`` is, for instance, a latent's mean where it fires.
+    The weight ``fired`` (1 or 0) is the paper's condition. The paper does not publish its scale factor, and ``mean``
+    and ``max`` are saebench's.
     """
 
     kind: ClassVar[str] = "steer"
@@ -47,15 +47,28 @@ class Steer(LatentEdit):
         weight: Weight = "fired",
         scope: Scope = "running",
     ) -> None:
-        """Raises NotApplicableError without a linear decoder, UsageError for settings that do not go together."""
+        """Build the intervention.
+
+        Args:
+            latents: The latents whose decoder rows are added.
+            strength: The factor of the whole change; a negative one steers away from the latents.
+            tier: When a latent counts.
+            scale: A factor for each latent, such as its mean where it fires.
+            weight: The statistic of a latent that its row is multiplied by.
+            scope: The tokens that the tier ``input`` looks at.
+
+        Raises:
+            NotApplicableError: The SAE has no linear decoder, or has signed latents with the weight ``max``.
+            UsageError: A setting is unknown or not finite, or two settings contradict each other.
+        """
         super().__init__(latents)
-        _ = latents.directions  # refuses decoders without rows
+        _ = latents.directions  # raises NotApplicableError without a linear decoder
         if tier not in TIERS:
             raise UsageError(f"tier must be one of {', '.join(TIERS)}, not {tier!r}.")
         if weight not in WEIGHTS:
             raise UsageError(f"weight must be one of {', '.join(WEIGHTS)}, not {weight!r}.")
         if tier == "constant" and weight != "fired":
-            raise UsageError(f"weight={weight} needs tier=input or tier=token; the constant tier looks at no latent.")
+            raise UsageError(f"weight={weight} needs tier=input or tier=token; the constant tier reads no latent.")
         if tier != "input" and scope != "running":
             raise UsageError(f"scope={scope} needs tier=input; the other tiers look at single tokens.")
         if weight == "max":

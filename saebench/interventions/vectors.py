@@ -1,4 +1,4 @@
-"""Interventions by directions that need not come from an SAE: adding a vector, and directional ablation."""
+"""Interventions along directions, which need not come from an SAE: adding a vector, and directional ablation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from saebench.sae.protocol import fingerprint_of
 
 
 class _ByDirection:
-    """Changes each token by that token alone; no SAE is run, so its error stays in the activation."""
+    """An intervention whose change of a token depends on that token only. No SAE is run, so its error is kept."""
 
     kind: ClassVar[str]
     causal = True
@@ -37,9 +37,10 @@ class _ByDirection:
         return torch.where(mask[..., None], self._changed(x.float()).to(x.dtype), x)
 
     def reset(self) -> None:
-        """Nothing is remembered."""
+        """Do nothing, because nothing is remembered."""
 
     def describe(self) -> dict[str, Any]:
+        """Return everything that determines the change, ready for JSON."""
         return {"kind": self.kind, "site": self.site, "error": "kept", **self.origin, "strength": self.strength}
 
     def _changed(self, x: Tensor) -> Tensor:
@@ -47,15 +48,28 @@ class _ByDirection:
 
 
 class AddVector(_ByDirection):
-    """x' = x + strength v; with ``restore_norm``, rescaled to the norm of x (2509.14814)."""
+    """The addition of a vector: x' = x + strength v."""
 
     kind: ClassVar[str] = "add_vector"
 
     def __init__(self, site: str, vector: Float[Tensor, " d"], strength: float, *, restore_norm: bool = False) -> None:
+        """Build the intervention.
+
+        Args:
+            site: The hook to act at.
+            vector: The vector v.
+            strength: The factor of the vector.
+            restore_norm: Whether x' is scaled to the norm of x (arXiv 2509.14814).
+
+        Raises:
+            DataError: The vector holds NaN or Inf.
+            UsageError: The strength is not finite.
+        """
         super().__init__(site, vector[None], strength)
         self.restore_norm = restore_norm
 
     def describe(self) -> dict[str, Any]:
+        """Return everything that determines the change, ready for JSON."""
         return {**super().describe(), "restore_norm": self.restore_norm}
 
     def _changed(self, x: Tensor) -> Tensor:
@@ -67,12 +81,12 @@ class AddVector(_ByDirection):
 
 
 class DirectionalAblation(_ByDirection):
-    """x' = x - strength Q Q^T (x - centre), with Q an orthonormal basis of the directions' span.
+    """Directional ablation: x' = x - strength Q Q^T (x - centre), where Q is an orthonormal basis of some directions.
 
-    For one direction and without a centre (0) this is the ablation of 2505.05111; several are removed together, in no
-    order. Strength 1 removes them. Directions that depend on others, and zero ones, add nothing to the span. Where
-    activations lie far from 0, as Gemma-3's do, removing a direction without a centre removes its share of their
-    mean, too, which harms every text; with their mean as the centre only what varies is removed.
+    For one direction without a centre this is the ablation of arXiv 2505.05111. Several directions are removed
+    together, and their order does not matter. Directions that depend on others, or are zero, change nothing. If
+    activations lie far from 0, as Gemma-3's do, removing a direction without a centre also removes its share of their
+    mean, which harms every text. With their mean as the centre, only the part that varies is removed.
     """
 
     kind: ClassVar[str] = "ablate"
@@ -85,10 +99,21 @@ class DirectionalAblation(_ByDirection):
         strength: float = 1.0,
         centre: Float[Tensor, " d"] | None = None,
     ) -> None:
-        """Raises DataError for NaN or Inf, UsageError for a strength that is not finite."""
+        """Build the intervention.
+
+        Args:
+            site: The hook to act at.
+            directions: The directions to remove.
+            strength: The share that is removed; 1 removes the directions entirely.
+            centre: The activation to which the directions' components are set; by default 0.
+
+        Raises:
+            DataError: The directions or the centre hold NaN or Inf.
+            UsageError: The strength is not finite.
+        """
         super().__init__(site, directions, strength)
         self._basis = _basis(self.directions)
-        # Only its part along the directions counts.
+        # Only the centre's part along the directions matters.
         self._kept = None if centre is None else (centre.detach().float() @ self._basis.T) @ self._basis
         if self._kept is not None and not bool(torch.isfinite(self._kept).all()):
             raise DataError(f"The centre of an ablation at {site} holds NaN or Inf.")
@@ -97,15 +122,24 @@ class DirectionalAblation(_ByDirection):
     def of_latents(
         cls, latents: Latents, *, strength: float = 1.0, centre: Float[Tensor, " d"] | None = None
     ) -> DirectionalAblation:
-        """Ablate the decoder rows of latents.
+        """Build the ablation of the decoder rows of some latents.
 
-        Raises NotApplicableError without a linear decoder, UsageError when the error is to be dropped.
+        Args:
+            latents: The latents.
+            strength: The share that is removed.
+            centre: The activation to which the directions' components are set; by default 0.
+
+        Raises:
+            NotApplicableError: The SAE has no linear decoder.
+            UsageError: The SAE's error is to be dropped.
         """
         if latents.error != "kept":
-            raise UsageError("Directional ablation acts on the activation itself, error and all: use error=kept.")
-        found = cls(latents.sae.hook.site_out, latents.directions, strength=strength, centre=centre)
-        found.origin = latents.describe()
-        return found
+            raise UsageError(
+                "Directional ablation acts on the activation itself, which includes the SAE's error; use error=kept."
+            )
+        ablation = cls(latents.sae.hook.site_out, latents.directions, strength=strength, centre=centre)
+        ablation.origin = latents.describe()
+        return ablation
 
     def _changed(self, x: Tensor) -> Tensor:
         basis = self._basis.to(x.device)
@@ -113,12 +147,13 @@ class DirectionalAblation(_ByDirection):
         return x - self.strength * (along if self._kept is None else along - self._kept.to(x.device))
 
     def describe(self) -> dict[str, Any]:
+        """Return everything that determines the change, ready for JSON."""
         centre = None if self._kept is None else fingerprint_of({"centre": self._kept}, {})
         return {**super().describe(), **({} if centre is None else {"centre": centre})}
 
 
 def _basis(directions: Float[Tensor, "n d"]) -> Float[Tensor, "rank d"]:
-    """Orthonormal rows that span the directions, whatever their lengths."""
+    """Return orthonormal rows that span the directions, whatever their lengths."""
     lengths = directions.norm(dim=-1)
     units = (directions[lengths > 0] / lengths[lengths > 0, None]).double()
     _, sizes, rows = torch.linalg.svd(units, full_matrices=False)

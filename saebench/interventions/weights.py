@@ -1,7 +1,7 @@
-"""Changes of weights: applied for the length of a context, at any strength, and undone to the bit.
+"""Changes of weights, which are applied within a context at any strength and undone to the bit.
 
-The weights are those through which the MLPs write into the residual stream (the down projections): what
-representation misdirection (RMU, 2403.03218) trains.
+The weights are the down projections, through which the MLPs write into the residual stream. They are what
+representation misdirection (RMU, arXiv 2403.03218) trains.
 """
 
 from __future__ import annotations
@@ -25,21 +25,23 @@ from saebench.sae.protocol import fingerprint_of
 
 @dataclass(frozen=True, eq=False)
 class OutputWeight:
-    """The weight of one block's MLP down projection, and what its output meets on the way into the residual stream."""
+    """The weight of a block's MLP down projection, and the gain of the norm between it and the residual stream."""
 
     weight: nn.Parameter
-    transposed: bool  # stored as [hidden, d_model], as GPT-2's are
-    gain: Float[Tensor, " d_model"]  # of the norm between the projection and the residual stream; ones without a norm
+    transposed: bool  # whether it is stored as [hidden, d_model], as in GPT-2
+    gain: Float[Tensor, " d_model"]  # ones if there is no such norm
 
     def by_output(self, tensor: Tensor) -> Float[Tensor, "d_model hidden"]:
-        """A view of a tensor that is laid out as the weight is."""
+        """Return a view ``[d_model, hidden]`` of a tensor that has the layout of the weight."""
         return tensor.T if self.transposed else tensor
 
 
 def output_weight(lm: LanguageModel, layer: int) -> OutputWeight:
-    """The down projection of block ``layer``.
+    """Return the down projection of the block number ``layer``.
 
-    Raises UsageError for a layer that does not exist, ModelError where the block has no such weight of its own.
+    Raises:
+        UsageError: There is no such block.
+        ModelError: The block has no such weight, or shares it with another part of the model.
     """
     if not 0 <= layer < lm.n_layers:
         raise UsageError(f"Layer {layer} cannot be trained: {lm.name} has the layers 0 to {lm.n_layers - 1}.")
@@ -62,7 +64,10 @@ def output_weight(lm: LanguageModel, layer: int) -> OutputWeight:
 
 @torch.no_grad()
 def _gain(lm: LanguageModel, layer: int, weight: Tensor) -> Tensor:
-    """Elementwise factor of a norm after the MLP (Gemma 2 and 3 have one): what it makes of ones, whose rms is 1."""
+    """Return the elementwise factor of a norm after the MLP, which Gemma 2 and 3 have.
+
+    It is the norm of a vector of ones, whose root mean square is 1 already.
+    """
     block, ones = lm.bridge.blocks[layer], torch.ones(1, 1, lm.d_model, dtype=weight.dtype, device=weight.device)
     written = lm.bridge.get_hook_point(f"blocks.{layer}.hook_mlp_out")
     for name in ("ln2_post", "ln2"):
@@ -74,7 +79,7 @@ def _gain(lm: LanguageModel, layer: int, weight: Tensor) -> Tensor:
 
 @contextmanager
 def restoring(weights: Sequence[nn.Parameter]) -> Iterator[None]:
-    """Whatever ``weights`` are set to in this context (``weight.data = ...``), they leave it as they came, frozen."""
+    """Restore ``weights`` and freeze them at the end of this context, in which ``weight.data`` may be assigned to."""
     kept = [weight.data for weight in weights]
     try:
         yield
@@ -86,36 +91,38 @@ def restoring(weights: Sequence[nn.Parameter]) -> Iterator[None]:
 
 @dataclass(frozen=True, eq=False)
 class WeightDelta:
-    """What to add to the MLP down projections of some layers of one language model.
+    """A change dW of the MLP down projections of some layers of one language model."""
 
-    ``losses`` are those of the training that found it, step by step, before the step: (forget, retain).
-    """
-
-    changes: Mapping[int, Tensor]  # layer: float32 at least, laid out as the weight is
+    changes: Mapping[int, Tensor]  # by layer, in float32 or float64, with the layout of the weight
     lm_fingerprint: str
     description: Mapping[str, Any]
+    # The forget and the retain loss of the training before each step.
     losses: Float[Tensor, "steps 2"] = field(default_factory=lambda: torch.empty(0, 2))
 
     @property
     def starts(self) -> str:
-        """The hook before which nothing changes: a prefix pass up to it stays what it was."""
+        """The first hook after which something changes: a prefix pass up to it gives what it gave before."""
         return f"blocks.{min(self.changes)}.hook_resid_pre"
 
     def describe(self) -> dict[str, Any]:
-        """Everything that decides the change, but for its strength, ready for JSON."""
+        """Return everything that determines the change except its strength, ready for JSON."""
         return dict(self.description)
 
     @contextmanager
     def applied(self, lm: LanguageModel, strength: float = 1.0) -> Iterator[None]:
-        """In this context ``lm`` has the weights W + ``strength`` dW, and after it W again, to the bit.
+        """Give ``lm`` the weights W + strength dW in this context, and exactly W again after it.
 
-        The model's fingerprint differs, too, so that nothing computed here is taken for the clean model's. Strength 0
-        touches nothing. Raises UsageError for a strength that is not finite, ModelError for another language model.
+        The model has another fingerprint in the context, so that results are not mistaken for those of the clean model.
+        Strength 0 changes nothing.
+
+        Raises:
+            UsageError: The strength is not finite.
+            ModelError: The change belongs to another language model, or to other weights.
         """
         if lm.fingerprint != self.lm_fingerprint:
             raise ModelError(
-                f"This change of weights was trained on another language model than {lm.name} with the weights that it "
-                "has now; train it anew."
+                f"This change of weights was trained on another language model than {lm.name} with its present "
+                "weights; train it again."
             )
         if finite("strength", strength) == 0:
             yield

@@ -1,0 +1,1 @@
+"""Language models: their hook points, passes, interventions on passes, losses and generation."""

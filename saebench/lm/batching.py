@@ -40,7 +40,7 @@ def for_batches(rows: slice, batch_size: int, work: Callable[[slice], None]) -> 
                 raise
             if batch_size == 1:
                 raise SaebenchError(
-                    "Memory runs out even for a batch of one sequence; use a smaller context length, a smaller model, "
+                    "Out of memory with a batch of one sequence; use a smaller context length, a smaller model, "
                     "or --dtype bfloat16."
                 ) from error
             batch_size = max(1, batch_size // 2)
@@ -54,7 +54,7 @@ def for_batches(rows: slice, batch_size: int, work: Callable[[slice], None]) -> 
 def pick_batch_size(lm: LanguageModel, context_length: int, memory: int) -> int:
     """Return the number of sequences for which a pass needs at most about ``memory`` bytes, a power of two.
 
-    It is estimated from the shape of the model. Where the estimate is too high, `for_batches` halves it.
+    It is estimated from the shape of the model. If the estimate is too high, `for_batches` halves it.
     """
     config = lm.config.get_text_config()
     heads = int(getattr(config, "num_attention_heads", 1))

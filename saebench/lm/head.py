@@ -86,7 +86,7 @@ class Head:
 
 
 def product(hidden: Float[Tensor, "tokens d_model"], weight: Float[Tensor, "rows d_model"]) -> Tensor:
-    """Return ``hidden W^T`` in the tensors' dtype, but for bfloat16 on a GPU in float32, so that it is not rounded."""
+    """Return ``hidden W^T`` in the dtype of the tensors, or in float32 for bfloat16 on a GPU, to avoid rounding."""
     if hidden.is_cuda and hidden.dtype == torch.bfloat16 and _HAS_OUT_DTYPE:
         return torch.mm(hidden, weight.T, out_dtype=torch.float32)
     return hidden @ weight.T

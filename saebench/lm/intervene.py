@@ -53,7 +53,7 @@ class Intervention(Protocol):
 
 
 class Repeated:
-    """An intervention that remembers rows, for a pass whose rows stand for several consecutive copies each."""
+    """Applies an intervention that has a row for each copy to a pass in which a row stands for consecutive copies."""
 
     def __init__(self, intervention: Intervention, copies: int) -> None:
         self.site, self.reads, self.copies = intervention.site, intervention.reads, copies

@@ -1,4 +1,4 @@
-"""What texts and answers are scored with: toxicity, language, overlap with a reference, fluency, collapse."""
+"""Scorers of texts and answers: toxicity, language, overlap with a reference, fluency, and collapse."""
 
 from saebench.scorers.collapse import Answers, answer_entropy, collapsed, degenerate
 from saebench.scorers.fluency import Fluency

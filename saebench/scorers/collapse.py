@@ -1,6 +1,6 @@
-"""Whether a model is broken rather than changed: it gives one answer whatever the question, or says one thing again.
+"""Tests of whether a model is broken: whether it gives the same answer to every question, or repeats itself.
 
-A model that always answers the same letter scores what chance scores, which looks like perfect forgetting.
+A model that always answers the same letter scores as chance does, which looks like perfect forgetting.
 """
 
 from __future__ import annotations
@@ -15,39 +15,49 @@ from scipy.stats import binom
 from saebench.errors import DataError, UsageError
 from saebench.scorers.text import repeated
 
-LEVEL = 0.001  # of the test against a fair answerer
-FIXED = 0.75  # share of the questions that get one answer whatever is asked
-LOOPING = 0.5  # share of repeated 4-grams
+LEVEL = 0.001  # the level of the test against somebody who answers evenly
+FIXED = 0.75  # the share of questions above which a fixed answer means collapse
+LOOPING = 0.5  # the share of repeated 4-grams above which a text says nothing
 
 
 @dataclass(frozen=True)
 class Answers:
-    """How the answers to multiple-choice questions spread over the choices."""
+    """How the answers to multiple-choice questions are distributed over the choices."""
 
-    n: int
-    entropy: float  # bits
-    normalised: float  # entropy / log2(number of choices): 1 for even answers, 0 for a single one
-    top: int  # the most frequent answer
+    n: int  # the number of answers
+    entropy: float  # in bits
+    normalised: float  # entropy / log2(number of choices): 1 if all choices are equally frequent, 0 if one has all
+    top: int  # the most frequent choice
     top_share: float
-    # Share of questions answered with ``top`` whatever is asked, if the others were answered evenly; 0 at chance.
+    # The share of questions that get the top answer regardless of the question, if the others are answered evenly; 0 at
+    # chance.
     fixed: float
-    p_value: float  # of so large a top share from somebody who answers balanced questions evenly
+    p_value: float  # the probability of such a large top share from somebody who answers balanced questions evenly
     collapsed: bool
 
     @classmethod
     def of(cls, choices: NDArray[np.int64], n_choices: int) -> Answers:
-        """Of the places of the chosen answers, ``[questions]``.
+        """Return the distribution of the chosen answers.
 
-        Meant for questions whose right answers are balanced over the places (or dealt at random): somebody who knows
-        them, and somebody who guesses evenly, gives each place a share of about 1 / n_choices. Collapsed means both
+        The right answers of the questions should be balanced over the places, or be put there at random. Then both
+        somebody who knows them and somebody who guesses evenly choose each place with a share of about 1 / n_choices.
+        Answers count as collapsed if both of the following hold:
 
-        * beyond chance: an even answerer shows such a top share with a probability below LEVEL (the binomial tail,
-          times the number of choices, since any of them may be the top);
-        * and nearly always: of a mixture of one fixed answer and even answers, the fixed part exceeds FIXED, so that
-          the top share exceeds 0.875 of two choices, and 0.8125 of four.
+        * The top share is beyond chance: somebody who answers evenly has such a top share with a probability below
+          LEVEL. It is the binomial tail times the number of choices, since any of them may be the top.
+        * The answer is nearly always the same: if answers are a mixture of one fixed answer and even answers, the fixed
+          part exceeds FIXED. The top share then exceeds 0.875 for two choices, and 0.8125 for four.
 
-        The first alone would call every model with a bias to a letter broken, the second alone a handful of
-        questions. The rule is saebench's. Raises DataError (no answers), UsageError (a place that is not there).
+        With the first condition alone, every model with a bias towards a letter would count as collapsed. With the
+        second alone, a handful of questions would be enough. The rule is saebench's.
+
+        Args:
+            choices: The place of the chosen answer to each question, ``[questions]``.
+            n_choices: The number of choices of each question.
+
+        Raises:
+            DataError: There are no answers.
+            UsageError: There are fewer than two choices, or a place does not exist.
         """
         counts = _counts(choices, n_choices)
         n, top = int(counts.sum()), int(counts.argmax())
@@ -68,17 +78,17 @@ class Answers:
 
 
 def answer_entropy(choices: NDArray[np.int64], n_choices: int) -> float:
-    """Entropy of the answers in bits, at most log2(n_choices). Raises as :meth:`Answers.of` does."""
+    """Return the entropy of the answers in bits, at most log2(n_choices). Raises what `Answers.of` raises."""
     return _entropy(_counts(choices, n_choices))
 
 
 def collapsed(choices: NDArray[np.int64], n_choices: int) -> bool:
-    """Whether one answer is given whatever the question; the rule is that of :meth:`Answers.of`."""
+    """Return whether every question gets the same answer, by the rule of `Answers.of`. Raises what that raises."""
     return Answers.of(choices, n_choices).collapsed
 
 
 def degenerate(texts: Sequence[Sequence[int]]) -> NDArray[np.bool_]:
-    """Which continuations (tokens) say nothing: they are empty, or more than half of their 4-grams are repeats."""
+    """Return which texts (as tokens) say nothing, because they are empty or more than half of their 4-grams repeat."""
 
     def loops(tokens: Sequence[int]) -> bool:
         again, total = repeated(tokens)
@@ -89,16 +99,16 @@ def degenerate(texts: Sequence[Sequence[int]]) -> NDArray[np.bool_]:
 
 def _counts(choices: NDArray[np.int64], n_choices: int) -> NDArray[np.int64]:
     if n_choices < 2:
-        raise UsageError(f"A question has two choices or more, not {n_choices}.")
+        raise UsageError(f"A question has at least two choices, not {n_choices}.")
     if not len(choices):
-        raise DataError("There are no answers to look at: score at least one question.")
+        raise DataError("There are no answers; score at least one question.")
     if choices.min() < 0 or choices.max() >= n_choices:
         raise UsageError(
-            f"Answers are places from 0 to {n_choices - 1}, and these reach from {choices.min()} to {choices.max()}."
+            f"Answers are places from 0 to {n_choices - 1}, but these are from {choices.min()} to {choices.max()}."
         )
     return np.bincount(choices, minlength=n_choices)
 
 
 def _entropy(counts: NDArray[np.int64]) -> float:
     share = counts[counts > 0] / counts.sum()
-    return float(-(share * np.log2(share)).sum()) + 0.0  # not -0.0
+    return float(-(share * np.log2(share)).sum()) + 0.0  # 0.0 instead of -0.0

@@ -1,4 +1,4 @@
-"""Fluency: how probable a continuation is to another language model than the one that wrote it."""
+"""Fluency: how probable a continuation is under another language model than the one that wrote it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from saebench.data.tokens import first_token
 from saebench.errors import DataError, ModelError
 
 if TYPE_CHECKING:
@@ -17,51 +18,64 @@ if TYPE_CHECKING:
 
     from saebench.lm.model import LanguageModel
 
-_MEMORY = 2**30  # bytes that a batch may take, about
+_MEMORY = 2**30  # the approximate bytes that a batch may take
 
 
 class Fluency:
-    """Cross-entropy of continuations, given their prompts, under the language model ``lm_ref``.
+    """The cross-entropy of continuations, given their prompts, under a language model.
 
-    Prompt and continuation are joined and tokenised anew; a token that holds characters of both counts as
-    continuation. The model is loaded when it is first needed, once per process for all objects with these arguments,
-    and a pair of texts that any of them has scored is not scored again.
+    The prompt and its continuation are joined and tokenised together. A token that holds characters of both belongs to
+    the continuation. The model is loaded when it is first needed, once per process for all objects with the same
+    arguments. A pair of texts that any of them has scored is not scored again.
     """
 
     def __init__(self, lm_ref: str, *, device: torch.device, dtype: torch.dtype) -> None:
+        """Choose the language model ``lm_ref``, which is loaded later, and its device and dtype."""
         self.lm_ref, self.device, self.dtype = lm_ref, device, dtype
 
     def __call__(
         self, prompts: Sequence[str], continuations: Sequence[str]
     ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """Summed cross-entropy in nats, and number of tokens, of each continuation; 0 and 0 for an empty one.
+        """Return the summed cross-entropy, in nats, and the number of tokens of each continuation.
 
-        Perplexity is ``exp(sum.sum() / tokens.sum())``. Prompts may be empty; of texts longer than the model's context
-        the beginning is left out. Raises ModelError (the model cannot be loaded), DataError (a continuation alone
-        exceeds the context, or there is not one prompt for each).
+        Both are 0 for an empty continuation. The perplexity is ``exp(sums.sum() / tokens.sum())``. If a text is longer
+        than the model's context, its beginning is left out.
+
+        Args:
+            prompts: The prompts, which may be empty.
+            continuations: The continuation of each prompt.
+
+        Raises:
+            ModelError: The model cannot be loaded, or its tokenizer does not tell the characters of a token.
+            DataError: There is not one prompt for each continuation, a continuation alone exceeds the context, or the
+                tokenizer has no token to begin a text with.
         """
         if len(prompts) != len(continuations):
             raise DataError(f"{len(continuations)} continuations need as many prompts, not {len(prompts)}.")
         pairs = list(zip(prompts, continuations, strict=True))
-        wanted = {pair: (0.0, 0) for pair in pairs if not pair[1]}
+        score_of = {pair: (0.0, 0) for pair in pairs if not pair[1]}
         if any(continuations):
-            wanted |= _loaded(self.lm_ref, self.device, self.dtype).scores([pair for pair in pairs if pair[1]])
-        found = [wanted[pair] for pair in pairs]
-        return np.array([ce for ce, _ in found], dtype=np.float64), np.array([n for _, n in found], dtype=np.int64)
+            score_of |= _loaded(self.lm_ref, self.device, self.dtype).scores([pair for pair in pairs if pair[1]])
+        scores = [score_of[pair] for pair in pairs]
+        return np.array([ce for ce, _ in scores], dtype=np.float64), np.array([n for _, n in scores], dtype=np.int64)
 
 
 @dataclass
 class _Scorer:
+    """A loaded language model, and the scores of the pairs of texts that it has scored."""
+
     lm: LanguageModel
     known: dict[tuple[str, str], tuple[float, int]] = field(default_factory=dict)
 
     def scores(self, pairs: Sequence[tuple[str, str]]) -> dict[tuple[str, str], tuple[float, int]]:
+        """Return the summed cross-entropy and the number of tokens of each pair."""
         from saebench.lm.batching import for_batches, pick_batch_size
 
         new = [pair for pair in dict.fromkeys(pairs) if pair not in self.known]
         if new:
             encoded = [_Encoded.of(self.lm, *pair) for pair in new]
-            order = sorted(range(len(new)), key=lambda index: len(encoded[index].tokens))  # little padding
+            # Texts are ordered by length, so that batches need little padding.
+            order = sorted(range(len(new)), key=lambda index: len(encoded[index].tokens))
             longest = len(encoded[order[-1]].tokens)
 
             def work(batch: slice) -> None:
@@ -82,20 +96,21 @@ def _loaded(lm_ref: str, device: torch.device, dtype: torch.dtype) -> _Scorer:
 
 @dataclass(frozen=True)
 class _Encoded:
-    tokens: list[int]  # the first is BOS, or what came before
-    scored: int  # the last so many are the continuation's
+    """A prompt with its continuation as tokens, of which the first is the tokenizer's first token."""
+
+    tokens: list[int]
+    scored: int  # the number of tokens of the continuation, which come last
 
     @classmethod
     def of(cls, lm: LanguageModel, prompt: str, continuation: str) -> _Encoded:
+        """Tokenise a prompt with its continuation."""
         tokenizer = lm.tokenizer
         if not tokenizer.is_fast:
             raise ModelError(
-                f"The tokenizer of {lm.name} does not say which characters a token holds; choose a model with a fast "
-                "tokenizer for fluency."
+                f"The tokenizer of {lm.name} does not tell which characters a token holds; use a model with a fast "
+                "tokenizer to score fluency."
             )
-        first = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
-        if first is None:
-            raise ModelError(f"The tokenizer of {lm.name} has neither BOS nor EOS to begin a text with.")
+        first = first_token(tokenizer)
         encoded = tokenizer(prompt + continuation, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
         ids, ends = encoded["input_ids"], [end for _, end in encoded["offset_mapping"]]
         border = next((place for place, end in enumerate(ends) if end > len(prompt)), len(ids))
@@ -103,21 +118,21 @@ class _Encoded:
         context = getattr(lm.config.get_text_config(), "max_position_embeddings", None) or len(ids) + 1
         if scored >= context:
             raise DataError(
-                f"A continuation of {scored} tokens exceeds the context of {lm.name} ({context}, BOS among them); "
+                f"A continuation of {scored} tokens exceeds the context of {lm.name} ({context} tokens, with BOS); "
                 "generate fewer tokens."
             )
         return cls([first, *ids[max(0, len(ids) + 1 - context) :]], scored)
 
 
 def _sums(lm: LanguageModel, texts: Sequence[_Encoded]) -> list[float]:
-    """Cross-entropy of each text's continuation, summed."""
+    """Return the summed cross-entropy of each text's continuation."""
     import torch
 
     from saebench.lm.losses import cross_entropies
 
     tokens = torch.zeros(len(texts), max(len(text.tokens) for text in texts), dtype=torch.long)
     for number, text in enumerate(texts):
-        tokens[number, : len(text.tokens)] = torch.tensor(text.tokens)  # padded on the right: nothing looks there
+        tokens[number, : len(text.tokens)] = torch.tensor(text.tokens)  # padding on the right affects no token
     rows = torch.repeat_interleave(torch.arange(len(texts)), torch.tensor([text.scored for text in texts]))
     places = torch.cat([torch.arange(len(text.tokens) - text.scored, len(text.tokens)) for text in texts])
     hidden = lm.full(tokens.to(lm.device))[rows.to(lm.device), places.to(lm.device) - 1]

@@ -1,4 +1,4 @@
-"""Which language a text is in: py3langid, which is always there, or lingua where it is installed."""
+"""Identification of the language of a text, by py3langid, which is always installed, or by lingua, an extra."""
 
 from __future__ import annotations
 
@@ -13,44 +13,58 @@ from numpy.typing import NDArray
 
 from saebench.errors import UsageError, did_you_mean
 
-UNDETERMINED = "und"  # ISO 639-2; of a text without a letter
+UNDETERMINED = "und"  # the ISO 639-2 code that a text without a letter gets
 
 
 class LanguageIdentifier(Protocol):
+    """Tells the language of texts."""
+
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The name by which `language_identifier` returns it."""
+        ...
 
     @property
     def version(self) -> str:
-        """Package and version: part of what was measured."""
+        """The package and its version, which are part of what is measured."""
         ...
 
     def __call__(self, texts: Sequence[str]) -> list[str]:
-        """The language of each text (ISO 639-1); ``und`` for a text without a letter."""
+        """Return the language of each text (ISO 639-1), or ``und`` for a text without a letter."""
         ...
 
     def probabilities(self, texts: Sequence[str], languages: Sequence[str]) -> NDArray[np.float64]:
-        """Of each text the probability of each of ``languages``: ``[texts, languages]``; 0 without a letter.
+        """Return the probability that each text is in each of ``languages``, ``[texts, languages]``.
 
-        Rows sum to 1 where ``languages`` are all that the identifier chooses from. Raises UsageError for others.
+        A row sums to 1 if ``languages`` are all languages that the identifier chooses from. It is 0 for a text without
+        a letter.
+
+        Raises:
+            UsageError: The identifier does not know one of the languages.
         """
         ...
 
 
 def language_identifier(name: str, languages: Sequence[str] = ()) -> LanguageIdentifier:
-    """``py3langid`` or ``lingua``, choosing among ``languages`` (ISO 639-1), or among all that it knows if empty.
+    """Return a language identifier.
 
-    Raises UsageError for an unknown identifier, one that is not installed, or a language that it does not know.
+    Args:
+        name: ``py3langid`` or ``lingua``.
+        languages: The languages (ISO 639-1) to choose from; if empty, all that the identifier knows.
+
+    Raises:
+        UsageError: The identifier is unknown or not installed, or does not know one of the languages.
     """
     if name not in _BUILDERS:
         raise UsageError(
-            f"There is no language identifier {name!r}; known: {', '.join(_BUILDERS)}.{did_you_mean(name, _BUILDERS)}"
+            f"There is no language identifier {name!r}. The known ones are {', '.join(_BUILDERS)}."
+            f"{did_you_mean(name, _BUILDERS)}"
         )
     return _BUILDERS[name](languages)
 
 
 class _Identifier:
-    """What both share: a ranking of the languages of each text."""
+    """The common base of the identifiers, which rank the languages of each text."""
 
     name: str
     version: str
@@ -61,18 +75,21 @@ class _Identifier:
         self.languages = list(languages) or self.known
 
     def __call__(self, texts: Sequence[str]) -> list[str]:
-        return [max(found, key=found.__getitem__) if (found := self._of(text)) else UNDETERMINED for text in texts]
+        """Return the language of each text (ISO 639-1), or ``und`` for a text without a letter."""
+        return [max(ranks, key=ranks.__getitem__) if (ranks := self._of(text)) else UNDETERMINED for text in texts]
 
     def probabilities(self, texts: Sequence[str], languages: Sequence[str]) -> NDArray[np.float64]:
+        """Return the probability that each text is in each of ``languages``, ``[texts, languages]``."""
         self._require(languages)
-        found = [self._of(text) for text in texts]
-        rows = [[each.get(language, 0.0) for language in languages] for each in found]
+        rows = [[ranks.get(language, 0.0) for language in languages] for ranks in map(self._of, texts)]
         return np.array(rows, dtype=np.float64).reshape(len(texts), len(languages))
 
     def _of(self, text: str) -> dict[str, float]:
+        """Return the probability of each language, or nothing for a text without a letter."""
         return self._ranked(text) if any(map(str.isalpha, text)) else {}
 
     def _ranked(self, text: str) -> dict[str, float]:
+        """Return the probability of each language for a text with letters."""
         raise NotImplementedError
 
     def _require(self, languages: Sequence[str]) -> None:
@@ -85,13 +102,13 @@ class _Identifier:
 
 
 class Py3LangID(_Identifier):
-    """Naive Bayes over byte n-grams; a network is not needed."""
+    """py3langid, a naive Bayes classifier of byte n-grams, which needs no network."""
 
     name = "py3langid"
 
     def __init__(self, languages: Sequence[str] = ()) -> None:
         self.version = f"py3langid {version('py3langid')}"
-        self._model = copy(_py3langid_model())  # whose languages are set
+        self._model = copy(_py3langid_model())  # a copy, because its languages are set below
         super().__init__(self._model.labels, languages)
         self._model.set_languages(self.languages)
 
@@ -107,7 +124,7 @@ def _py3langid_model() -> Any:
 
 
 class Lingua(_Identifier):
-    """n-grams of characters and rules; better on short texts."""
+    """lingua, which uses rules and n-grams of characters and is better on short texts."""
 
     name = "lingua"
 
@@ -124,8 +141,8 @@ class Lingua(_Identifier):
         self._model: Any = LanguageDetectorBuilder.from_iso_codes_639_1(*codes).build()
 
     def _ranked(self, text: str) -> dict[str, float]:
-        found = self._model.compute_language_confidence_values(text)
-        return {each.language.iso_code_639_1.name.lower(): each.value for each in found}
+        confidences = self._model.compute_language_confidence_values(text)
+        return {confidence.language.iso_code_639_1.name.lower(): confidence.value for confidence in confidences}
 
 
 _BUILDERS: dict[str, Callable[[Sequence[str]], LanguageIdentifier]] = {"py3langid": Py3LangID, "lingua": Lingua}

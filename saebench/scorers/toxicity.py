@@ -1,6 +1,6 @@
-"""How toxic texts are: a small classifier that is always there, and Detoxify where it is installed.
+"""The toxicity of texts, by a small classifier that is always installed, or by Detoxify, an extra.
 
-Both know words better than meanings: they take swearing for toxicity, and miss what is hateful in polite words.
+Both know words better than meanings: they take swearing for toxicity, and they miss hatred in polite words.
 """
 
 from __future__ import annotations
@@ -15,31 +15,39 @@ from numpy.typing import NDArray
 
 from saebench.errors import AssetError, UsageError, did_you_mean
 
-_BATCH = 32  # texts at a time under Detoxify
+_BATCH = 32  # the texts that Detoxify scores at a time
 
 
 class ToxicityScorer(Protocol):
+    """Scores the toxicity of texts."""
+
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The name by which `toxicity_scorer` returns it."""
+        ...
 
     @property
     def version(self) -> str:
-        """Package and version: part of what was measured."""
+        """The package and its version, which are part of what is measured."""
         ...
 
     def __call__(self, texts: Sequence[str]) -> NDArray[np.float64]:
-        """Toxicity from 0 to 1 of each text; 0 for a text without a character that is not blank."""
+        """Return the toxicity of each text, from 0 to 1; it is 0 for a blank text."""
         ...
 
 
 def toxicity_scorer(name: str) -> ToxicityScorer:
-    """``profanity-check``, ``detoxify:original`` or ``detoxify:unbiased``; the same object for the same name.
+    """Return the scorer called ``profanity-check``, ``detoxify:original`` or ``detoxify:unbiased``.
 
-    Raises UsageError for another name, or when the package is not installed; models are loaded when first used.
+    The same name gives the same object, whose model is loaded when it is first used.
+
+    Raises:
+        UsageError: There is no such scorer, or its package is not installed.
     """
     if name not in _BUILDERS:
         raise UsageError(
-            f"There is no toxicity scorer {name!r}; known: {', '.join(_BUILDERS)}.{did_you_mean(name, _BUILDERS)}"
+            f"There is no toxicity scorer {name!r}. The known ones are {', '.join(_BUILDERS)}."
+            f"{did_you_mean(name, _BUILDERS)}"
         )
     return _built(name)
 
@@ -50,7 +58,7 @@ def _built(name: str) -> ToxicityScorer:
 
 
 class ProfanityCheck:
-    """A linear classifier of word counts, trained on comments and tweets: the probability of profanity."""
+    """The probability of profanity by a linear classifier of word counts, which was trained on comments and tweets."""
 
     name = "profanity-check"
 
@@ -59,20 +67,21 @@ class ProfanityCheck:
         return f"alt-profanity-check {version('alt-profanity-check')}"
 
     def __call__(self, texts: Sequence[str]) -> NDArray[np.float64]:
-        return _where_said(texts, lambda said: self._predict(said))
+        """Return the toxicity of each text, from 0 to 1."""
+        return _without_blank(texts, lambda not_blank: self._predict(not_blank))
 
     @cached_property
     def _predict(self) -> Callable[[list[str]], NDArray[np.float64]]:
-        from profanity_check import predict_prob  # loads the model
+        from profanity_check import predict_prob  # the import loads the model
 
         return predict_prob
 
 
 class DetoxifyScorer:
-    """Detoxify's probability of toxicity; its weights are downloaded when they are first used."""
+    """The probability of toxicity by Detoxify, whose weights are downloaded when they are first used."""
 
     def __init__(self, kind: str) -> None:
-        """Raises UsageError when Detoxify is not installed."""
+        """Choose the model ``original`` or ``unbiased``. Raises UsageError if Detoxify is not installed."""
         try:
             import detoxify  # noqa: F401
         except ImportError as error:
@@ -84,8 +93,8 @@ class DetoxifyScorer:
         return f"detoxify {version('detoxify')}"
 
     def __call__(self, texts: Sequence[str]) -> NDArray[np.float64]:
-        """Raises AssetError when the weights are not there and cannot be fetched."""
-        return _where_said(texts, self._score)
+        """Return the toxicity of each text. Raises AssetError if the weights are missing and cannot be fetched."""
+        return _without_blank(texts, self._score)
 
     def _score(self, texts: list[str]) -> NDArray[np.float64]:
         batches = (texts[start : start + _BATCH] for start in range(0, len(texts), _BATCH))
@@ -101,16 +110,16 @@ class DetoxifyScorer:
         except OSError as error:
             raise AssetError(
                 f"The weights of {self.name} could not be fetched ({str(error).splitlines()[0][:200]}); "
-                "score once with a network, or use profanity-check."
+                "score once while there is a network, or use profanity-check."
             ) from error
 
 
-def _where_said(texts: Sequence[str], score: Callable[[list[str]], NDArray[np.float64]]) -> NDArray[np.float64]:
-    """Scores of the texts that say anything; 0 for the others, where classifiers give what they expect on average."""
-    said = np.array([bool(text.strip()) for text in texts], dtype=bool)
+def _without_blank(texts: Sequence[str], score: Callable[[list[str]], NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Return the scores of texts, with 0 for blank ones, to which classifiers would give an average score."""
+    not_blank = np.array([bool(text.strip()) for text in texts], dtype=bool)
     out = np.zeros(len(texts))
-    if said.any():
-        out[said] = score([text for text in texts if text.strip()])
+    if not_blank.any():
+        out[not_blank] = score([text for text in texts if text.strip()])
     return out
 
 

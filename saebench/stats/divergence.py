@@ -31,7 +31,7 @@ from saebench.stats.histogram import Bins
 
 ENOUGH = 20  # a p-value is known well enough when this many labellings were at least as divergent
 _TABLE_ELEMENTS = 2**22  # the most entries of a table that is held at a time
-_SAME = 1e-9  # in bits times examples: statistics this close are equal but for the order of their sums
+_SAME = 1e-9  # in bits times examples: statistics this close differ only by the order of their sums
 
 
 class Divergences(NamedTuple):

@@ -45,13 +45,13 @@ class Activations:
         return torch.bincount(self.latent, self.value.abs().double(), minlength=self.n_latents)
 
     def latents(self, block: slice) -> Activations:
-        """Return the activations of a range of latents, which are numbered anew from 0."""
+        """Return the activations of a range of latents, which are renumbered from 0."""
         inside = (self.latent >= block.start) & (self.latent < block.stop)
         latent = self.latent[inside] - block.start
         return Activations(latent, self.example[inside], self.value[inside], block.stop - block.start, self.n_examples)
 
     def of_latents(self, chosen: Tensor) -> Activations:
-        """Return the activations of the latents for which ``chosen[latents]`` is True, numbered anew in order."""
+        """Return the activations of the latents for which ``chosen[latents]`` is True, renumbered in order."""
         number = chosen.cumsum(0) - 1
         inside = chosen[self.latent]
         latent = number[self.latent[inside]]
@@ -87,7 +87,7 @@ class Bins:
         return counts
 
     def of_latents(self, chosen: Bool[Tensor, " latents"]) -> Bins:
-        """Return the bins of the latents for which ``chosen`` is True, numbered anew in order."""
+        """Return the bins of the latents for which ``chosen`` is True, renumbered in order."""
         kept = chosen[self.latent_of_row]
         row_number, latent_number = kept.cumsum(0) - 1, chosen.cumsum(0) - 1
         inside = kept[self.row]

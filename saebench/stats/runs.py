@@ -34,7 +34,7 @@ def over_runs(values: Mapping[Pair, tuple[float, float]]) -> Estimate:
 
 
 def over_each(values: Mapping[int, float]) -> Estimate:
-    """Return the mean of one value per run with Student's interval over runs. Values that are not finite are ignored."""
+    """Return the mean of one value per run with Student's interval over runs, without values that are not finite."""
     finite = np.array([value for value in values.values() if np.isfinite(value)])
     n = len(finite)
     value = float(finite.mean()) if n else float("nan")

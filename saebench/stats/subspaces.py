@@ -1,6 +1,6 @@
 """Linear subspaces spanned by sets of directions: how large they are, and how much two of them share.
 
-Rows are not centred, because the sums of directions lie in a subspace through the origin. All is computed in float64.
+Rows are not centred, because sums of directions lie in a subspace through the origin. Everything is in float64.
 """
 
 from __future__ import annotations

@@ -32,5 +32,5 @@ def test_what_is_no_result_is_refused(change, tmp_path):
     with pytest.raises(ValidationError):
         BenchmarkResult.model_validate(content | change)
     (tmp_path / "peer.json").write_text(json.dumps(content | change))
-    with pytest.raises(UsageError, match=r"peer\.json is no benchmark result"):
+    with pytest.raises(UsageError, match=r"peer\.json is not a benchmark result"):
         load_results(tmp_path)

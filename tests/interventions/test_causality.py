@@ -136,7 +136,7 @@ def test_another_number_of_texts_without_reset_is_an_error() -> None:
     x, _, mask = inputs(sae_of("topk"))
     steer = STEER(latents_of("topk"))
     steer(x, mask)
-    with pytest.raises(SaebenchError, match="remembers 3 texts and was given 2"):
+    with pytest.raises(SaebenchError, match="remembers 3 texts but was given 2"):
         steer(x[:2], mask[:2])
 
 

@@ -141,20 +141,20 @@ def test_a_transcoder_needs_what_it_reads() -> None:
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: Latents(sae_of("topk"), [1, 32], error="kept"), UsageError, "0 to 31, and no latent 32"),
+        (lambda: Latents(sae_of("topk"), [1, 32], error="kept"), UsageError, "0 to 31, but no latent 32"),
         (lambda: Latents(sae_of("topk"), [1, -1], error="kept"), UsageError, "no latent -1"),
         (lambda: Latents(sae_of("topk"), [4, 1, 4], error="kept"), UsageError, "Latent 4 is named twice"),
         (lambda: Latents(sae_of("topk"), [1], error="keep"), UsageError, "kept, dropped, not 'keep'"),  # type: ignore
         (lambda: Clamp(latents_of("topk"), float("nan")), UsageError, "value must be a finite number"),
         (lambda: Clamp(latents_of("topk"), [1.0, 2.0]), UsageError, "2 numbers for 4 latents"),
-        (lambda: Clamp(latents_of("topk"), 1.0, threshold=-1), UsageError, "threshold must be 0 or above"),
+        (lambda: Clamp(latents_of("topk"), 1.0, threshold=-1), UsageError, "threshold must be at least 0"),
         (lambda: RefusalClamp(latents_of("topk"), active_latents(sae_of("topk"))[0], 1.0), UsageError, "both"),
         (lambda: DynamicGuardrail(latents_of("topk"), tau=95), UsageError, "share of tokens between 0 and 1"),
         (lambda: DynamicGuardrail(latents_of("topk"), tau=0.5, scope="all"), UsageError, "scope must be one of"),  # type: ignore
         (lambda: Steer(latents_of("topk"), 1.0, tier="sometimes"), UsageError, "tier must be one of"),  # type: ignore
         (lambda: Steer(latents_of("topk"), 1.0, weight="mean"), UsageError, "needs tier=input or tier=token"),
         (lambda: Steer(latents_of("topk"), 1.0, tier="token", scope="whole"), UsageError, "needs tier=input"),
-        (lambda: RangeMask(latents_of("topk"), 1.0, -1.0), UsageError, "0 or above"),
+        (lambda: RangeMask(latents_of("topk"), 1.0, -1.0), UsageError, "must be at least 0"),
     ],
 )
 def test_bad_settings_get_a_sentence(make, error, message) -> None:  # type: ignore[no-untyped-def]

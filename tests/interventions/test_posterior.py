@@ -119,7 +119,7 @@ def test_bad_input_gets_a_sentence() -> None:
     with pytest.raises(UsageError, match="zero_inflated or gaussian"):
         Posterior.fit(f, labels, 0, n_classes=3, density="kde")  # type: ignore[arg-type]
     three = Posterior.fit(f[:, :3], labels, 0, n_classes=3)
-    with pytest.raises(UsageError, match="knows 3 latents, and 4"):
+    with pytest.raises(UsageError, match="knows 3 latents, but 4"):
         Attenuate(latents_of("topk"), three)
     four = Posterior.fit(f, labels, 0, n_classes=3)
     for settings in ({"power": -1.0}, {"threshold": 1.5}, {"threshold": 0.5, "power": 2.0}):

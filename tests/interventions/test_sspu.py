@@ -261,12 +261,12 @@ def test_layers_default_to_the_site_and_the_two_before_it():
 @pytest.mark.parametrize(
     ("changed", "why"),
     [
-        ({"site": "blocks.1.hook_mlp_out"}, "look at a hook_resid_post, not at 'blocks.1.hook_mlp_out'"),
-        ({"layers": (1, 2)}, r"Layers \[1, 2\] cannot be trained at blocks.1.hook_resid_post: use 0 to 1"),
-        ({"layers": (-1,)}, "use 0 to 1"),
+        ({"site": "blocks.1.hook_mlp_out"}, "must be a hook_resid_post, unlike 'blocks.1.hook_mlp_out'"),
+        ({"layers": (1, 2)}, r"layers \[1, 2\] cannot be trained for blocks.1.hook_resid_post; use layers from 0 to 1"),
+        ({"layers": (-1,)}, "use layers from 0 to 1"),
         ({"steps": 0}, "steps of a fine-tune must be at least 1, not 0"),
         ({"retain_batch": 0}, "retain_batch"),
-        ({"alpha": -1.0}, "alpha of a fine-tune must not be negative"),
+        ({"alpha": -1.0}, "alpha of a fine-tune must be at least 0"),
         ({"lr": float("nan")}, "lr must be a finite number"),
     ],
 )
@@ -287,7 +287,7 @@ def test_subspaces_of_another_width_are_named(lm: LanguageModel):
 
 def test_texts_of_special_tokens_alone_are_named(lm: LanguageModel):
     empty = TokenBatch(FORGET.tokens, torch.zeros_like(FORGET.evaluated), n_documents=1)
-    with pytest.raises(DataError, match="The retain texts of the fine-tune hold no token"):
+    with pytest.raises(DataError, match="The retain texts of the fine-tune hold only special tokens"):
         unlearn(lm, FORGET, empty, settings(), None)
 
 

@@ -63,7 +63,7 @@ def test_random_ones_of_an_impossible_rank_are_refused(rank: int):
         Subspaces.random(16, rank, 5, np.random.default_rng(0))
 
 
-@pytest.mark.parametrize(("latents", "why"), [([], "No latent"), ([32], "no latent 32"), ([-1], "no latent -1")])
+@pytest.mark.parametrize(("latents", "why"), [([], "has no latent"), ([32], "no latent 32"), ([-1], "no latent -1")])
 def test_latents_that_span_nothing_are_named(latents: list[int], why: str):
     with pytest.raises(UsageError, match=why):
         Subspaces.of_latents(sae_of("topk"), [1], latents)
@@ -84,7 +84,7 @@ def test_a_decoder_without_rows_is_not_applicable():
 def test_another_width_than_the_residual_stream_is_named():
     subspaces = Subspaces(None, orthonormal(2, d=16))
     subspaces.check(16)
-    with pytest.raises(HookMismatchError, match="16 dimensions and the residual stream has 32"):
+    with pytest.raises(HookMismatchError, match="16 dimensions, but the residual stream has 32"):
         subspaces.check(32)
 
 

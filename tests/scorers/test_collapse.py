@@ -88,7 +88,7 @@ def test_chance_is_kept():
         ([], 2, DataError, "no answers"),
         ([0, 2], 2, UsageError, "from 0 to 1"),
         ([-1, 1], 2, UsageError, "from -1"),
-        ([0], 1, UsageError, "two choices or more"),
+        ([0], 1, UsageError, "at least two choices"),
     ],
 )
 def test_refusals(choices: list[int], n_choices: int, error: type[Exception], message: str):

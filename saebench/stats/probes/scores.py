@@ -42,8 +42,8 @@ def weighted_f1(predicted: Tensor, y: Tensor, rows: Tensor) -> Tensor:
     rows = rows.expand(predicted.shape)
     total = torch.zeros(predicted.shape[:-1], dtype=torch.float64, device=predicted.device)
     for side in (True, False):
-        is_side, said = (y == side) & rows, (predicted == side) & rows
+        is_side, predicted_side = (y == side) & rows, (predicted == side) & rows
         size = is_side.sum(-1)
-        f1 = 2.0 * (is_side & said).sum(-1) / (size + said.sum(-1)).clamp(min=1)
+        f1 = 2.0 * (is_side & predicted_side).sum(-1) / (size + predicted_side.sum(-1)).clamp(min=1)
         total += f1 * size
     return total / rows.sum(-1)

@@ -73,8 +73,9 @@ def test_a_text_with_too_few_documents_says_how_many_there_are(tiny: TaskContext
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("{", "line 1: not valid JSON"),
-        ("[]", "needs the fields question, choices and answer"),
+        ("{", "line 1: this is not valid JSON"),
+        ("[]", "line 1: each line must hold a JSON object"),
+        ("{}", "line 1: a question needs the fields question, choices and answer"),
         (json.dumps({"question": "q", "choices": ["a"], "answer": 0}), "choices a list of at least two texts"),
         (json.dumps({"question": "q", "choices": ["a", "b"], "answer": 2}), "the place of the right one"),
         (json.dumps({"question": 1, "choices": ["a", "b"], "answer": 0}), "question must be text"),

@@ -9,12 +9,12 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from saebench.data.json_lines import read_json_lines
 from saebench.data.text_ref import HubText, JsonlText, parse_text_ref
 from saebench.errors import DataError, UsageError, did_you_mean
 from saebench.harness.questions import Question, sciq_questions
@@ -72,8 +72,11 @@ def load_questions(ref: str) -> list[Question]:
     if scheme not in ("jsonl", "hf"):
         raise UsageError(f"Unknown reference {ref!r} to questions. Give {_FORMS}.")
     parsed = parse_text_ref(ref)
-    rows = _jsonl_rows(parsed.path) if isinstance(parsed, JsonlText) else _hub_rows(parsed)  # type: ignore[arg-type]
-    questions = [_question(row, f"{ref}, row {number}") for number, row in enumerate(rows, start=1)]
+    if isinstance(parsed, JsonlText):
+        questions = [_question(row.fields, row.where) for row in read_json_lines(parsed.path)]
+    else:
+        assert isinstance(parsed, HubText)
+        questions = [_question(row, f"{ref}, row {number}") for number, row in enumerate(_hub_rows(parsed), start=1)]
     if not questions:
         raise DataError(f"{ref!r} has no questions.")
     return questions
@@ -121,20 +124,6 @@ def _question(row: Any, where: str) -> Question:
             "one, from 0."
         )
     return Question(text, tuple(choices), gold)
-
-
-def _jsonl_rows(path: Path) -> list[Any]:
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"Cannot read the questions {path}: {error}.") from error
-    rows = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            rows += [json.loads(line)] if line.strip() else []
-        except json.JSONDecodeError as error:
-            raise DataError(f"{path}, line {number}: not valid JSON ({error.msg}).") from error
-    return rows
 
 
 def _hub_rows(ref: HubText) -> Iterable[Any]:
