@@ -38,15 +38,13 @@ def implementation(name: str) -> type[Task[Any]]:
 
     Raises UsageError for a task that does not exist or is broken, SaebenchError for a class that contradicts its card.
     """
-    found = registry().plug_in(name) or _BUILT_IN[name]
-    problem = mismatch(found, registry().card(name))
-    if not problem and not issubclass(found, SAETask | GroupTask):
+    task = registry().plug_in(name) or _BUILT_IN[name]
+    problem = mismatch(task, registry().card(name))
+    if not problem and not issubclass(task, SAETask | GroupTask):
         problem = "the class is no subclass of saebench.evaluation.SAETask or GroupTask"
     if problem:
-        raise SaebenchError(
-            f"Task {name!r} ({found.__module__}:{found.__qualname__}) does not fit its card: {problem}."
-        )
-    return found
+        raise SaebenchError(f"Task {name!r} ({task.__module__}:{task.__qualname__}) does not fit its card: {problem}.")
+    return task
 
 
 def create(name: str) -> Task[Any]:

@@ -34,11 +34,11 @@ def surface_form(
         evaluated: The number of evaluated tokens.
     """
     strata = [member.strata for member in members]
-    offset = max((int(each.max()) for each in strata), default=0) + 1
+    offset = max((int(member.max()) for member in strata), default=0) + 1
     return SurfaceForm(
         {kind: np.concatenate([member.group(kind) for member in members]) for kind in KINDS},
         np.concatenate([stratum + number * offset for number, stratum in enumerate(strata)]),
-        np.concatenate([each.entropy for each in concentrations]),
-        np.concatenate([each.modal_share for each in concentrations]),
-        np.concatenate([each.totals for each in concentrations]) / max(evaluated, 1),
+        np.concatenate([member.entropy for member in concentrations]),
+        np.concatenate([member.modal_share for member in concentrations]),
+        np.concatenate([member.totals for member in concentrations]) / max(evaluated, 1),
     )

@@ -63,7 +63,7 @@ def group_errors(
         lambda: _centre(captured, hook.site_out),
     )
     decoders = [_decoder(sae, masks, context) for sae, masks in zip(saes, groups, strict=True)]
-    sums = [torch.zeros(1 + 2 * each.n_groups, captured.n_sequences, dtype=torch.float64) for each in decoders]
+    sums = [torch.zeros(1 + 2 * decoder.n_groups, captured.n_sequences, dtype=torch.float64) for decoder in decoders]
     spread = torch.zeros(captured.n_sequences, dtype=torch.float64)
     vocabulary = int(captured.batch.tokens.max()) + 1
     fired = [TokenCounts(sae.d_sae, vocabulary) for sae in saes]

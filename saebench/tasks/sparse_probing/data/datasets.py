@@ -38,7 +38,7 @@ def dataset_refs(names: Sequence[str]) -> list[str]:
     The name ``all`` stands for the 113 binary tasks of 2502.16681. Raises UsageError for a dataset that is named twice,
     such as one that is named beside ``all``.
     """
-    expanded = [name for given in names for name in (binary_dataset_names() if given == ALL else [given])]
+    expanded = [name for named in names for name in (binary_dataset_names() if named == ALL else [named])]
     refs = [name if ":" in name else f"asset:{ASSET}/{name}" for name in expanded]
     if repeated := next((ref for ref in refs if refs.count(ref) > 1), None):
         raise UsageError(f"Dataset {repeated!r} is named twice, but it can count only once; name it once.")
