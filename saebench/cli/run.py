@@ -16,19 +16,24 @@ if TYPE_CHECKING:
 SOME_FAILED, INTERRUPTED = 1, 130
 
 
-def _names(context: click.Context, parameter: click.Parameter, value: str | None) -> list[str] | None:
-    if value is None:
-        return None
-    names = [name.strip() for name in value.split(",") if name.strip()]
-    if not names:
-        raise click.BadParameter("name at least one task; `saebench tasks` lists them.")
-    return names
+def _names(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> list[str] | None:
+    names: list[str] = []
+    for value in values:
+        some = [name.strip() for name in value.split(",") if name.strip()]
+        if not some:
+            raise click.BadParameter("name at least one task; `saebench tasks` lists them.")
+        names += some
+    return names or None
 
 
 @click.command(short_help="Evaluate SAEs and write a record for each.")
 @click.option("--suite", metavar="NAME", help="Every task at this preset: smoke, quick, standard or paper.  [quick]")
 @click.option(
-    "--tasks", metavar="A,B", callback=_names, help="Tasks, separated by commas.  [all; see `saebench tasks`]"
+    "--tasks",
+    metavar="A,B",
+    multiple=True,
+    callback=_names,
+    help="Tasks, separated by commas; may be repeated.  [all; see `saebench tasks`]",
 )
 @click.option(
     "--sae", metavar="REF", multiple=True, help="An SAE; may be repeated.  [the zoo and controls; see `saebench saes`]"

@@ -72,11 +72,18 @@ def load_lm(ref: str | LMRef, *, device: torch.device, dtype: torch.dtype) -> La
 
     lm_ref = parse_lm_ref(ref) if isinstance(ref, str) else ref
     source, kwargs = _source(lm_ref)
+    # Left open, transformers would ask on the terminal whether to run code that comes with the model.
+    kwargs["trust_remote_code"] = False
     try:
         model, report = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, output_loading_info=True, **kwargs)
         tokenizer = AutoTokenizer.from_pretrained(source, **kwargs)
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         cause = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        if "trust_remote_code" in str(error):
+            cause = (
+                "its configuration names Python code of its own, which saebench does not run; use a model whose "
+                "architecture is part of transformers."
+            )
         raise ModelError(f"{lm_ref} could not be loaded: {cause[:300]}") from error
     if missing := sorted(report["missing_keys"]):  # transformers would use random weights for them
         raise ModelError(f"{lm_ref} lacks {len(missing)} weights of {type(model).__name__}, such as {missing[0]!r}.")

@@ -94,6 +94,16 @@ def test_interrupted_while_loading(invoke: Invoke, inputs: Inputs, tmp_path: Pat
 
 
 @pytest.mark.usefixtures("no_model")
+def test_tasks_may_be_repeated(invoke: Invoke, inputs: Inputs, tmp_path: Path):
+    """Like --sae and --seed; the last one used to count alone, without a word."""
+    arguments = [*inputs.arguments, "--tasks", "dark_matter,core", "--sae", inputs.good, "--out", tmp_path / "out"]
+    result = invoke("run", *arguments, "--dry-run")
+    assert result.exit_code == 0, result.output
+    lines = [line.split()[1] for line in result.stdout.splitlines() if line.startswith("task ")]
+    assert lines == ["core", "dark_matter"]
+
+
+@pytest.mark.usefixtures("no_model")
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

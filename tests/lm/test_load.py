@@ -234,3 +234,38 @@ def test_fingerprint_of_tied_and_equal_untied_weights_has_one_hash_per_name():
     before = fingerprint(model)
     model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.clone(), requires_grad=False)
     assert fingerprint(model) == before
+
+
+# ---------------------------------------------------------------- code of strangers
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
+def test_code_in_a_model_folder_never_runs_whatever_the_terminal_answers(
+    file: str, tiny_llama_dir: Path, tmp_path: Path
+):
+    """A folder that names code of its own makes transformers ask on the terminal, and "y" would run it."""
+    folder, marker = tmp_path / "model", tmp_path / "executed"
+    shutil.copytree(tiny_llama_dir, folder)
+    config = json.loads((folder / file).read_text())
+    if file == "config.json":
+        config |= {
+            "model_type": "foreign",
+            "auto_map": {"AutoConfig": "foreign.C", "AutoModelForCausalLM": "foreign.M"},
+        }
+    else:
+        config |= {"tokenizer_class": "Foreign", "auto_map": {"AutoTokenizer": ["foreign.T", "foreign.T"]}}
+    (folder / file).write_text(json.dumps(config))
+    (folder / "foreign.py").write_text(
+        f"open({str(marker)!r}, 'w').close()\nclass C: ...\nclass M: ...\nclass T: ...\n"
+    )
+    code = (
+        "import torch\nfrom saebench.errors import ModelError\nfrom saebench.lm.load import load_lm\n"
+        f"try:\n    load_lm({str(folder)!r}, device=torch.device('cpu'), dtype=torch.float32)\n"
+        "except ModelError as error:\n    print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], input="y\n" * 9, capture_output=True, text=True, check=True)
+    assert not marker.exists()
+    assert "[y/N]" not in done.stdout + done.stderr
+    if file == "config.json":
+        assert "which saebench does not run" in done.stdout
+        assert "trust_remote_code" not in done.stdout

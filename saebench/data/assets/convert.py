@@ -39,8 +39,9 @@ def convert_gguf(gguf: Path, dest: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
-    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    source = {"gguf_file": gguf.name, "trust_remote_code": False}
+    model = AutoModelForCausalLM.from_pretrained(gguf.parent, dtype=torch.float32, **source)
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **source)
     # The weights are plain floats now, but transformers refuses to save a model that still has a GGUF quantizer.
     model.hf_quantizer = None
     model.config.__dict__.pop("quantization_config", None)
