@@ -26,7 +26,7 @@ from saebench.runner.cache import cache_folder
 from saebench.runner.identity import job_identity
 from saebench.runner.info import label, sae_info, sentence
 from saebench.runner.loading import Loader, check_group, load_keys
-from saebench.runner.plan import Job, Plan
+from saebench.runner.plan import Job, Plan, TaskPlan
 from saebench.runner.request import RunRequest
 from saebench.runner.sites import default_hook, known_sites
 from saebench.sae.group_ref import SAEGroupRef
@@ -104,25 +104,41 @@ class _SeedRun:
         self.store = ResultStore(plan.request.out)
         self.tasks = {task.name: create(task.name) for task in plan.tasks}
         self.data: dict[str, dict[str, str]] = {}
+        self.unusable: dict[str, SaebenchError] = {}  # why the inputs of a task cannot be used
         self.loader = Loader(context, default_hook(plan, context.lm.n_layers))
 
     def run(self, jobs: list[Job]) -> None:
-        """Run ``jobs`` in their order and release each SAE after the last job that needs it."""
+        """Run ``jobs`` in their order and release each SAE after the last job that needs it.
+
+        Raises SaebenchError when no task can use its inputs. If some can, the jobs of the others become failed records.
+        """
         for planned in self.plan.tasks:
-            task = self.tasks[planned.name]
-            task.prepare(self.context, planned.settings)
-            self.data[planned.name] = task.data(self.context, planned.settings)
+            self._prepare(planned)
+        if len(self.unusable) == len(self.plan.tasks):
+            raise next(iter(self.unusable.values()))
         last_use = {key: number for number, job in enumerate(jobs) for key in load_keys(job)}
         for number, job in enumerate(jobs):
             self.loader.keep({key for key, last in last_use.items() if last >= number})
             title = f"[{number + 1}/{len(jobs)}] {job.task.name} {label(job.subject)}"
             self.summary.records.append(self._run_job(job, title))
 
+    def _prepare(self, planned: TaskPlan) -> None:
+        task = self.tasks[planned.name]
+        try:
+            task.prepare(self.context, planned.settings)
+            self.data[planned.name] = task.data(self.context, planned.settings)
+        except SaebenchError as error:
+            self.unusable[planned.name] = error
+            self.data[planned.name] = {}
+            self.progress.log(f"{planned.name} is left out, because its inputs cannot be used: {sentence(error)}")
+
     def _run_job(self, job: Job, title: str) -> Record:
         started = time.monotonic()
         fingerprint = ""
         try:
             fingerprint = self.loader.fingerprint(job)
+            if error := self.unusable.get(job.task.name):
+                raise error
             existing = self.store.find(self._identity(job, fingerprint))
             if existing is not None and not needed(existing, self.plan.request.overwrite):
                 self.progress.log(f"{title}: exists already ({existing.status.value})")

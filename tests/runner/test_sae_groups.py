@@ -221,19 +221,32 @@ def test_datasets_are_part_of_the_identity(run: Run, inputs: Inputs, monkeypatch
     assert second.records[0].record_id != either.record_id
 
 
-def test_bad_inputs_stop_the_run_before_any_sae_is_loaded(
+def test_bad_inputs_of_every_task_stop_the_run_before_any_sae_is_loaded(
     run: Run, inputs: Inputs, loads: list[str], monkeypatch: pytest.MonkeyPatch
 ):
     with pytest.raises(UsageError, match="times=13 cannot"):
         run(inputs.topk(0), tasks=["either"], parameters={"either": {"times": 13}})
-
-    def unreadable(*_: Any) -> Any:
-        raise DataError("labels.csv is empty.")
-
     monkeypatch.setattr(Either, "data", unreadable)
     with pytest.raises(DataError, match="is empty"):
-        run(inputs.topk(0), tasks=["core", "either"])
+        run(inputs.topk(0), tasks=["either"], parameters={})
     assert loads == []
+
+
+def test_a_task_with_bad_inputs_does_not_stop_the_others(run: Run, inputs: Inputs, monkeypatch: pytest.MonkeyPatch):
+    """Its jobs become failed records with the reason, and ok ones take their place once the inputs are fixed."""
+    with monkeypatch.context() as patch:
+        patch.setattr(Either, "data", unreadable)
+        first = run(inputs.topk(0), tasks=["core", "either"])
+    core, either = first.records
+    assert (core.status, either.status) == (Status.OK, Status.FAILED)
+    assert (either.error, either.identity.data) == ("labels.csv is empty.", {})
+    second = run(inputs.topk(0), tasks=["core", "either"])
+    assert (second.new, [record.status for record in second.records]) == (1, [Status.OK, Status.OK])
+    assert {record.status for record in ResultStore(second.out)} == {Status.OK}
+
+
+def unreadable(*_: Any) -> Any:
+    raise DataError("labels.csv is empty.")
 
 
 def test_from_python(run: Run, inputs: Inputs, tmp_path: Path):
