@@ -49,6 +49,12 @@ class FiringCounts:
         device = values.device
         active = torch.ne(values, 0)
         present, local = torch.unique(sequence.cpu(), return_inverse=True)
+        l0, l1 = active.sum(-1), values.abs().sum(-1, dtype=torch.float64)
+        if isinstance(codes, tuple) and device.type == "cpu":  # no table of all latents: it could take gigabytes
+            keys, times = (local[:, None] * self.d_sae + codes[1])[active].unique(return_counts=True)
+            rows = present[keys // self.d_sae]
+            self._take(sequence, _entries(times.numpy(), rows.numpy(), (keys % self.d_sae).numpy()), l0, l1)
+            return
         if device.type == "cuda":
             local = local.pin_memory().to(device, non_blocking=True)
         counts = torch.zeros(len(present), self.d_sae, dtype=torch.int32, device=device)
@@ -57,10 +63,9 @@ class FiringCounts:
             counts.view(-1).index_add_(0, keys.flatten(), active.flatten().to(torch.int32))
         else:
             counts.index_add_(0, local, active.to(torch.int32))
-        l1 = values.abs().sum(-1, dtype=torch.float64)
-        block = (sequence, present, counts, active.sum(-1), l1)
+        block = (sequence, present, counts, l0, l1)
         if device.type != "cuda":
-            self._take(*block)
+            self._take_table(*block)
             return
         self._pending.append(block)
         if sum(block[2].numel() for block in self._pending) > _PENDING:
@@ -69,13 +74,15 @@ class FiringCounts:
     def _fetch(self) -> None:
         """Fetch the counts from the GPU. Only here does the CPU wait for it."""
         while self._pending:
-            self._take(*self._pending[0])
+            self._take_table(*self._pending[0])
             del self._pending[0]
 
-    def _take(self, sequence: Tensor, present: Tensor, counts: Tensor, l0: Tensor, l1: Tensor) -> None:
-        where = sequence.cpu().numpy()
+    def _take_table(self, sequence: Tensor, present: Tensor, counts: Tensor, l0: Tensor, l1: Tensor) -> None:
         nonzero = sparse.coo_array(counts.cpu().numpy())
-        entries = _entries(nonzero.data, present.numpy()[nonzero.coords[0]], nonzero.coords[1])
+        self._take(sequence, _entries(nonzero.data, present.numpy()[nonzero.coords[0]], nonzero.coords[1]), l0, l1)
+
+    def _take(self, sequence: Tensor, entries: _Entries, l0: Tensor, l1: Tensor) -> None:
+        where = sequence.cpu().numpy()
         l0_values, l1_values = l0.cpu().numpy(), l1.cpu().numpy()
         self._entries.append(entries)
         np.add.at(self._tokens, where, 1.0)
