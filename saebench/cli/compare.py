@@ -67,7 +67,7 @@ def compare(
       saebench compare topk-k32-s0 batchtopk-k32-s0 --plot comparison.svg
 
     Only records of the same task version, parameters, language model, data and seed are compared. What cannot be
-    compared is listed with the reason.
+    compared, such as a record whose arrays are damaged, is listed with the reason.
 
     Exit codes: 0, or 2 when nothing can be compared.
     """
@@ -85,7 +85,7 @@ def compare(
         )
     sides = [_chosen(results, name, task, preset, seed) for name in (a, b)]
     wanted = _wanted(sides, metrics, everything)
-    measured = [[(record, results.arrays(record)) for record in side] for side in sides]
+    measured = [[(record, results.arrays_or_damage(record)) for record in side] for side in sides]
     comparison = comparing.compare(*measured, wanted=wanted, subsets=subsets)
     _something_or_raise(comparison)
     if plot is not None:

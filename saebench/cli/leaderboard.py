@@ -53,7 +53,7 @@ def build(name: str | None, folders: tuple[Path, ...], out: Path) -> None:
 
     SAEs are ranked by their mean rank over tasks, among SAEs of about the same width at the same hook of the same
     language model. SAEs share a place where the data do not decide between them. Rows that lack a task are listed
-    separately, and controls are never ranked.
+    separately, and controls are never ranked. A record whose arrays are damaged is named in a warning and left out.
 
     \b
     Examples:

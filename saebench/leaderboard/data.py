@@ -29,7 +29,6 @@ def build(board: Board, folders: Sequence[Path]) -> Json:
 
     Raises:
         UsageError: A folder does not exist, or the board names something that no card or no record has.
-        SaebenchError: The arrays of a record are missing or damaged.
     """
     board.check()
     gathered = Gathered(board, folders)
@@ -116,7 +115,7 @@ def _densities(gathered: Gathered, records: Sequence[Record]) -> Json | None:
     known = [(record.counts.get("tokens", 0), record) for record in records]
     for _, record in sorted(known, key=lambda item: (-item[0], item[1].record_id)):
         density = gathered.arrays(record).get("density")
-        if density is not None:
+        if density is not None and density.dtype.kind in "biuf":
             alive = np.log10(density[density > 0].astype(np.float64))
             counts, _ = np.histogram(np.clip(alive, _DENSITY_EDGES[0], _DENSITY_EDGES[-1]), _DENSITY_EDGES)
             edges = [round(float(edge), 6) for edge in _DENSITY_EDGES]

@@ -2,12 +2,14 @@
 
 Versions of a task are never mixed: the version of the installed card counts. Nor are runs mixed that differ in anything
 else that decides numbers (parameters, seed, language model, precision, data): if there are several such settings, the
-one with the most SAEs counts. The other records are listed with the reason why they do not count.
+one with the most SAEs counts. The other records are listed with the reason why they do not count, and so are records
+whose arrays are damaged; a warning names the files of these.
 """
 
 from __future__ import annotations
 
 import json
+import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ from typing import NamedTuple
 from saebench.cards.registry import registry
 from saebench.errors import UsageError, did_you_mean
 from saebench.leaderboard.board import Board
+from saebench.results.array_file import REMEDY, DamagedRecordError
 from saebench.results.paired import mismatches
 from saebench.results.record import GROUP, Arrays, Record, Status
 from saebench.results.slug import slug
@@ -69,7 +72,7 @@ class Gathered:
         candidates = _filtered(board, self._newest(folders))
         by_setting: dict[tuple[Place, str], list[Record]] = defaultdict(list)
         for record in candidates:
-            if reason := _unusable(record):
+            if reason := _unusable(record) or self._damage(record):
                 self.left_out.append(LeftOut(record, reason))
             else:
                 by_setting[place_of(record), record.identity.task].append(record)
@@ -93,6 +96,18 @@ class Gathered:
             for r in of_task.values()
         }
         return [by_id[key] for key in sorted(by_id)]
+
+    def _damage(self, record: Record) -> str:
+        """Say, without the folder, which belongs to one machine, what is wrong with the arrays; empty when all is well.
+
+        A warning names the file.
+        """
+        try:
+            self.arrays(record)
+        except DamagedRecordError as error:
+            warnings.warn(f"{error} The board leaves it out.", stacklevel=2)
+            return f"its arrays in {error.path.name} are unusable ({error.reason}); {REMEDY}"
+        return ""
 
     def _newest(self, folders: Sequence[Path]) -> list[Record]:
         """Return the newest copy of each record, in the order of ids."""

@@ -9,15 +9,18 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from enum import StrEnum
 
 from saebench.cards.registry import registry
 from saebench.errors import SaebenchError
+from saebench.results.array_file import DamagedRecordError
 from saebench.results.paired import Difference, Key, Scored, difference, holm, mismatches, scores
 from saebench.results.record import Arrays, Record, Status
 
 LEVEL = 0.05
 Measured = tuple[Record, Arrays]
+Read = tuple[Record, Arrays | DamagedRecordError]  # a record with its arrays, or with what is wrong with them
 
 
 class Verdict(StrEnum):
@@ -87,8 +90,8 @@ class Comparison:
 
 
 def compare(
-    a: Iterable[Measured],
-    b: Iterable[Measured],
+    a: Iterable[Read],
+    b: Iterable[Read],
     *,
     wanted: Mapping[str, Sequence[str]] | None = None,
     subsets: bool = False,
@@ -98,11 +101,13 @@ def compare(
     """Compare the records ``a`` of one SAE with the records ``b`` of another.
 
     Records are paired where task, version, parameters, language model, data and seed are equal. If several records of
-    one SAE are equal in all of these, the newest counts. The directions of metrics come from the installed task cards.
+    one SAE are equal in all of these, the newest that is not damaged counts. The directions of metrics come from the
+    installed task cards.
 
     Args:
-        a: The records of the first SAE, each with its arrays.
-        b: The records of the second SAE, each with its arrays.
+        a: The records of the first SAE, each with its arrays, or with the error where these are damaged. Such a record
+            is not compared, and the error is the reason.
+        b: The records of the second SAE, likewise.
         wanted: The metrics of each task, in order. A task that it does not name comes last, with all of its metrics.
         subsets: Whether to compare subsets, too. Otherwise a metric is compared on all of the data (subset ""), or on
             its subsets where it has no such number.
@@ -130,47 +135,54 @@ def compare(
     return Comparison(_judged(pairs), excluded, more)
 
 
-def _pair(a: Iterable[Measured], b: Iterable[Measured]) -> tuple[list[tuple[Measured, Measured]], list[Excluded]]:
+def _pair(a: Iterable[Read], b: Iterable[Read]) -> tuple[list[tuple[Measured, Measured]], list[Excluded]]:
     ours, theirs = _newest(a), _newest(b)
-    pairs, excluded = [], []
+    pairs: list[tuple[Measured, Measured]] = []
+    excluded = []
     for key in sorted({*ours, *theirs}):
         if key not in ours or key not in theirs:
             excluded.append(_alone(key, ours, theirs))
             continue
-        pair = ours[key], theirs[key]
-        unusable = [
-            Excluded(record.identity.task, "", "", _status(side, record))
-            for side, (record, _) in zip("AB", pair, strict=True)
-            if record.status is not Status.OK
-        ]
-        excluded += unusable
-        if not unusable:
-            pairs.append(pair)
+        (one, one_arrays), (other, other_arrays) = ours[key], theirs[key]
+        sides = (("A", one, one_arrays), ("B", other, other_arrays))
+        excluded += [Excluded(one.identity.task, "", "", why) for side in sides if (why := _unusable(*side))]
+        if isinstance(one_arrays, DamagedRecordError) or isinstance(other_arrays, DamagedRecordError):
+            continue
+        if one.status is Status.OK and other.status is Status.OK:
+            pairs.append(((one, one_arrays), (other, other_arrays)))
     return pairs, list(dict.fromkeys(excluded))  # one reason may exclude a record of A and a record of B
 
 
-def _newest(measured: Iterable[Measured]) -> dict[str, Measured]:
-    """Return the newest record of each setting. The keys hold all that `mismatches` compares, and sort by task."""
-    newest: dict[str, Measured] = {}
+def _newest(measured: Iterable[Read]) -> dict[str, Read]:
+    """Return the newest record of each setting that is not damaged, or a damaged one where there is no other.
+
+    The keys hold all that `mismatches` compares, and sort by task.
+    """
+    newest: dict[str, Read] = {}
     for record, arrays in measured:
         who = record.identity
         key = json.dumps(
             [who.task, who.task_version, who.seed, who.parameters, who.model_fingerprint, who.dtype, who.data],
             sort_keys=True,
         )
-        if key not in newest or newest[key][0].provenance.created < record.provenance.created:
+        if key not in newest or _rank(newest[key]) < _rank((record, arrays)):
             newest[key] = record, arrays
     return newest
 
 
-def _alone(key: str, ours: Mapping[str, Measured], theirs: Mapping[str, Measured]) -> Excluded:
+def _rank(read: Read) -> tuple[bool, datetime]:
+    record, arrays = read
+    return not isinstance(arrays, DamagedRecordError), record.provenance.created
+
+
+def _alone(key: str, ours: Mapping[str, Read], theirs: Mapping[str, Read]) -> Excluded:
     """Say why the record with this key has no partner: how the most similar record of the other side differs."""
     side, own, others = ("A", ours, theirs) if key in ours else ("B", theirs, ours)
-    record = own[key][0]
+    record, arrays = own[key]
     task = record.identity.task
     candidates = [other for other, _ in others.values() if other.identity.task == task]
-    if record.status is not Status.OK:
-        return Excluded(task, "", "", _status(side, record))
+    if why := _unusable(side, record, arrays):
+        return Excluded(task, "", "", why)
     if not candidates:
         return Excluded(task, "", "", f"only {side} has a record of it")
     obstacles = [mismatches(record, other) if side == "A" else mismatches(other, record) for other in candidates]
@@ -178,8 +190,11 @@ def _alone(key: str, ours: Mapping[str, Measured], theirs: Mapping[str, Measured
     return Excluded(task, "", "", " ".join(fewest))
 
 
-def _status(side: str, record: Record) -> str:
-    return f"{side}: {record.status.value.replace('_', ' ')}: {record.error}"
+def _unusable(side: str, record: Record, arrays: Arrays | DamagedRecordError) -> str:
+    """Say why a record cannot be compared with any; empty when it can."""
+    if record.status is not Status.OK:
+        return f"{side}: {record.status.value.replace('_', ' ')}: {record.error}"
+    return f"{side}: {arrays}" if isinstance(arrays, DamagedRecordError) else ""
 
 
 def _keys(known: Sequence[Key], wanted: Sequence[str] | None, subsets: bool) -> Iterator[Key]:

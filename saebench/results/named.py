@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from saebench.errors import UsageError, did_you_mean
+from saebench.results.array_file import DamagedRecordError
 from saebench.results.record import Arrays, Record
 from saebench.results.store import ResultStore, read_record
 
@@ -34,8 +35,15 @@ class Results:
         return [record for record, _ in self._newest.values()]
 
     def arrays(self, record: Record) -> Arrays:
-        """Return the arrays of ``record``. Raises SaebenchError as `ResultStore.arrays` does."""
+        """Return the arrays of ``record``. Raises DamagedRecordError as `ResultStore.arrays` does."""
         return self._newest[record.record_id][1].arrays(record)
+
+    def arrays_or_damage(self, record: Record) -> Arrays | DamagedRecordError:
+        """Return the arrays of ``record``, or the error that says why they cannot be used."""
+        try:
+            return self.arrays(record)
+        except DamagedRecordError as error:
+            return error
 
     def named(self, name: str) -> list[Record]:
         """Return the records of the SAE or group of SAEs that ``name`` means; a record id means one record.

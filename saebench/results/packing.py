@@ -45,7 +45,9 @@ def unpack(arrays: Arrays) -> Arrays:
     unpacked = {name: array for name, array in arrays.items() if name != _NAMES and name not in stacks}
     for stack, names in stacks.items():
         rows = arrays.get(stack)
-        if rows is None or not isinstance(names, list) or len(names) != len(rows) or not all(map(_is_text, names)):
+        if rows is None or rows.ndim == 0 or not isinstance(names, list) or not all(map(_is_text, names)):
+            raise ValueError(f"the packed arrays {stack!r} do not fit their names")
+        if len(names) != len(rows) or len(set(names)) < len(names) or not unpacked.keys().isdisjoint(names):
             raise ValueError(f"the packed arrays {stack!r} do not fit their names")
         unpacked |= dict(zip(names, rows, strict=True))
     return unpacked

@@ -14,18 +14,17 @@ import re
 import shutil
 import uuid
 import warnings
-import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any, Literal, cast
+from typing import Any, Literal, cast
 
-import numpy as np
 from pydantic import ValidationError
 
 from saebench.errors import SaebenchError, UsageError
+from saebench.results.array_file import DamagedRecordError, contribution_problem, read_arrays, storable, write_arrays
 from saebench.results.atomic import remove_abandoned, write_atomic
 from saebench.results.identity import ID_LENGTH, record_id
-from saebench.results.packing import pack, unpack
+from saebench.results.packing import pack
 from saebench.results.record import SCHEMA_VERSION, Arrays, Identity, Measurement, Record, Status
 from saebench.results.slug import slug
 
@@ -54,7 +53,7 @@ class ResultStore:
 
         Raises:
             SaebenchError: The id does not fit the identity, contributions that a measurement names are missing, or an
-                array holds Python objects.
+                array holds Python objects or has fields.
         """
         arrays = arrays or {}
         _check(record, arrays)
@@ -63,7 +62,7 @@ class ResultStore:
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_abandoned(path.parent)
         if arrays:
-            write_atomic(path.with_suffix(".npz"), lambda file: _write_arrays(file, pack(arrays)))
+            write_atomic(path.with_suffix(".npz"), lambda file: write_arrays(file, pack(arrays)))
         write_atomic(path, lambda file: file.write(text.encode("utf-8")))
         self._remove_superseded(record, path)
         return path
@@ -87,7 +86,7 @@ class ResultStore:
         """Return the arrays of ``record``; none for a record that is not ok.
 
         They are the contributions ``<key>.num`` and ``<key>.den``, ``[units]``, and the arrays that the task added.
-        Raises SaebenchError when contributions are named but missing, or when the file is damaged.
+        Raises DamagedRecordError, which says how to make the record again, whatever is wrong with them.
         """
         if record.status is not Status.OK:
             return {}
@@ -95,14 +94,14 @@ class ResultStore:
         if not path.exists():  # `root` may be a part of a larger store
             path = next(self.root.rglob(path.name), path)
         try:
-            with np.load(path, allow_pickle=False) as file:
-                return unpack({key: file[key] for key in file.files})
+            arrays = read_arrays(path)
         except FileNotFoundError as error:
             if any(m.contributions for m in record.measurements):
-                raise SaebenchError(f"The arrays of record {record.record_id} are missing: no file {path}.") from error
+                raise DamagedRecordError(path, "the file is missing") from error
             return {}
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise SaebenchError(f"The arrays in {path} are damaged ({error}); run that job again.") from error
+        if problem := contribution_problem(record, arrays):
+            raise DamagedRecordError(path, f"the record names {problem}")
+        return arrays
 
     def _siblings(self, identity: Identity, pattern: str) -> Iterator[Path]:
         """Yield files of the same model, SAE and task at any hook; a failed record may not know its hook."""
@@ -176,14 +175,6 @@ def needed(existing: Record | None, policy: OverwritePolicy) -> bool:
     return policy == "failed" and existing.status is Status.FAILED
 
 
-def _write_arrays(file: IO[bytes], arrays: Arrays) -> None:
-    """Write as np.savez_compressed does, but with LZMA: the file is a fifth smaller, and np.load reads it, too."""
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_LZMA) as archive:
-        for name, array in arrays.items():
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, array, allow_pickle=False)
-
-
 def _text(content: dict[str, Any]) -> str:
     """Return JSON with one line for each field and each measurement."""
     lines = []
@@ -225,20 +216,12 @@ def _check(record: Record, arrays: Arrays) -> None:
     if record.record_id != (expected := record_id(record.identity)):
         raise SaebenchError(f"Record id {record.record_id!r} does not fit its identity, whose id is {expected!r}.")
     for key, array in arrays.items():
-        if array.dtype.hasobject:
+        if not storable(array.dtype):
             raise SaebenchError(
-                f"Array {key!r} of task {record.identity.task!r} holds Python objects; use plain numbers."
+                f"Array {key!r} of task {record.identity.task!r} holds Python objects or has fields; use plain numbers."
             )
-    for key in {m.contributions for m in record.measurements if m.contributions}:
-        parts = [arrays.get(f"{key}.{part}") for part in ("num", "den")]
-        if (
-            any(part is None or part.ndim != 1 for part in parts)
-            or len({part.shape for part in parts if part is not None}) > 1
-        ):
-            raise SaebenchError(
-                f"Task {record.identity.task!r} names contributions {key!r} but gives no arrays "
-                f"'{key}.num' and '{key}.den' of one length."
-            )
+    if problem := contribution_problem(record, arrays):
+        raise SaebenchError(f"Task {record.identity.task!r} names {problem}.")
 
 
 def _storable(record: Record) -> dict[str, Any]:

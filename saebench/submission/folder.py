@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-import zipfile
-import zlib
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from pydantic import ValidationError
 
 from saebench.cards.registry import registry
 from saebench.errors import UsageError, did_you_mean
+from saebench.results.array_file import REMEDY, DamagedRecordError, read_arrays
 from saebench.results.identity import ID_LENGTH, record_id
-from saebench.results.packing import unpack
 from saebench.results.record import SCHEMA_VERSION, Arrays, Record, Status
 from saebench.results.store import ResultStore
 from saebench.submission import hygiene
@@ -32,8 +29,6 @@ from saebench.submission.record_checks import (
 
 MAX_JSON_BYTES = 2_000_000
 MAX_ARRAYS_BYTES = 10_000_000  # the size of the file; unpacked it may be ten times as large
-# numpy and zipfile raise these for files that are damaged, encrypted, packed by another method, or claim to be huge.
-_BAD_ARRAYS = (OSError, ValueError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
 _STEM = re.compile(rf"[0-9a-f]{{{ID_LENGTH}}}")
 
 
@@ -191,16 +186,9 @@ def _arrays(path: Path) -> Arrays:
     if (size := path.stat().st_size) > MAX_ARRAYS_BYTES:
         raise _Unreadable(f"has {size:,} bytes; arrays have at most {MAX_ARRAYS_BYTES:,}")
     try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-        if any(not member.filename.endswith(".npy") for member in members):
-            raise _Unreadable("holds something that is not an array")
-        if sum(member.file_size for member in members) > 10 * MAX_ARRAYS_BYTES:
-            raise _Unreadable(f"unpacks to more than {10 * MAX_ARRAYS_BYTES:,} bytes")
-        with np.load(path, allow_pickle=False) as file:
-            return unpack({key: file[key] for key in file.files})
-    except _BAD_ARRAYS as error:
-        raise _Unreadable(f"cannot be read as arrays ({error})") from error
+        return read_arrays(path, most_unpacked=10 * MAX_ARRAYS_BYTES)
+    except DamagedRecordError as error:
+        raise _Unreadable(f"is damaged: it cannot be read as arrays ({error.reason}); {REMEDY}") from error
 
 
 def _texts(arrays: Arrays) -> dict[str, list[str]]:

@@ -13,6 +13,7 @@ from saebench.results.record import GROUP, Status
 from saebench.results.store import ResultStore
 from tests.cli.conftest import Invoke
 from tests.results.conftest import make_identity, make_number, make_record
+from tests.results.damage import DAMAGES
 
 METRICS = ("fvu", "ce_recovered_mean", "l0", "mse")
 PRINT = "0123456789abcdef" * 4
@@ -191,3 +192,47 @@ def test_a_single_record_file_can_be_given(invoke: Invoke, root: Path, tmp_path:
     record = write(tmp_path, "zoo:new", 0.1)
     path = next(tmp_path.rglob(f"{record}.json"))
     assert "better" in invoke("compare", "plain-s0", "new", "--results", root, "--results", path).stdout
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_record_is_left_out(invoke: Invoke, tmp_path: Path, damage: str):
+    write(tmp_path, "zoo:a")
+    write(tmp_path, "zoo:b", 0.1)
+    write(tmp_path, "zoo:a", task="dark_matter")
+    record = write(tmp_path, "zoo:b", task="dark_matter")
+    [path] = tmp_path.rglob(f"{record}.npz")
+    DAMAGES[damage](path)
+    result = invoke("compare", "a", "b", "--all", "--results", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert "better" in rows(result.stdout)["fvu"]  # of the task core
+    assert result.stdout.count("is damaged") == 1
+    text = " ".join(result.stdout.split())
+    assert f"dark_matter: B: The record {record} is damaged: its arrays in" in text
+    assert path.name in text
+    assert "--overwrite always makes the record again." in text
+    excluded = json.loads(invoke("compare", "a", "b", "--results", tmp_path, "--format", "json").stdout)["not_compared"]
+    assert [(each["task"], path.name in each["reason"]) for each in excluded] == [("dark_matter", True)]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_only_a_damaged_record(invoke: Invoke, tmp_path: Path, damage: str):
+    write(tmp_path, "zoo:a")
+    record = write(tmp_path, "zoo:b", 0.1)
+    [path] = tmp_path.rglob(f"{record}.npz")
+    DAMAGES[damage](path)
+    for arguments, side in ((("a", "b"), "B"), (("b", "a"), "A")):
+        result = invoke("compare", *arguments, "--results", tmp_path)
+        assert result.exit_code == 2, result.output
+        assert f"Nothing can be compared. core: {side}: The record {record} is damaged" in result.stderr
+
+
+def test_an_older_copy_counts_where_the_newest_is_damaged(invoke: Invoke, tmp_path: Path):
+    write(tmp_path, "zoo:a")
+    write(tmp_path, "zoo:b", 0.1)
+    newest = write(tmp_path, "zoo:b", 0.1, device_class="cuda")
+    [path] = tmp_path.rglob(f"{newest}.json")
+    path.write_text(path.read_text().replace("2026-01-02", "2026-01-03"))
+    DAMAGES["one bit"](path.with_suffix(".npz"))
+    result = invoke("compare", "a", "b", "--results", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert "better" in rows(result.stdout)["fvu"]

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from saebench.cards.registry import registry
 from saebench.results.store import ResultStore
 from tests.cli.conftest import Invoke
 from tests.results.conftest import make_identity, make_number, make_record
+from tests.results.damage import DAMAGES
 
 PUBLISHED = Path(__file__).parents[2] / "results"
 
@@ -55,3 +57,21 @@ def test_the_published_records_pass(invoke: Invoke):
     result = invoke("submit", PUBLISHED)
     assert result.exit_code == 0, result.output
     assert "warning" not in result.stdout
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_arrays_are_an_error_of_that_file(invoke: Invoke, folder: Path, damage: str):
+    card = registry().card("core")
+    who = make_identity(task_version=card.version, parameters=card.resolve("quick"), seed=1)
+    number = make_number("fvu", 0.1, n=20, contributions="fvu")
+    arrays = {"fvu.num": np.full(20, 0.1), "fvu.den": np.ones(20)}
+    path = ResultStore(folder).write(make_record(who, measurements=[number]), arrays).with_suffix(".npz")
+    assert invoke("submit", folder).stdout == "2 records: nothing wrong\n"
+    DAMAGES[damage](path)
+    result = invoke("submit", folder)
+    assert result.exit_code == 1, result.output
+    name, problem, summary = result.stdout.splitlines()
+    assert name in (path.relative_to(folder).as_posix(), path.with_suffix(".json").relative_to(folder).as_posix())
+    assert problem.startswith("  ")
+    assert "--overwrite always makes the record again" in problem
+    assert summary == "2 records: 1 error"

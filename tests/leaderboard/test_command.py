@@ -7,6 +7,7 @@ import threading
 import urllib.request
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
@@ -15,6 +16,7 @@ from saebench.cli.main import cli
 from saebench.results.store import ResultStore
 from scripts import build_leaderboards
 from tests.results.conftest import make_identity, make_number, make_record
+from tests.results.damage import DAMAGES
 
 BOARD = "name: mine\ntitle: Mine\ndescription: D\ntasks:\n  core:\n"
 
@@ -99,3 +101,35 @@ def test_a_wrong_board_is_said(results, boards, capsys):
     (boards / "mine.yaml").write_text(BOARD.replace("core", "coer"))
     assert build_leaderboards.main(["--results", str(results), "--boards", str(boards)]) == 2
     assert "Did you mean 'core'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_record_is_left_out(results, tmp_path, boards, damage):
+    record = make_record(
+        make_identity(sae="zoo:c"), measurements=[make_number("fvu", 0.5, 0.4, 0.6, contributions="fvu")]
+    )
+    arrays = {"fvu.num": np.full(20, 0.5), "fvu.den": np.ones(20)}
+    path = ResultStore(results).write(record, arrays).with_suffix(".npz")
+    DAMAGES[damage](path)
+    out = tmp_path / "site"
+    made = invoke("build", "--board", boards / "mine.yaml", "--results", results, "--out", out)
+    assert made.exit_code == 0, made.output
+    assert "mine: 2 rows from 2 records" in made.output
+    assert f"Warning: The record {record.record_id} is damaged: its arrays in {path} are unusable" in made.stderr
+    assert "--overwrite always makes the record again" in made.stderr
+    [left_out] = json.loads((out / "mine.json").read_text())["left_out"]
+    assert (left_out["record_id"], left_out["sae"]) == (record.record_id, "zoo:c")
+    assert path.name in left_out["reason"]
+    assert str(tmp_path) not in left_out["reason"]
+    assert path.name in (out / "mine.md").read_text()
+
+
+def test_only_damaged_records(tmp_path):
+    store = ResultStore(tmp_path / "results")
+    number = make_number("fvu", 0.5, 0.4, 0.6, contributions="fvu")
+    arrays = {"fvu.num": np.full(20, 0.5), "fvu.den": np.ones(20)}
+    DAMAGES["one bit"](store.write(make_record(measurements=[number]), arrays).with_suffix(".npz"))
+    made = invoke("build", "--results", store.root, "--out", tmp_path / "site")
+    assert made.exit_code == 0, made.output
+    assert "0 rows from 0 records" in made.output
+    assert "is damaged" in made.stderr

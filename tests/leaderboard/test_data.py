@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pytest
 
-from saebench.errors import SaebenchError, UsageError
+from saebench.errors import UsageError
 from saebench.leaderboard.data import build
 from saebench.leaderboard.render import to_json
 from saebench.leaderboard.stratum import width_class
@@ -223,8 +223,10 @@ def test_no_records_and_no_folder_are_refused(world, tmp_path):
 
 def test_missing_arrays_are_not_passed_over(world):
     next(world.folder.rglob("best/beta/*.npz")).unlink()
-    with pytest.raises(SaebenchError, match="are missing"):
-        built(world)
+    with pytest.warns(UserWarning, match="the file is missing"):
+        data = built(world)
+    assert [(each["sae"], each["task"]) for each in data["left_out"]] == [("best", "beta")]
+    assert "the file is missing" in data["left_out"][0]["reason"]
 
 
 @pytest.mark.parametrize(("d_sae", "width"), [(1, "1"), (640, "512"), (2048, "2048"), (3000, "4096"), (24576, "32768")])
