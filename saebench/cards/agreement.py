@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from saebench.cards.card import TaskCard
 from saebench.cards.settings import Settings
 
@@ -25,5 +27,11 @@ def disagreements(settings: type[Settings], card: TaskCard) -> list[str]:
             phrases.append(f"{name}: the default is {default!r}, but {parameter.default!r} on the card")
         rules = {key: value for key, value in schemas["properties"][name].items() if key not in _PROSE}
         if rules != (published := parameter.rules()):
-            phrases.append(f"{name}: the rules are {rules}, but {published} on the card")
+            phrases.append(f"{name}: the rules are {rules}, but {published} on the card{_hint(rules, published)}")
     return phrases
+
+
+def _hint(rules: dict[str, Any], published: dict[str, Any]) -> str:
+    """What to change where one side takes numbers and the other whole numbers."""
+    types = {side.get("items", side).get("type") for side in (rules, published)}
+    return " (a default of 0.0 makes a number, 0 a whole number)" if types == {"integer", "number"} else ""

@@ -263,6 +263,7 @@ def _explain(error: ValidationError) -> str:
         cause = problem.get("ctx", {}).get("error")
         message = str(cause) if cause is not None else problem["msg"]
         if problem["type"] == "extra_forbidden":
-            message = "unknown key"
+            keys = [key for model in (TaskCard, Parameter, MetricSpec, DataReference) for key in model.model_fields]
+            message = f"unknown key{did_you_mean(str(place[-1]), keys).replace(' Did', '; did').rstrip('?')}"
         messages.setdefault(".".join(map(str, place)), message)
     return "; ".join(f"{place}: {message}" if place else message for place, message in messages.items())

@@ -85,7 +85,9 @@ class CapturedText:
         """Yield the evaluated tokens of the text, shard by shard: the sequence of each, and activations at ``sites``.
 
         The first tensor, ``[tokens]`` on the CPU, holds the number of each token's sequence. The others are
-        ``[tokens, d]``, one for each site, in float32 on the model's device. Raises HookMismatchError.
+        ``[tokens, d]``, one for each site, in float32 on the model's device. Tokens come in the order of the text, no
+        sequence lies in two shards, and special tokens are left out, so that two tokens in a row need not be
+        neighbours; ``batch.evaluated.nonzero()`` gives the positions in the same order. Raises HookMismatchError.
         """
         self.want(*sites)
         for shard in self.shards:

@@ -38,7 +38,9 @@ def implementation(name: str) -> type[Task[Any]]:
 
     Raises UsageError for a task that does not exist or is broken, SaebenchError for a class that contradicts its card.
     """
-    task = registry().plug_in(name) or _BUILT_IN[name]
+    task = registry().plug_in(name) or _BUILT_IN.get(name)
+    if task is None:
+        raise SaebenchError(f"Task {name!r} has a card, but saebench/tasks/factory.py does not list its class.")
     problem = mismatch(task, registry().card(name))
     if not problem and not issubclass(task, SAETask | GroupTask):
         problem = "the class is no subclass of saebench.evaluation.SAETask or GroupTask"

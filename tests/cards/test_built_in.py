@@ -44,9 +44,11 @@ def test_every_preset_gives_settings(task: str, preset: str):
 
 @pytest.mark.parametrize("task", BUILT_IN)
 def test_published_records_keep_their_ids(task: str, published: dict[str, list[Record]]):
-    """Settings give the parameters of a record back to the letter, so a new run finds the old record."""
-    assert published[task]
-    for record in published[task]:
+    """Settings give the parameters of a record back to the letter, so a new run finds the old record.
+
+    A task that is new has no records yet.
+    """
+    for record in published.get(task, []):
         parameters = implementation(task).settings.parse(record.identity.parameters, task=task).parameters()
         assert repr(sorted(parameters.items())) == repr(sorted(record.identity.parameters.items()))
         assert record_id(record.identity.model_copy(update={"parameters": parameters})) == record.record_id

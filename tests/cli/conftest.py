@@ -34,7 +34,11 @@ class Inputs:
 
     @property
     def arguments(self) -> list[str]:
-        return ["--tasks", "core", "--model", self.model, "--text", self.text, "--preset", "smoke", "--device", "cpu"]
+        return ["--tasks", "core", *self.without_tasks]
+
+    @property
+    def without_tasks(self) -> list[str]:
+        return ["--model", self.model, "--text", self.text, "--preset", "smoke", "--device", "cpu"]
 
 
 @pytest.fixture(scope="session")

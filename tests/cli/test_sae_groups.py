@@ -12,7 +12,7 @@ pytestmark = pytest.mark.usefixtures("plug_in")
 
 
 def test_groups_have_rows_of_their_own(invoke: Invoke, inputs: Inputs, tmp_path: Path):
-    command = ["run", *inputs.arguments, "--tasks", "widths,either", "--hook", SITE, "--out", tmp_path]
+    command = ["run", *inputs.without_tasks, "--tasks", "widths,either", "--hook", SITE, "--out", tmp_path]
     command += [
         "--sae-group",
         f"fine={inputs.good},baseline:neurons",
@@ -50,7 +50,7 @@ def test_groups_have_rows_of_their_own(invoke: Invoke, inputs: Inputs, tmp_path:
 def test_mistakes_are_named_before_any_model_loads(
     invoke: Invoke, inputs: Inputs, tmp_path: Path, arguments: list[str], message: str
 ):
-    result = invoke("run", *inputs.arguments, "--tasks", "widths", "--out", tmp_path / "out", *arguments)
+    result = invoke("run", *inputs.without_tasks, "--tasks", "widths", "--out", tmp_path / "out", *arguments)
     assert result.exit_code == 2, result.output
     assert message in result.stderr
     assert not (tmp_path / "out").exists()
@@ -58,7 +58,7 @@ def test_mistakes_are_named_before_any_model_loads(
 
 @pytest.mark.usefixtures("no_model")
 def test_dry_run(invoke: Invoke, inputs: Inputs):
-    result = invoke("run", *inputs.arguments, "--tasks", "core,widths", "--sae-group", "topk-k32", "--dry-run")
+    result = invoke("run", *inputs.without_tasks, "--tasks", "core,widths", "--sae-group", "topk-k32", "--dry-run")
     assert result.exit_code == 0, result.output
     for expected in (
         "4 jobs: (3 SAEs x 1 tasks + 1 on SAE groups)",

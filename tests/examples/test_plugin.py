@@ -108,6 +108,6 @@ def test_a_wrong_reference_is_refused_before_anything_is_loaded(
 
 
 def test_the_plug_in_is_small():
-    """What a task costs: the guide promises one card, one package of at most 150 lines, and one test."""
+    """A task costs one card, one package of at most 150 lines, and one test."""
     of_the_task = [PLUGIN / "saebench_bias" / name for name in ("settings.py", "scoring.py", "task.py")]
     assert sum(len(file.read_text(encoding="utf-8").splitlines()) for file in of_the_task) <= 150

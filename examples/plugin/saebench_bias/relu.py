@@ -15,7 +15,7 @@ _NAMES = ("W_enc", "b_enc", "W_dec", "b_dec")  # [d_in, d_sae], [d_sae], [d_sae,
 
 
 class ReLUSAE(BaseAdapter):
-    """It declares exactly the abilities that it has: tasks that need others record it as not applicable."""
+    """Declares exactly the capabilities that it has; a task that needs another one records it as not applicable."""
 
     W_enc: Tensor
     b_enc: Tensor
@@ -23,10 +23,10 @@ class ReLUSAE(BaseAdapter):
     b_dec: Tensor
 
     def __init__(self, weights: dict[str, Tensor], name: str, hook: HookSite) -> None:
-        abilities = set(Capability) - {Capability.SPARSE_ENCODE, Capability.TRANSCODER}
+        capabilities = set(Capability) - {Capability.SPARSE_ENCODE, Capability.TRANSCODER}
         d_in, d_sae = weights["W_enc"].shape
         super().__init__(
-            name=name, architecture="relu", hook=hook, d_in=d_in, d_sae=d_sae, capabilities=frozenset(abilities)
+            name=name, architecture="relu", hook=hook, d_in=d_in, d_sae=d_sae, capabilities=frozenset(capabilities)
         )
         for key in _NAMES:
             self.register_buffer(key, weights[key].float())
