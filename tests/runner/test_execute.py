@@ -197,7 +197,10 @@ def test_an_sae_without_the_capability_is_not_applicable(run: Run, inputs: Input
 @pytest.mark.parametrize(
     ("output", "message"),
     [
-        (lambda: TaskOutput([Measurement(metric="fvu", value=1.0, contributions="fvu")]), "gives no arrays"),
+        (
+            lambda: TaskOutput([Measurement(metric="fvu", value=1.0, contributions="fvu")]),
+            "but no lists of numbers 'fvu.num' and 'fvu.den'",
+        ),
         (lambda: TaskOutput([], arrays={"x": np.array([object()])}), "Python objects"),
         (lambda: TaskOutput([], counts={"tokens": "many"}), "counts"),  # type: ignore[dict-item]
         (lambda: None, "NoneType"),
