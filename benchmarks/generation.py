@@ -39,7 +39,7 @@ Measurement = dict[str, Any]
 
 @dataclass(frozen=True)
 class GenerationWork:
-    """What is generated."""
+    """The prompts and the settings of generation that both sides work on."""
 
     model: str
     hook: str

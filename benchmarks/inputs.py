@@ -1,4 +1,4 @@
-"""The same inputs for both sides: token sequences, folders of SAEs, and a hub cache that holds the language model."""
+"""The inputs that both sides share: token sequences, SAE folders, and a hub cache with the language model."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _CFG, _WEIGHTS = "cfg.json", "sae_weights.safetensors"
 
 @dataclass(frozen=True)
 class Work:
-    """What is evaluated: the hook of a language model on tokens of `TEXT`."""
+    """The work that both sides evaluate: a hook point of a language model, on tokens of `TEXT`."""
 
     model: str
     hook: str

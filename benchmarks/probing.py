@@ -50,7 +50,7 @@ Measurement = dict[str, Any]
 
 @dataclass(frozen=True)
 class ProbingWork:
-    """What is probed. Sae-probes trains on all but 100 of a dataset's rows."""
+    """The datasets and SAEs that both sides probe. Sae-probes trains on all but 100 of a dataset's rows."""
 
     model: str
     hook: str

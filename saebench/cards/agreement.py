@@ -32,6 +32,6 @@ def disagreements(settings: type[Settings], card: TaskCard) -> list[str]:
 
 
 def _hint(rules: dict[str, Any], published: dict[str, Any]) -> str:
-    """What to change where one side takes numbers and the other whole numbers."""
+    """Return advice for the case that one side takes numbers and the other whole numbers."""
     types = {side.get("items", side).get("type") for side in (rules, published)}
     return " (a default of 0.0 makes a number, 0 a whole number)" if types == {"integer", "number"} else ""

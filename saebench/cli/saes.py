@@ -81,7 +81,7 @@ def _broken(entries: list[Entry]) -> Iterator[str]:
 
 
 def _options(entries: list[Entry]) -> str:
-    """What the value of each option must be; an option that means two things has two lines."""
+    """Return a line for each option, which says what its value must be. An option with two meanings has two lines."""
     forms = [form for entry in entries if entry.scheme for form in entry.scheme.forms]
     expects = sorted({(name, option.expects) for form in forms for name, option in form.options.items()})
     return "\n".join(f"{name:<32}  {text}" for name, text in expects)

@@ -56,12 +56,12 @@ class Report:
             subset: The subset that the value describes; "" for everything.
             weights: Bootstrap draws ``[replicates, units]``; by default those of the context for this many units.
         """
-        if weights is None and not self._replicates:
-            raise SaebenchError(
-                f"The report of task {self._task!r} needs a number of bootstrap replicates for {metric!r}: "
-                "Report(card, context, replicates)."
-            )
         if weights is None:
+            if not self._replicates:
+                raise SaebenchError(
+                    f"The report of task {self._task!r} needs a number of bootstrap replicates for {metric!r}: "
+                    "Report(card, context, replicates)."
+                )
             weights = self._context.bootstrap_weights(len(parts[0]), self._replicates)
         estimate = bootstrap_ratio(*parts, weights)
         self.estimate(metric, estimate, unit=unit, why=why, subset=subset, parts=parts)

@@ -11,6 +11,7 @@ import io
 import math
 import struct
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
 
@@ -67,12 +68,18 @@ def read_arrays(path: Path, most_unpacked: int | None = None) -> Arrays:
         raise DamagedRecordError(path, _reason(error)) from error
 
 
+def contributions(key: str, arrays: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return ``KEY.num`` and ``KEY.den``, ``[units]`` each; None unless both are lists of numbers of one length."""
+    num, den = arrays.get(f"{key}.num"), arrays.get(f"{key}.den")
+    if num is None or den is None or num.ndim != 1 or num.shape != den.shape:
+        return None
+    return (num, den) if num.dtype.kind in _NUMBERS and den.dtype.kind in _NUMBERS else None
+
+
 def contribution_problem(record: Record, arrays: Arrays) -> str:
     """Say which contributions ``record`` names without fitting ``arrays``; empty if all are there."""
     for key in dict.fromkeys(m.contributions for m in record.measurements if m.contributions):
-        num, den = (arrays.get(f"{key}.{part}") for part in ("num", "den"))
-        lists = [part for part in (num, den) if part is not None and part.ndim == 1 and part.dtype.kind in _NUMBERS]
-        if len(lists) < 2 or len(lists[0]) != len(lists[1]):
+        if contributions(key, arrays) is None:
             return f"contributions {key!r}, but no lists of numbers '{key}.num' and '{key}.den' of one length"
     return ""
 

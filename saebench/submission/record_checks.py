@@ -15,7 +15,7 @@ import numpy as np
 
 from saebench.cards.registry import registry
 from saebench.errors import UsageError, did_you_mean
-from saebench.results.array_file import REMEDY
+from saebench.results.array_file import REMEDY, contributions
 from saebench.results.record import Arrays, Measurement, Record, Status
 
 # The value may have been summed in another order, which changes the last digits. A correct value differs by no more.
@@ -120,13 +120,13 @@ def _contradictions(number: Measurement) -> Iterator[str]:
 
 def _contribution_problems(number: Measurement, arrays: Mapping[str, np.ndarray]) -> Iterator[str]:
     key = number.contributions
-    num, den = arrays.get(f"{key}.num"), arrays.get(f"{key}.den")
-    if num is None or den is None:
+    if not {f"{key}.num", f"{key}.den"} <= arrays.keys():
         yield f"the arrays '{key}.num' and '{key}.den' are not both present; {REMEDY}"
         return
-    if num.ndim != 1 or num.shape != den.shape or {num.dtype.kind, den.dtype.kind} - set("biuf"):
+    if (pair := contributions(str(key), arrays)) is None:
         yield f"the arrays '{key}.num' and '{key}.den' are not two lists of numbers of one length; {REMEDY}"
         return
+    num, den = pair
     if number.n is not None and len(num) > number.n:
         yield f"there are {len(num)} contributions, but n is {number.n}"
     if number.value is None:

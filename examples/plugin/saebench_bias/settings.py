@@ -1,4 +1,4 @@
-"""What a user may choose about the task ``reconstruction_bias``; its card says what each setting means."""
+"""The settings of the task ``reconstruction_bias``, which a user may choose. Its card says what they mean."""
 
 from pydantic import Field
 

@@ -1,4 +1,4 @@
-"""What a user may choose about the task ``language_steering``; its card says what each setting means."""
+"""The settings of the task ``language_steering``, which a user may choose. Its card says what they mean."""
 
 from __future__ import annotations
 
