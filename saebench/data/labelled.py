@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from saebench.data.documents import Documents
 from saebench.data.heldout import is_zoo_text
-from saebench.data.labelled_files import Row, class_name, read_csv, read_jsonl
+from saebench.data.labelled_files import Row, class_name, read_labelled
 from saebench.data.labelled_ref import AssetLabels, FileLabels, WordLabels, parse_labelled_ref
 from saebench.data.probes import ASSET, read_dataset, shifted_version
 from saebench.errors import DataError, UsageError
@@ -54,8 +54,8 @@ def load_labelled(ref: str) -> Labelled:
     """Load the labelled data that ``ref`` names.
 
     Args:
-        ref: ``asset:sae-probes/NAME``; ``jsonl:PATH`` or ``csv:PATH``, a file with the columns ``prompt`` and
-            ``target``; or ``words:TEXT``, which makes a set from a text (see `saebench.data.words`).
+        ref: ``asset:sae-probes/NAME``; ``jsonl:PATH``, ``csv:PATH`` or ``parquet:PATH``, a file with the columns
+            ``prompt`` and ``target``; or ``words:TEXT``, which makes a set from a text (see `saebench.data.words`).
 
     Raises:
         UsageError: The reference is wrong.
@@ -194,7 +194,7 @@ def _in_order(names: set[str]) -> tuple[str, ...]:
 
 def _read(ref: AssetLabels | FileLabels) -> Iterable[Row]:
     if isinstance(ref, FileLabels):
-        return read_csv(ref.path) if ref.format == "csv" else read_jsonl(ref.path)
+        return read_labelled(ref.path, ref.format)
     frame = read_dataset(ref.name)
     names = (class_name(target, f"asset:{ASSET}/{ref.name}") for target in frame["target"].tolist())
     return zip(frame["prompt"].tolist(), names, strict=True)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from saebench.data import assets, probes
-from saebench.data.text_ref import parse_text_ref
+from saebench.data.tables import FORMATS, existing_file, stem, suggestion
+from saebench.data.text_ref import parse_text_ref, short_text_name
 from saebench.errors import UsageError, did_you_mean
+from saebench.files import text_or_raise
 
-FORMS = "'asset:sae-probes/NAME', 'jsonl:PATH', 'csv:PATH' or 'words:TEXT[?words=A,B,...]'"
+FORMS = "'asset:sae-probes/NAME', 'jsonl:PATH', 'csv:PATH', 'parquet:PATH' or 'words:TEXT[?words=A,B,...]'"
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class FileLabels:
     """A file with a prompt and a target in every row."""
 
     path: Path
-    format: str  # "jsonl" or "csv"
+    format: str  # one of `saebench.data.tables.FORMATS`
 
 
 @dataclass(frozen=True)
@@ -41,19 +42,35 @@ LabelledRef = AssetLabels | FileLabels | WordLabels
 
 def parse_labelled_ref(ref: str) -> LabelledRef:
     """Parse a reference to labelled data without loading anything. Raises UsageError if it is wrong."""
+    text_or_raise(ref, "reference to labelled data")
     scheme, separator, rest = ref.partition(":")
-    schemes = ("asset", "jsonl", "csv", "words")
+    schemes = ("asset", *FORMATS, "words")
     if not separator or scheme not in schemes:
-        raise UsageError(f"Unknown reference to labelled data {ref!r}.{did_you_mean(scheme, schemes)} Give {FORMS}.")
+        hint = suggestion(ref, schemes) or did_you_mean(scheme, schemes)
+        raise UsageError(f"Unknown reference to labelled data {ref!r}.{hint} Give {FORMS}.")
     if not rest:
         raise UsageError(f"The reference {ref!r} names nothing. Give {FORMS}.")
     if scheme == "asset":
         return _asset(rest)
     if scheme == "words":
         return _words(rest)
-    if not os.path.isfile(rest):  # unlike Path.is_file, also False for names that no file can have
-        raise UsageError(f"The file {rest!r} with labelled data does not exist or is not a file.")
-    return FileLabels(Path(rest), scheme)
+    return FileLabels(existing_file(rest, "file with labelled data"), scheme)
+
+
+def short_name(ref: str) -> str:
+    """Return how records name labelled data: a dataset of the asset, or the name of a file without folder and ending.
+
+    Raises UsageError for a reference that is wrong.
+    """
+    if ref.startswith(prefix := f"asset:{probes.ASSET}/"):
+        return ref.removeprefix(prefix)
+    match parse_labelled_ref(ref):
+        case AssetLabels(name):
+            return name
+        case FileLabels(path, _):
+            return stem(path)
+        case WordLabels(text, words):
+            return f"words:{short_text_name(text)}" + (f"?words={','.join(words)}" if words else "")
 
 
 def _asset(rest: str) -> AssetLabels:

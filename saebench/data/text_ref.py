@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from saebench.data import assets, probes
+from saebench.data.tables import FORMATS, existing_file, stem, suggestion
 from saebench.errors import UsageError, did_you_mean
+from saebench.files import text_or_raise
 
-FORMS = "'asset:sae-probes/NAME', 'jsonl:PATH[:FIELD]' or 'hf:DATASET[@REVISION][:CONFIG][:SPLIT][:FIELD]'"
+FORMS = (
+    "'asset:sae-probes/NAME', 'jsonl:PATH[:FIELD]', 'csv:PATH[:FIELD]', 'parquet:PATH[:FIELD]', 'txt:PATH' or "
+    "'hf:DATASET[@REVISION][:CONFIG][:SPLIT][:FIELD]'"
+)
 
 
 @dataclass(frozen=True)
@@ -21,11 +25,19 @@ class AssetText:
 
 
 @dataclass(frozen=True)
-class JsonlText:
-    """One field of every line of a JSON Lines file."""
+class FileText:
+    """One field of every row of a file."""
 
     path: Path
     field: str = "text"
+    format: str = "jsonl"  # one of `saebench.data.tables.FORMATS`
+
+
+@dataclass(frozen=True)
+class PlainText:
+    """A file of plain text, whose documents are separated by empty lines."""
+
+    path: Path
 
 
 @dataclass(frozen=True)
@@ -39,18 +51,44 @@ class HubText:
     field: str = "text"  # the name of the column
 
 
-TextRef = AssetText | JsonlText | HubText
+TextRef = AssetText | FileText | PlainText | HubText
 
 
 def parse_text_ref(ref: str) -> TextRef:
     """Parse a reference to a text without loading anything. Raises UsageError if it is wrong."""
+    text_or_raise(ref, "text reference")
     scheme, separator, rest = ref.partition(":")
-    parsers = {"asset": _asset, "jsonl": _jsonl, "hf": _hub}
-    if not separator or scheme not in parsers:
-        raise UsageError(f"Unknown text reference {ref!r}.{did_you_mean(scheme, parsers)} Give {FORMS}.")
+    schemes = ("asset", *FORMATS, "txt", "hf")
+    if not separator or scheme not in schemes:
+        hint = suggestion(ref, schemes) or did_you_mean(scheme, schemes)
+        raise UsageError(f"Unknown text reference {ref!r}.{hint} Give {FORMS}.")
     if not rest:
         raise UsageError(f"The text reference {ref!r} names nothing. Give {FORMS}.")
-    return parsers[scheme](rest)
+    match scheme:
+        case "asset":
+            return _asset(rest)
+        case "txt":
+            return PlainText(existing_file(rest, "text file"))
+        case "hf":
+            return _hub(rest)
+        case _:
+            return _file(rest, scheme)
+
+
+def short_text_name(ref: str) -> str:
+    """Return how records name a text: a dataset of the asset, or the name of a file without folder and ending.
+
+    Raises UsageError for a reference that is wrong.
+    """
+    match parse_text_ref(ref):
+        case AssetText(name):
+            return name
+        case FileText(path, field):
+            return stem(path) if field == "text" else f"{stem(path)}:{field}"
+        case PlainText(path):
+            return stem(path)
+        case HubText():
+            return ref
 
 
 def _asset(rest: str) -> TextRef:
@@ -64,12 +102,11 @@ def _asset(rest: str) -> TextRef:
     return AssetText(dataset)
 
 
-def _jsonl(rest: str) -> TextRef:
+def _file(rest: str, format: str) -> TextRef:
     path, separator, field = rest.rpartition(":")
-    parsed = JsonlText(Path(path), field) if separator and path and field.isidentifier() else JsonlText(Path(rest))
-    if not os.path.isfile(parsed.path):  # unlike Path.is_file, also False for names that no file can have
-        raise UsageError(f"The text file {str(parsed.path)!r} does not exist or is not a file.")
-    return parsed
+    if separator and path and all(part.isidentifier() for part in field.split(".")):
+        return FileText(existing_file(path, "text file"), field, format)
+    return FileText(existing_file(rest, "text file"), format=format)
 
 
 def _hub(rest: str) -> TextRef:

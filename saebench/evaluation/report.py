@@ -12,6 +12,7 @@ from saebench.errors import SaebenchError, did_you_mean
 from saebench.evaluation.task import TaskOutput
 from saebench.passes.context import TaskContext
 from saebench.results.record import Measurement
+from saebench.results.units import OWN_UNITS, units_hash
 from saebench.stats.intervals import Estimate, bootstrap_ratio
 
 Array = NDArray[np.float64]
@@ -26,6 +27,7 @@ class Report:
 
     >>> report = Report(card, context, replicates=2000)  # doctest: +SKIP
     >>> report.ratio("fvu", (errors, variances), unit="sequence", why="the activations do not vary")  # doctest: +SKIP
+    >>> report.units("sequence", batch.content_hash)  # doctest: +SKIP
     >>> report.count("sequences", 64)  # doctest: +SKIP
     >>> return report.output()  # doctest: +SKIP
     """
@@ -119,6 +121,23 @@ class Report:
     def point(self, metric: str, value: float, n: int, *, unit: str, why: str | None, subset: str = "") -> None:
         """Add a value without an interval, computed from ``n`` units."""
         self.estimate(metric, Estimate(value, np.nan, np.nan, np.nan, n, "none"), unit=unit, why=why, subset=subset)
+
+    def units(self, kind: str, content: object) -> None:
+        """Say on which units of a kind the numbers were measured, so that only numbers on the same units are paired.
+
+        Args:
+            kind: What a unit is, such as "sequence": the ``unit`` of the numbers.
+            content: What tells the units from others, in their order, as JSON values: texts, or hashes of tokens. It
+                covers all units of the kind that the task measures on, and nothing of the SAE. Only its hash is kept.
+
+        Raises:
+            SaebenchError: The units are those of the SAE itself, or were given with another content before.
+        """
+        if kind in OWN_UNITS:
+            raise SaebenchError(f"Task {self._task!r} names the content of its units {kind!r}, which each SAE has.")
+        found = units_hash(content)
+        if self._output.units.setdefault(kind, found) != found:
+            raise SaebenchError(f"Task {self._task!r} names two contents of its units {kind!r}; name them all at once.")
 
     def array(self, name: str, values: NDArray[Any]) -> None:
         """Keep an array with the record, such as the density of each latent."""

@@ -25,14 +25,35 @@ class TaskOutput:
     arrays: Arrays = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
+    units: dict[str, str] = field(default_factory=dict)  # by kind, the hash of the units that the numbers are made from
 
 
 @dataclass(frozen=True)
 class SAEGroup:
-    """Two or more SAEs that differ in seed or in size. The runner checks that they share hook and width."""
+    """Two or more SAEs that differ in seed or in size. The runner checks that they share hook and width.
+
+    They are put in the order of their fingerprints, so the order in which the user names them decides no number.
+
+    Attributes:
+        name: The name under which the user lists the group, which must not decide a number either.
+        saes: The SAEs.
+        fingerprints: The fingerprint of each SAE, which seeds its draws. The runner gives those of the record; by
+            default they are the SAEs' own.
+        listed: The place of each SAE in the user's list.
+    """
 
     name: str
-    saes: tuple[SAE, ...]  # in the order in which the user named them
+    saes: tuple[SAE, ...]
+    fingerprints: tuple[str, ...] = ()
+    listed: tuple[int, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Put the SAEs in order."""
+        fingerprints = self.fingerprints or tuple(sae.fingerprint() for sae in self.saes)
+        order = sorted(range(len(self.saes)), key=lambda place: fingerprints[place])
+        object.__setattr__(self, "saes", tuple(self.saes[place] for place in order))
+        object.__setattr__(self, "fingerprints", tuple(fingerprints[place] for place in order))
+        object.__setattr__(self, "listed", tuple(order))
 
 
 class Task(Generic[S]):
@@ -69,8 +90,10 @@ class Task(Generic[S]):
     def data(self, context: TaskContext, settings: S) -> dict[str, str]:
         """The content hash of every text and dataset that the numbers depend on, by its reference.
 
-        It becomes part of the identity of the task's records. By default it holds the text of `TextSettings`; a task
-        that reads more adds to what ``super().data(...)`` returns.
+        It becomes part of the identity of the task's records. A key is a reference exactly as the settings hold it, or
+        ``PARAMETER:REFERENCE`` where one reference may mean different content in two parameters: the record id is made
+        from the content in place of such a reference, so a copy of a file elsewhere gives the same id. By default there
+        is the text of `TextSettings`; a task that reads more adds to what ``super().data(...)`` returns.
         """
         if isinstance(settings, TextSettings):
             return {settings.text: context.text(settings.text).content_hash}

@@ -45,7 +45,7 @@ def sciq_questions() -> list[Question]:
     right = [_question_and_answer(text, data.ref) for text, kind in _rows(data) if kind == "1"]
     wrong = _exchanged([answer for _, answer in right])
     kept = [(*pair, wrong[i]) for i, pair in enumerate(right) if i in wrong]
-    golds = generator(_ORDER_SEED, f"choices:{data.ref}").integers(2, size=len(kept)).tolist()
+    golds = generator(_ORDER_SEED, "choices", data.content_hash).integers(2, size=len(kept)).tolist()
     return [
         Question(question, (answer, other) if gold == 0 else (other, answer), gold)
         for (question, answer, other), gold in zip(kept, golds, strict=True)
@@ -88,7 +88,7 @@ def _load(name: str) -> Labelled:
 
 def _rows(data: Labelled) -> list[tuple[str, str]]:
     """Return each text with the name of its class, in the fixed order."""
-    order = generator(_ORDER_SEED, f"questions:{data.ref}").permutation(len(data.texts))
+    order = generator(_ORDER_SEED, "questions", data.content_hash).permutation(len(data.texts))
     return [(data.texts[i], data.classes[data.labels[i]]) for i in order]
 
 

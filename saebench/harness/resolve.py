@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from saebench.errors import UsageError
+from saebench.lm.facts import Facts
 from saebench.lm.model import LanguageModel
 from saebench.lm.reference import LMRef
 from saebench.sae.base import LoadContext
 from saebench.sae.protocol import SAE
 from saebench.sae.reference import load_sae
+from saebench.sae.trained_on import differences, trained_on
 
 if TYPE_CHECKING:
     from saebench.interventions.base import Intervention
@@ -34,7 +37,13 @@ def resolve_sae(sae: str | SAE | None, lm: LanguageModel) -> SAE | None:
         SAELoadError: The SAE cannot be loaded.
         HookMismatchError: The SAE does not fit the language model.
     """
-    return load_sae(sae, LoadContext(d_in=lm.d_at, device=lm.device)) if isinstance(sae, str) else sae
+    if not isinstance(sae, str):
+        return sae
+    facts = Facts(lm)
+    loaded = load_sae(sae, LoadContext(d_in=lm.d_at, device=lm.device, model=facts))
+    for difference in differences(trained_on(loaded), sae, (loaded.hook.site_in, loaded.hook.site_out), facts):
+        warnings.warn(difference, stacklevel=2)
+    return loaded
 
 
 def resolve_intervention(spec: str | Intervention | None, sae: SAE | None, lm: LanguageModel) -> Intervention | None:

@@ -113,15 +113,15 @@ def prepare(lm: LanguageModel, forget: TokenBatch, retain: TokenBatch, settings:
     """
     lm.site(settings.site)
     sides = []
-    for name, batch, size in (
+    for side, batch, size in (
         ("forget", forget, settings.forget_batch),
         ("retain", retain, settings.retain_batch),
     ):
-        order = generator(settings.seed, f"fine-tune:{name}").permutation(len(batch.tokens))
+        order = generator(settings.seed, f"fine-tune:{side}").permutation(len(batch.tokens))
         rows = torch.from_numpy(order[: settings.steps * size])
         tokens, evaluated = batch.tokens[rows].to(lm.device), batch.evaluated[rows].to(lm.device)
         if not evaluated.any():
-            raise DataError(f"The {name} texts of the fine-tune hold only special tokens; use other texts.")
+            raise DataError(f"The {side} texts of the fine-tune hold only special tokens; use other texts.")
         sides.append(Side(tokens, evaluated, *_read(lm, tokens, settings), batch.content_hash))
     squares = torch.cat([side.site[side.evaluated].float().square().sum(-1) for side in sides])
     return TrainingData(sides[0], sides[1], float(squares.mean()), training_key(lm, settings))

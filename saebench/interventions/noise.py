@@ -66,6 +66,6 @@ class EqualNormNoise:
 
     def _unit(self, place: Tensor, width: int) -> Tensor:
         for new in range(len(self._directions), int(place.max()) + 1):
-            drawn = rng.generator(self.seed, f"equal_norm_noise:{new}").standard_normal(width)
+            drawn = rng.generator(self.seed, "equal_norm_noise", rng.NO_CONTENT, new).standard_normal(width)
             self._directions.append(torch.from_numpy(drawn / np.linalg.norm(drawn)).float())
         return torch.stack([self._directions[number] for number in place.tolist()]).to(place.device)

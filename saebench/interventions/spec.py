@@ -9,6 +9,7 @@ reconstruction; neither has settings.
 from __future__ import annotations
 
 import inspect
+import math
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -105,16 +106,19 @@ def _items(value: str) -> list[str]:
 
 
 def _integer(text: str, name: str, value: str) -> int:
-    if not re.fullmatch("[0-9]+", value, re.ASCII):
+    if not re.fullmatch("[0-9]{1,18}", value):
         raise UsageError(f"{name} must be a whole number, not {value!r} as in {text!r}.")
     return int(value)
 
 
 def _number(text: str, name: str, value: str) -> float:
     try:
-        return float(value)
+        number = float(value)
     except ValueError:
-        raise UsageError(f"{name} must be a number, not {value!r} as in {text!r}.") from None
+        number = math.nan
+    if math.isnan(number):
+        raise UsageError(f"{name} must be a number, not {value!r} as in {text!r}.")
+    return number
 
 
 def _numbers(text: str, name: str, value: str) -> float | list[float]:

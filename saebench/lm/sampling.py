@@ -50,7 +50,8 @@ class Draw:
         self._sampling = sampling
         distinct = list(dict.fromkeys(prompts))
         self._rows = torch.tensor([distinct.index(number) for number in prompts])
-        seeds = [int(rng.generator(sampling.seed, f"sample:{number}").integers(2**63)) for number in distinct]
+        drawn = (rng.generator(sampling.seed, "sample", rng.NO_CONTENT, number) for number in distinct)
+        seeds = [int(generator.integers(2**63)) for generator in drawn]
         self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
 
     def __call__(self, logits: Float[Tensor, "rows vocabulary"]) -> Int[Tensor, " rows"]:

@@ -29,7 +29,7 @@ from saebench.passes.positions import Positions
 from saebench.passes.scored import Item, ScoredItems
 from saebench.progress import NullProgress, Progress
 from saebench.stats.intervals import resampling_weights
-from saebench.stats.rng import generator
+from saebench.stats.rng import NO_CONTENT, generator
 
 T = TypeVar("T")
 
@@ -46,7 +46,7 @@ class TaskContext:
     * `text`, `batch`: documents and sampled sequences of a text; `captured` and `clean` what the model does on them;
     * `examples`: activations of texts that are read one by one, such as labelled examples;
     * `scored`: the probability of chosen tokens under interventions;
-    * `rng`: a named random generator; `bootstrap_weights`: the draws that intervals are made from;
+    * `rng`: a random generator for a purpose and content; `bootstrap_weights`: the draws that intervals are made from;
     * `shared`: anything else that does not depend on the SAE.
 
     Attributes:
@@ -82,13 +82,21 @@ class TaskContext:
             self._shared[key] = make()
         return self._shared[key]
 
-    def rng(self, name: str) -> np.random.Generator:
-        """A new generator for the choice ``name`` under this seed; it gives every SAE the same draws."""
-        return generator(self.seed, name)
+    def rng(self, purpose: str, content: str, *numbers: int | float) -> np.random.Generator:
+        """A new random generator under this seed, which is the same whenever the arguments are.
+
+        Args:
+            purpose: What is drawn, beginning with the task's name.
+            content: The hash of what it is drawn from (``content_hash`` of documents or of a labelled set, the
+                fingerprint of an SAE), or `NO_CONTENT` for draws from numbers alone, which are the same for every SAE.
+                A reference or a place in a list must not decide it: a text is the same text under every path.
+            *numbers: What else tells draws apart, such as a size or the number of a repetition.
+        """
+        return generator(self.seed, purpose, content, *numbers)
 
     def text(self, ref: str) -> Split:
         """The calibration and the evaluation documents of a text. Raises UsageError, DataError, AssetError."""
-        return self.shared(("text", ref), lambda: split_documents(self.read(ref), self.rng(f"split:{ref}")))
+        return self.shared(("text", ref), lambda: self._split(self.read(ref)))
 
     def batch(self, ref: str, context_length: int, sequences: int) -> TokenBatch:
         """Sequences of ``context_length`` tokens, sampled from the evaluation documents of a text.
@@ -148,7 +156,7 @@ class TaskContext:
         """Bootstrap draws ``[replicates, n_units]``, the same for every SAE and metric."""
         return self.shared(
             ("bootstrap", n_units, replicates),
-            lambda: resampling_weights(n_units, replicates, self.rng(f"bootstrap:{n_units}")),
+            lambda: resampling_weights(n_units, replicates, self.rng("bootstrap", NO_CONTENT, n_units)),
         )
 
     def calibration(self, ref: str, site: str) -> Tensor:
@@ -168,6 +176,9 @@ class TaskContext:
             ("calibration", ref, context_length, sequences),
             lambda: tokenize(self.text(ref).calibration, self.lm.tokenizer, context_length, sequences, self.seed),
         )
+
+    def _split(self, documents: Documents) -> Split:
+        return split_documents(documents, self.rng("split", documents.content_hash))
 
     def _calibrate(self, ref: str, site: str) -> Tensor:
         captured = self._calibration_text(ref)

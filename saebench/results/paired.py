@@ -1,8 +1,8 @@
 """The difference between the numbers of two records on the same units, its interval, and when it must not be taken.
 
-Two SAEs whose records differ only in the SAE were measured on the same units (sequences, examples, datasets). A unit
-that is hard for one is hard for the other, so the difference is known far better than either number. Resampling the
-units of both together preserves this.
+Two SAEs whose records differ only in the SAE were measured on the same units (sequences, examples, datasets), which the
+records' hashes of the units confirm. A unit that is hard for one is hard for the other, so the difference is known far
+better than either number. Resampling the units of both together preserves this.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from scipy.optimize import brentq
 from scipy.stats import norm, t
 
 from saebench.errors import SaebenchError
+from saebench.results.identity import inputs_by_content
 from saebench.results.record import Arrays, Record
+from saebench.results.units import OWN_UNITS, other_units
 from saebench.stats.intervals import CONFIDENCE, ratio, resampling_weights
 from saebench.stats.rng import generator
 
@@ -26,8 +28,6 @@ Key = tuple[str, str, str]  # task, metric, subset
 Array = NDArray[np.float64]
 
 PAIRED, UNPAIRED = "paired-bootstrap", "unpaired"
-# Units of the SAE or group itself: the fifth latent of one SAE is not the fifth latent of another.
-OWN_UNITS = {"latent", "pair", "run", "sae"}
 _NORMAL_DF = 1000  # from so many degrees of freedom on, Student's t counts as normal
 _BLOCK = 4_000_000  # how many bootstrap counts are held at once: 32 MB
 
@@ -46,6 +46,7 @@ class Scored:
     not_scored: str  # the reason why there is no value
     num: Array | None  # numerators [units]; None where the record has no contributions
     den: Array | None
+    units: str = ""  # the hash of the content of all units of this kind; "" where the record has none
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,7 @@ def scores(record: Record, arrays: Arrays) -> dict[Key, Scored]:
             not_scored="" if value is not None else number.not_scored or "no value",
             num=num,
             den=den,
+            units=record.units.get(number.unit, ""),
         )
     return numbers
 
@@ -119,13 +121,15 @@ def difference(a: Scored, b: Scored, *, replicates: int = 10_000, seed: int = 0)
         seed: Seed of the bootstrap draws.
 
     Raises:
-        SaebenchError: One of them is not scored, or their units differ in kind or number.
+        SaebenchError: One of them is not scored, or their units differ in kind, content or number.
     """
     for which, side in (("first", a), ("second", b)):
         if side.value is None:
             raise SaebenchError(f"The {which} is not scored: {side.not_scored or 'no value'}.")
     if a.unit != b.unit:
         raise SaebenchError(f"The units differ: {a.unit or 'none'} and {b.unit or 'none'}.")
+    if a.units and b.units and a.units != b.units:
+        raise SaebenchError(f"They were measured on different {a.unit}s; measure both again on the same.")
     if a.unit in OWN_UNITS or a.num is None or a.den is None or b.num is None or b.den is None:
         return _unpaired(a, b)
     if len(a.num) != len(b.num):
@@ -150,7 +154,8 @@ def holm(p: Sequence[float]) -> list[float]:
 def mismatches(a: Record, b: Record) -> list[str]:
     """Return sentences that say why numbers of ``a`` and ``b`` must not be subtracted; empty when they may be.
 
-    Everything that decides the numbers must be equal, except the SAE and the class of the device.
+    Everything that decides the numbers must be equal, except the SAE and the class of the device. Texts and datasets
+    are compared by content, so a copy under another path counts as equal. So are the units, if both records name them.
     """
     x, y = a.identity, b.identity
     if x.task != y.task:
@@ -158,23 +163,26 @@ def mismatches(a: Record, b: Record) -> list[str]:
     reasons = []
     if x.task_version != y.task_version:
         reasons.append(f"The versions of the task {x.task} differ: {x.task_version} and {y.task_version}.")
+    inputs_x, inputs_y = inputs_by_content(x), inputs_by_content(y)
     for name in sorted({*x.parameters, *y.parameters}):
         one, other = (identity.parameters.get(name, "not set") for identity in (x, y))
-        if one != other:
+        # Where the references are equal and the contents are not, the data below say so.
+        if one != other and inputs_x[0].get(name, "not set") != inputs_y[0].get(name, "not set"):
             reasons.append(f"The parameter {name} differs: {one} and {other}.")
     if x.model_fingerprint != y.model_fingerprint:
         names = f"{x.model} and {y.model}" if x.model != y.model else f"two contents of {x.model}"
         reasons.append(f"The language models differ: {names}.")
     if x.dtype != y.dtype:
         reasons.append(f"The number types of the language model differ: {x.dtype} and {y.dtype}.")
-    for name in sorted({*x.data, *y.data}):
+    for name in sorted({*x.data, *y.data}) if inputs_x != inputs_y else []:
         if name in x.data and name in y.data and x.data[name] != y.data[name]:
             reasons.append(f"The contents of the data {name} differ.")
-        elif x.data.get(name) != y.data.get(name) and x.parameters == y.parameters:
+        elif x.data.get(name) != y.data.get(name) and (x.parameters == y.parameters or inputs_x[0] == inputs_y[0]):
             reasons.append(f"The data differ: only one of them read {name}.")
     if x.seed != y.seed:
         reasons.append(f"The seeds differ: {x.seed} and {y.seed}.")
-    return reasons
+    # Where something else differs, the units differ because of it.
+    return reasons or other_units(a.units, b.units)
 
 
 def _paired(

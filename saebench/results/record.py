@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -56,7 +56,9 @@ class Identity(BaseModel):
     device_class: str  # "cpu" or "cuda"
     sae: str  # its reference
     sae_fingerprint: str
-    data: dict[str, str]  # the reference of a text or dataset -> its content hash
+    # The reference of a text or dataset, or PARAMETER:REFERENCE, -> its content hash. The record id is made from the
+    # hashes; the references are for readers.
+    data: dict[str, str]
 
 
 class Provenance(BaseModel):
@@ -107,8 +109,14 @@ class Record(BaseModel):
     identity: Identity
     sae: SAEInfo
     measurements: list[Measurement] = Field(default_factory=list)
+    # The kind of a unit -> the sha256 of the content of all units of this kind, in order. Records of older versions
+    # and of tasks that name no units have none.
+    units: dict[str, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]] = Field(default_factory=dict)
     counts: dict[str, int] = Field(default_factory=dict)  # of tokens, sequences, numbers not scored, ...
     notes: dict[str, Any] = Field(default_factory=dict)  # what the task chose on the way, such as latents
+    # The checksum of the arrays beside this record (`saebench.results.record_arrays`), which the store fills in.
+    # Records of older versions and records without numbers have none.
+    arrays_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
     provenance: Provenance
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 
 from saebench.data.split import CALIBRATION_CONTEXT, CALIBRATION_SEQUENCES
+from saebench.errors import SaebenchError, shown
+from saebench.files import is_text
 from saebench.lm.model import LanguageModel
 from saebench.passes.context import TaskContext
 from saebench.results.record import Identity
@@ -42,16 +45,25 @@ def job_identity(job: Job, context: TaskContext, sae_fingerprint: str, data: dic
     )
 
 
-def group_fingerprint(members: list[str]) -> str:
-    """The fingerprint of a group, from those of its members in order."""
-    return hashlib.sha256("|".join(members).encode()).hexdigest()
+def checked_data(data: object, task: str) -> dict[str, str]:
+    """Return what ``Task.data`` gave. Raises SaebenchError unless a record can hold it."""
+    if isinstance(data, dict):
+        texts = [text for pair in data.items() for text in pair]
+        if all(isinstance(text, str) and is_text(text) for text in texts):
+            return data
+    raise SaebenchError(f"Task {task!r}: data() must give texts by their references, not {shown(data)}.")
+
+
+def group_fingerprint(members: Iterable[str]) -> str:
+    """The fingerprint of a group, from those of its members, whatever their order."""
+    return hashlib.sha256("|".join(sorted(members)).encode()).hexdigest()
 
 
 def derived_fingerprint(ref: SAERef, context: TaskContext, text: str, hook: str) -> str | None:
     """Return the fingerprint of an SAE that is derived from the language model, without making it.
 
-    It covers everything that decides such an SAE. It is None for SAEs whose weights exist already, which have
-    fingerprints of their own.
+    It covers everything that decides such an SAE, and neither the path of the text nor the hook point of other SAEs. It
+    is None for SAEs whose weights exist already, which have fingerprints of their own.
 
     Args:
         ref: The SAE.
@@ -63,13 +75,12 @@ def derived_fingerprint(ref: SAERef, context: TaskContext, text: str, hook: str)
         return None
     parts = [
         str(ref),
-        hook,
+        str(ref.site(hook)),
         context.lm.fingerprint,
         dtype_name(context.lm),
         context.lm.device.type,
-        text,
-        context.text(text).content_hash,
         str(context.seed),
-        f"{CALIBRATION_SEQUENCES}x{CALIBRATION_CONTEXT}",
     ]
+    if ref.fitted:  # nothing else depends on the text
+        parts += [context.text(text).content_hash, f"{CALIBRATION_SEQUENCES}x{CALIBRATION_CONTEXT}"]
     return hashlib.sha256("|".join(parts).encode()).hexdigest()

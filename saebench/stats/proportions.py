@@ -22,7 +22,8 @@ def wilson(proportion: ArrayLike, n: ArrayLike) -> tuple[NDArray[np.float64], ND
     trials = np.where(trials > 0, trials, np.nan)
     centre = (p + z**2 / (2 * trials)) / (1 + z**2 / trials)
     half = z / (1 + z**2 / trials) * np.sqrt(p * (1 - p) / trials + z**2 / (4 * trials**2))
-    return np.clip(centre - half, 0.0, 1.0), np.clip(centre + half, 0.0, 1.0)
+    low, high = np.minimum(centre - half, p), np.maximum(centre + half, p)  # rounding must not leave p outside
+    return np.clip(low, 0.0, 1.0), np.clip(high, 0.0, 1.0)
 
 
 def weighted_proportion(hits: NDArray[np.float64], weights: NDArray[np.float64] | None = None) -> Estimate:

@@ -14,6 +14,7 @@ from saebench.errors import SaebenchError
 from saebench.evaluation import Report, subset_name
 from saebench.passes.context import TaskContext
 from saebench.results.record import Measurement
+from saebench.results.units import units_hash
 from saebench.stats.intervals import Estimate, bootstrap_ratio, resampling_weights
 from tests.cards.made_up import card, metric
 
@@ -133,6 +134,28 @@ def test_counts_notes_and_arrays_are_kept():
     assert output.counts == {"sequences": 64, "not_scored": 0}
     assert output.notes == {"chosen": {"latents": [3, 5]}}
     np.testing.assert_array_equal(output.arrays["density"], np.arange(3))
+
+
+def test_units_are_kept_by_kind_as_a_hash_of_their_content():
+    report = empty()
+    report.units("dataset", ["one", "two"])
+    report.units("prompt", [["a", 1], ["b", 0]])
+    report.units("dataset", ["one", "two"])  # the same once more
+    assert report.output().units == {"dataset": units_hash(["one", "two"]), "prompt": units_hash([["a", 1], ["b", 0]])}
+    assert empty().output().units == {}
+
+
+@pytest.mark.parametrize("kind", ["latent", "pair", "run", "sae"])
+def test_units_of_the_sae_itself_have_no_content_that_others_share(kind: str):
+    with pytest.raises(SaebenchError, match=f"probing.*{kind!r}"):
+        empty().units(kind, ["a"])
+
+
+def test_a_kind_of_units_has_one_content():
+    report = empty()
+    report.units("prompt", ["a"])
+    with pytest.raises(SaebenchError, match="Task 'probing' names two contents of its units 'prompt'"):
+        report.units("prompt", ["b"])
 
 
 @pytest.mark.parametrize("add", ["ratio", "estimate", "point"])

@@ -88,7 +88,7 @@ def test_our_errors_stay_sentences(tmp_path: Path, task_folder: Path):
     result = run(tmp_path / "nowhere", task_folder)
     assert result.exit_code == 2
     assert result.stderr.splitlines()[-1].startswith("Error: ")
-    assert "neither asset:NAME" in result.stderr
+    assert "does not exist; a model is asset:NAME" in result.stderr
 
 
 def test_its_errors_are_not_ours(tiny_llama_dir: Path, task_folder: Path):

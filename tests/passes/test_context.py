@@ -14,6 +14,7 @@ from saebench.data.text import Documents
 from saebench.errors import DataError
 from saebench.lm.model import LanguageModel
 from saebench.passes.context import TaskContext
+from saebench.stats.rng import NO_CONTENT
 from tests.conftest import WIDTH
 from tests.tasks.conftest import PARAMETERS, documents
 
@@ -36,11 +37,12 @@ def test_two_contexts_of_one_seed_agree_and_another_seed_does_not(context: Make)
 
 def test_draws_do_not_depend_on_what_was_drawn_before(context: Make):
     first, second = context(), context()
-    first.rng("a").normal(size=5)
+    first.rng("a", NO_CONTENT).normal(size=5)
     first.bootstrap_weights(9, 10)
     first.text(TEXT)
-    np.testing.assert_array_equal(first.rng("a").normal(size=5), second.rng("a").normal(size=5))
-    assert first.rng("a").normal() != first.rng("b").normal()
+    one, other = (made.rng("a", "content", 1).normal(size=5) for made in (first, second))
+    np.testing.assert_array_equal(one, other)
+    assert len({first.rng(*drawn).normal() for drawn in (("a", "c"), ("b", "c"), ("a", "d"), ("a", "c", 1))}) == 4
     np.testing.assert_array_equal(first.bootstrap_weights(7, 10), second.bootstrap_weights(7, 10))
     assert first.text(TEXT) == second.text(TEXT)
 

@@ -13,7 +13,8 @@ from scipy import stats
 from saebench.errors import SaebenchError
 from saebench.results import paired
 from saebench.results.paired import PAIRED, UNPAIRED, Scored, difference, holm, mismatches, scores
-from tests.results.conftest import make_identity, make_number, make_record
+from saebench.results.record import Record
+from tests.results.conftest import VERSION, make_identity, make_number, make_record
 
 NOISE = 0.03  # of a standard error from 10,000 replicates, four times its own
 
@@ -137,6 +138,9 @@ def test_the_record_counts_units_where_contributions_are_of_groups():
         (of_units([1.0, 2.0], value=None), of_units([1.0, 2.0]), "first is not scored"),
         (of_units([1.0, 2.0]), of_units([1.0, 2.0, 3.0]), "2 and 3"),
         (of_units([1.0, 2.0]), alone(1.0, 0.1), "sequence and latent"),
+        (of_units([1.0, 2.0], units="a"), of_units([1.0, 2.0], units="b"), "measured on different sequences; measure"),
+        (of_units([1.0, 2.0], units="a"), of_units([1.0, 2.0, 3.0], units="b"), "measured on different sequences"),
+        (alone(1.0, 0.1, "prompt", units="a"), alone(1.0, 0.1, "prompt", units="b"), "on different prompts"),
     ],
 )
 def test_refusals(a, b, message):
@@ -238,7 +242,7 @@ def test_holm_leaves_out_what_was_not_tested():
     ("change", "message"),
     [
         ({"task": "dark_matter"}, "The tasks differ: core and dark_matter."),
-        ({"task_version": 2}, "The versions of the task core differ: 1 and 2."),
+        ({"task_version": VERSION + 1}, f"The versions of the task core differ: {VERSION} and {VERSION + 1}."),
         ({"model_fingerprint": "other"}, "The language models differ: two contents of asset:gemma-3-270m."),
         ({"dtype": "float32"}, "The number types of the language model differ: bfloat16 and float32."),
         ({"seed": 7}, "The seeds differ: 0 and 7."),
@@ -264,6 +268,30 @@ def test_what_does_not(change):
     assert mismatches(make_record(), make_record(make_identity(**change))) == []
 
 
+def test_units_must_be_equal_where_both_records_name_them():
+    named = [make_record(units={"sequence": mark * 64}) for mark in "ab"]
+    assert mismatches(named[0], named[0]) == []
+    assert mismatches(named[0], named[1]) == [
+        "They were measured on different sequences, although data, settings and seed are the same."
+    ]
+    assert mismatches(named[0], make_record()) == mismatches(make_record(), named[0]) == []  # an old record
+    # Where something else differs already, the units differ because of it.
+    assert mismatches(named[0], make_record(make_identity(seed=7), units={"sequence": "b" * 64})) == [
+        "The seeds differ: 0 and 7."
+    ]
+
+
+@pytest.mark.parametrize(("a", "b"), [("", "x"), ("x", ""), ("x", "x")])
+def test_numbers_are_paired_unless_both_say_otherwise(a, b):
+    assert difference(of_units([1, 2, 4], units=a), of_units([2, 4, 6], units=b)).method == PAIRED
+
+
+def test_scores_know_the_units_of_their_kind():
+    numbers = [make_number("fvu", 0.5), make_number("dead", 0.5, unit="latent")]
+    found = scores(make_record(measurements=numbers, units={"sequence": "a" * 64}), {})
+    assert [number.units for number in found.values()] == ["a" * 64, ""]
+
+
 def test_scores_of_a_record():
     record = make_record(
         measurements=[
@@ -284,3 +312,36 @@ def test_scores_of_a_record():
     assert scores(record, {})["core", "fvu", ""].num is None
     with pytest.raises(SaebenchError, match=r"fvu\.den"):
         scores(record, {"fvu.num": np.array([1, 2])})
+
+
+def on(text: str, content: str = "cc" * 32, **parameters: Any) -> Record:
+    return make_record(make_identity(parameters={"text": text, "sequences": 8} | parameters, data={text: content}))
+
+
+def test_the_same_content_under_another_path_is_comparable():
+    here, there = on("jsonl:text.jsonl"), on("jsonl:/elsewhere/copy.jsonl")
+    assert mismatches(here, there) == []
+    assert mismatches(here, on("jsonl:/elsewhere/copy.jsonl", sequences=9)) == [
+        "The parameter sequences differs: 8 and 9."
+    ]
+
+
+def test_other_content_is_not_comparable_under_any_path():
+    here = on("jsonl:text.jsonl")
+    assert mismatches(here, on("jsonl:text.jsonl", "dd" * 32)) == ["The contents of the data jsonl:text.jsonl differ."]
+    assert mismatches(here, on("jsonl:other.jsonl", "dd" * 32)) == [
+        "The parameter text differs: jsonl:text.jsonl and jsonl:other.jsonl."
+    ]
+
+
+def test_paths_that_changed_places_are_compared_by_content():
+    one, other = (
+        make_record(
+            make_identity(
+                parameters={"forget": f"jsonl:{x}", "retain": f"jsonl:{y}"},
+                data={f"jsonl:{x}": "aa" * 32, f"jsonl:{y}": "bb" * 32},
+            )
+        )
+        for x, y in ("ab", "ba")
+    )
+    assert mismatches(one, other) == []

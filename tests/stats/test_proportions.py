@@ -31,6 +31,15 @@ def test_wilson_broadcasts_and_has_no_interval_without_trials() -> None:
     assert np.isnan(wilson(0.5, 0)).all()
 
 
+@given(st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_the_interval_holds_the_proportion_exactly(hits_and_n: tuple[int, int]) -> None:
+    """Rounding would put the lower end of 0 of 14 at 1e-17."""
+    share = hits_and_n[0] / hits_and_n[1]
+    low, high = wilson(share, hits_and_n[1])
+    assert low <= share <= high
+    assert wilson(0.0, 14)[0] == 0
+
+
 def test_weights_count_as_so_many_trials_as_they_are_worth() -> None:
     hits = np.array([1.0, 0, 1, 0, 0])
     assert weighted_proportion(hits, np.full(5, 3.0)) == weighted_proportion(hits)

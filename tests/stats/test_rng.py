@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saebench.stats.rng import generator
+from saebench.stats.rng import NO_CONTENT, generator
 
 
 def draws(seed: int, name: str, n: int = 4) -> list[int]:
@@ -26,6 +26,13 @@ def test_the_numbers_are_these_on_every_machine():
 def test_no_two_names_or_seeds_share_a_stream():
     streams = {tuple(draws(seed, name)) for seed in range(50) for name in ("a", "b", "split:a", "split:b", "", "é")}
     assert len(streams) == 300
+
+
+def test_purpose_content_and_numbers_tell_draws_apart():
+    drawn = [("a",), ("b",), ("a", "c"), ("a", "d"), ("a", "c", 1), ("a", "c", 2), ("a", "c", 0.1), ("a", "c", 1, 2)]
+    assert len({generator(0, *each).random() for each in drawn}) == len(drawn)
+    assert generator(0, "a", "c", 1).random() == generator(0, "a", "c", 1.0).random()
+    assert generator(0, "bootstrap", NO_CONTENT, 7).random() == generator(0, "bootstrap:7").random()
 
 
 def test_streams_of_different_names_are_uncorrelated():

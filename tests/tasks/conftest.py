@@ -16,10 +16,12 @@ from sae_lens.saes.sae import SAEMetadata
 from sae_lens.saes.transcoder import Transcoder, TranscoderConfig
 
 from saebench.data.text import Documents
+from saebench.evaluation import TaskOutput
 from saebench.lm.load import load_lm
 from saebench.lm.model import LanguageModel
 from saebench.passes.clean import CleanPass
 from saebench.passes.context import TaskContext
+from saebench.results.units import OWN_UNITS
 from saebench.sae.sae_lens_adapter import SAELensAdapter
 from saebench.tasks.core.settings import CoreSettings
 from tests.conftest import WIDTH
@@ -189,3 +191,18 @@ class Plain:
         finally:
             for handle in handles:
                 handle.remove()
+
+
+def assert_units(output: TaskOutput, *, same: TaskOutput, other: TaskOutput, differ: set[str]) -> None:
+    """Every number that may be paired says on which units it was measured.
+
+    Args:
+        output: The output of an SAE.
+        same: The output of another SAE on the same units.
+        other: An output on other units of the kinds ``differ``, and on the same of all other kinds.
+        differ: Those kinds.
+    """
+    kinds = {number.unit for number in output.measurements if number.contributions} - OWN_UNITS
+    assert differ <= kinds <= output.units.keys()
+    assert output.units == same.units
+    assert {kind for kind in output.units if output.units[kind] != other.units[kind]} == differ

@@ -25,7 +25,7 @@ from saebench.stats.sparsity import FiringCounts
 from saebench.tasks.core.settings import CoreSettings
 from saebench.tasks.core.task import CoreTask
 from tests.conftest import WIDTH
-from tests.tasks.conftest import KINDS, PARAMETERS, Plain, activations, documents, topk_sae, transcoder
+from tests.tasks.conftest import KINDS, PARAMETERS, Plain, activations, assert_units, documents, topk_sae, transcoder
 
 SITE = "blocks.1.hook_resid_post"
 IDS = [metric.id for metric in load_card(cards_dir() / "core.yaml").metrics]
@@ -519,3 +519,8 @@ def test_texts_that_cannot_be_used_are_refused_in_advance(
     with pytest.raises(error, match=message):
         settings = CoreSettings.parse({**PARAMETERS, **changes}, task="core")
         CoreTask().prepare(context(read=lambda ref: text), settings)
+
+
+def test_units_are_the_sequences(context: Make):
+    one, two = (measure(topk_sae(SITE, seed), context()) for seed in range(2))
+    assert_units(one, same=two, other=measure(topk_sae(SITE), context(seed=1)), differ={"sequence"})

@@ -31,6 +31,7 @@ class ReconstructionBiasTask(SAETask[BiasSettings]):
         report = Report(self.card, context, settings.bootstrap_replicates)
         why = "the reconstructions are orthogonal to the activations"
         report.ratio("gamma", squares_and_products(sae, captured), unit="sequence", why=why)
+        report.units("sequence", captured.batch.content_hash)
         report.count("sequences", captured.n_sequences)
         report.count("tokens", int(captured.batch.evaluated.sum()))
         return report.output()

@@ -41,11 +41,13 @@ class ConceptSeparabilityTask(SAETask[ConceptSeparabilitySettings]):
         headline = [row for row in scored if not row[0].concepts.word_level] or scored
 
         report = Report(self.card, context)
+        report.units("example", [concept_set.concepts.content for concept_set in sets])
         n = sum(concept_set.examples.n for concept_set, _, _ in headline)
         report_averages(report, [own for _, own, _ in headline], [theirs for _, _, theirs in headline], n)
-        for (concepts, examples), own, theirs in scored:
+        by_name = sorted(scored, key=lambda row: row[0].concepts.name)
+        for (concepts, examples), own, theirs in by_name:
             report_averages(report, [own], [theirs], examples.n, concepts.name)
             report_concepts(report, concepts, own, examples.n)
-        for (concepts, examples), own, _ in scored:
+        for (concepts, examples), own, _ in by_name:
             report_latents(report, concepts.name, own, examples.n)
         return report.output()

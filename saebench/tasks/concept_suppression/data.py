@@ -10,10 +10,11 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from saebench.data.labelled import Labelled
 from saebench.data.tokens import TokenBatch
 from saebench.errors import DataError
 from saebench.passes.context import TaskContext
-from saebench.passes.labelled import labelled, set_name
+from saebench.passes.labelled import labelled_sets
 from saebench.tasks.concept_suppression.settings import ConceptSuppressionSettings
 
 SplitName = Literal["validation", "test"]
@@ -53,6 +54,7 @@ class DividedSet:
     """A labelled set in three parts: to fit on, to choose settings on, and to test on. No text is in two of them."""
 
     name: str
+    content_hash: str  # of the whole set
     concepts: tuple[str, ...]
     fit: ConceptExamples
     validation: ConceptExamples
@@ -63,36 +65,44 @@ class DividedSet:
 
 
 def divided_sets(context: TaskContext, settings: ConceptSuppressionSettings) -> list[DividedSet]:
-    """Return the labelled sets of the settings, which all SAEs share. Raises as `divided_set` does."""
+    """Return the labelled sets of the settings in the order of their content; all SAEs share them.
+
+    Raises as `labelled_sets` and `divided_set` do.
+    """
     sizes = (settings.fit_examples, settings.validation_examples, settings.test_examples, settings.complement_share)
     return [
-        context.shared(("concept_suppression", "set", ref, *sizes), partial(divided_set, ref, context, settings))
-        for ref in settings.datasets
+        context.shared(
+            ("concept_suppression", "set", name, data.ref, *sizes), partial(divided_set, name, data, context, settings)
+        )
+        for name, data in labelled_sets(context, settings.datasets)
     ]
 
 
-def divided_set(ref: str, context: TaskContext, settings: ConceptSuppressionSettings) -> DividedSet:
+def divided_set(name: str, data: Labelled, context: TaskContext, settings: ConceptSuppressionSettings) -> DividedSet:
     """Divide a labelled set by the seed of the context, in the same way for every SAE.
 
+    Args:
+        name: How records name the set.
+        data: The labelled set.
+        context: Gives the random generator.
+        settings: Holds the sizes of the parts.
+
     Raises:
-        UsageError: The reference is wrong.
-        AssetError: The asset that it names is missing or damaged.
-        DataError: The set is unreadable, or has too few examples of a concept.
+        DataError: The set has too few examples of a concept.
     """
-    data = labelled(context, ref)
     sizes = (settings.fit_examples, settings.validation_examples, settings.test_examples)
     if (fewest := int(data.counts.min())) < sum(sizes):
         raise DataError(
-            f"{ref!r} has {fewest} examples of {data.classes[int(data.counts.argmin())]!r}, but {sizes[0]} to fit, "
-            f"{sizes[1]} to validate and {sizes[2]} to test need {sum(sizes)} of every concept; ask for fewer "
+            f"{data.ref!r} has {fewest} examples of {data.classes[int(data.counts.argmin())]!r}, but {sizes[0]} to "
+            f"fit, {sizes[1]} to validate and {sizes[2]} to test need {sum(sizes)} of every concept; ask for fewer "
             "(fit_examples, validation_examples, test_examples), or leave the dataset out."
         )
-    rng = context.rng(f"concept_suppression:split:{data.content_hash}")
+    rng = context.rng("concept_suppression:split", data.content_hash)
     rows = [rng.permutation(np.flatnonzero(data.labels == label)) for label in range(len(data.classes))]
     ends = np.cumsum([0, *sizes]).tolist()
     texts = [[data.texts[row] for of_class in rows for row in of_class[a:b]] for a, b in pairwise(ends)]
     parts = [ConceptExamples.of(part, len(data.classes), settings.complement_share) for part in texts]
-    return DividedSet(set_name(ref), data.classes, *parts)
+    return DividedSet(name, data.content_hash, data.classes, *parts)
 
 
 def general_text(context: TaskContext, settings: ConceptSuppressionSettings) -> TokenBatch:

@@ -143,8 +143,8 @@ class Basis:
         if strength is None:
             return [Sweep(RANDOM, (), ()), Sweep(NOISE, (), ())]
         others = []
-        for number, (ranked, rates) in enumerate(zip(self.ranked, self.rates, strict=True)):
-            rng = self.context.rng(f"concept_suppression:random:{number}")
+        for labelled_set, ranked, rates in zip(self.sets, self.ranked, self.rates, strict=True):
+            rng = self.context.rng("concept_suppression:random", labelled_set.content_hash)
             most = min(int(strength), self.sae.d_sae // 2)
             others.append([frequency_matched(rates, latents[:most], rng) for latents in ranked])
         methods = [method for method in self.settings.methods if method == sweep.method]

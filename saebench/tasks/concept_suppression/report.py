@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -11,9 +11,9 @@ from saebench.evaluation.changes import DIFFMEAN, Setting
 from saebench.passes.context import TaskContext
 from saebench.stats.frontier import hypervolume
 from saebench.stats.intervals import CONFIDENCE, Estimate, bootstrap_ratio, resampling_weights
-from saebench.tasks.concept_suppression.data import SPLITS
+from saebench.tasks.concept_suppression.data import SPLITS, DividedSet
 from saebench.tasks.concept_suppression.methods import NEURONS, Basis
-from saebench.tasks.concept_suppression.scoring.outcome import Array, Design, Outcome, Side, cost_at_drop
+from saebench.tasks.concept_suppression.scoring.outcome import Array, Outcome, Side, cost_at_drop
 from saebench.tasks.concept_suppression.scoring.scorer import MeasuredSweeps, SuppressionScorer
 from saebench.tasks.concept_suppression.settings import ConceptSuppressionSettings
 
@@ -30,7 +30,7 @@ class SuppressionReport:
     ) -> None:
         self._report, self._scorer, self._level = report, scorer, settings.equal_drop
         self._design, replicates = scorer.design("test"), settings.bootstrap_replicates
-        self._examples = _example_draws(context, self._design, replicates)  # [replicates, examples]
+        self._examples = _example_draws(context, scorer.sets, replicates)  # [replicates, examples]
         n_sequences = len(self._design.predictions)
         self._sequences = context.bootstrap_weights(n_sequences, replicates)  # [replicates, sequences]
 
@@ -166,12 +166,16 @@ class SuppressionReport:
         self._report.estimate(metric, estimate, unit="example", why=why, subset=subset)
 
 
-def _example_draws(context: TaskContext, design: Design, replicates: int) -> Array:
-    """Bootstrap draws ``[replicates, examples]`` in which each concept keeps its number of examples."""
-    sizes = tuple(design.target.sum(1).tolist())
+def _example_draws(context: TaskContext, sets: Sequence[DividedSet], replicates: int) -> Array:
+    """Bootstrap draws ``[replicates, examples]`` in which each concept keeps its number of examples.
 
-    def draw() -> Array:
-        rng = context.rng("concept_suppression:bootstrap")
-        return np.concatenate([resampling_weights(int(size), replicates, rng) for size in sizes], axis=1)
+    The draws of a set do not depend on the others.
+    """
 
-    return context.shared(("concept_suppression", "bootstrap", sizes, replicates), draw)
+    def draw(labelled_set: DividedSet) -> Array:
+        rng = context.rng("concept_suppression:bootstrap", labelled_set.content_hash)
+        sizes = labelled_set.test.target.sum(1).tolist()
+        return np.concatenate([resampling_weights(size, replicates, rng) for size in sizes], axis=1)
+
+    key = ("concept_suppression", "bootstrap", *((s.content_hash, *s.test.target.sum(1).tolist()) for s in sets))
+    return context.shared((*key, replicates), lambda: np.concatenate([draw(one) for one in sets], axis=1))

@@ -35,7 +35,7 @@ class ConceptSuppressionTask(SAETask[ConceptSuppressionSettings]):
         """The content hash of each dataset, and of the text for the perplexity."""
         hashes = {ref: labelled(context, ref).content_hash for ref in settings.datasets}
         text = settings.perplexity_text
-        return super().data(context, settings) | hashes | {f"text {text}": context.text(text).content_hash}
+        return super().data(context, settings) | hashes | {f"perplexity_text:{text}": context.text(text).content_hash}
 
     def run(self, sae: SAE, context: TaskContext, settings: ConceptSuppressionSettings) -> TaskOutput:
         """Measure ``sae``, and once for each site the neurons and the difference in means."""
@@ -59,6 +59,8 @@ class ConceptSuppressionTask(SAETask[ConceptSuppressionSettings]):
         references = {NEURONS: neurons.tested(neurons.best), DIFFMEAN: directions.tested(directions.best)}
         references |= {name: outcome.at(ours.best.strength) for name, outcome in controls.items()}
         report = Report(self.card, context)
+        report.units("example", [[part.validation.texts, part.test.texts] for part in sets])
+        report.units("sequence", general_text(context, settings).content_hash)
         rows = SuppressionReport(report, scorer, context, settings)
         rows.headline(ours, references)
         rows.readout()

@@ -34,6 +34,7 @@ class CoreTask(SAETask[CoreSettings]):
         report_scores(report, scores, clean)
         report_weights(report, sae)
         batch = sequences(context, settings)
+        report.units("sequence", batch.content_hash)
         report.count("sequences", clean.n_sequences)
         report.count("sequences_missing", batch.n_missing)
         report.count("documents", batch.n_documents)

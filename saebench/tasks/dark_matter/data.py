@@ -80,7 +80,7 @@ def _make_batches(context: TaskContext, settings: DarkMatterSettings, d: int) ->
     evaluation = split.evaluation
     fit, available = _first(split.calibration, context, settings, wanted)
     if available < wanted and len(evaluation.texts) > 1:
-        halves = split_documents(evaluation, context.rng(f"dark_matter:{ref}"), share=0.5)
+        halves = split_documents(evaluation, context.rng("dark_matter", evaluation.content_hash), share=0.5)
         evaluation = halves.evaluation
         more = replace(split.calibration, texts=[*split.calibration.texts, *halves.calibration.texts])
         fit, available = _first(more, context, settings, wanted)

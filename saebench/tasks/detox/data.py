@@ -5,13 +5,14 @@ from __future__ import annotations
 import html
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice, zip_longest
 
 import numpy as np
 from numpy.typing import NDArray
 
+from saebench.data.documents import Documents
 from saebench.data.labelled import Labelled, load_labelled
 from saebench.data.tokens import TokenBatch
 from saebench.errors import DataError, UsageError, did_you_mean
@@ -62,11 +63,18 @@ def labelled(source: str, context: TaskContext) -> tuple[Labelled, int]:
     return data, data.classes.index(name)
 
 
+def source_hash(source: str, context: TaskContext) -> str:
+    """Return the sha256 of the texts of a source ``REF=CLASS``, in order. Raises what `labelled` raises."""
+    data, number = labelled(source, context)
+    return Documents("", [data.texts[row] for row in np.flatnonzero(data.labels == number)]).content_hash
+
+
 def splits(context: TaskContext, settings: DetoxSettings) -> dict[str, ToxicitySplit]:
     """Return the splits ``fit``, ``validation`` and ``test``: drawn by the context's seed, the same for every SAE.
 
-    No text belongs to two sources. A text that several sources of one side contain stays with the first of them, and
-    a text that is both toxic and neutral is dropped.
+    Sources are told apart and ordered by their content, so neither their references nor the order in which the user
+    lists them decide a number. No text belongs to two sources. A text that several sources of one side contain stays
+    with the first of them, and a text that is both toxic and neutral is dropped.
 
     Raises:
         UsageError: A source names no known class, or a prompt leaves no room for its continuation.
@@ -94,8 +102,12 @@ def neutral_text(context: TaskContext, settings: DetoxSettings, site: str) -> Sc
 
 
 def _splits(context: TaskContext, settings: DetoxSettings) -> dict[str, ToxicitySplit]:
-    pairs = list(zip(settings.toxic, settings.neutral, strict=True))
-    pools = _pools(pairs, context)
+    sources = {source_hash(source, context): source for source in (*settings.toxic, *settings.neutral)}
+    pairs = sorted(
+        (source_hash(toxic, context), source_hash(neutral, context))
+        for toxic, neutral in zip(settings.toxic, settings.neutral, strict=True)
+    )
+    pools = _pools(pairs, sources, context)
     scorer = toxicity_scorer(settings.scorer)
     document_prompts = _document_prompts(context, settings.prompts) if settings.prompts else None
     result = {}
@@ -113,24 +125,32 @@ def _splits(context: TaskContext, settings: DetoxSettings) -> dict[str, Toxicity
     return result
 
 
-def _pools(pairs: Sequence[tuple[str, str]], context: TaskContext) -> dict[str, dict[str, list[str]]]:
-    """Divide the texts of each source among the splits: ``pools[source][split]``."""
-    texts: dict[str, dict[str, str]] = {}  # texts[source][key]; the key of a text ignores case
+def _pools(
+    pairs: Sequence[tuple[str, str]], sources: Mapping[str, str], context: TaskContext
+) -> dict[str, dict[str, list[str]]]:
+    """Divide the texts of each source among the splits: ``pools[content][split]``.
+
+    Args:
+        pairs: The content hashes of the toxic and of the neutral source of each pair.
+        sources: A source of each content hash.
+        context: Reads the sources and gives the random generators.
+    """
+    texts: dict[str, dict[str, str]] = {}  # texts[content][key]; the key of a text ignores case
     seen: tuple[set[str], set[str]] = (set(), set())  # keys of the toxic and of the neutral texts
     for side in (0, 1):
-        for source in dict.fromkeys(pair[side] for pair in pairs):
-            data, number = labelled(source, context)
+        for content in dict.fromkeys(pair[side] for pair in pairs):
+            data, number = labelled(sources[content], context)
             of_class = (cleaned(data.texts[row]) for row in np.flatnonzero(data.labels == number))
             by_key = {text.casefold(): text for text in of_class if text}
-            texts[source] = {key: text for key, text in by_key.items() if key not in seen[side]}
+            texts[content] = {key: text for key, text in by_key.items() if key not in seen[side]}
             seen[side].update(by_key)
     on_both_sides = seen[0] & seen[1]
     pools = {}
-    for source, by_key in texts.items():
+    for content, by_key in texts.items():
         kept = [text for key, text in by_key.items() if key not in on_both_sides]
-        order = context.rng(f"detox:texts:{source}").permutation(len(kept))
+        order = context.rng("detox:texts", content).permutation(len(kept))
         bounds = np.round(np.cumsum([0.0, *_SHARES.values()]) * len(kept)).astype(int)
-        pools[source] = {
+        pools[content] = {
             split: [kept[row] for row in order[start:end]]
             for split, start, end in zip(_SHARES, bounds[:-1], bounds[1:], strict=True)
         }
@@ -195,8 +215,9 @@ def _beginnings(texts: Iterator[str], context: TaskContext, most: int) -> Iterat
 
 def _document_prompts(context: TaskContext, ref: str) -> dict[str, Iterator[str]]:
     """Divide the documents of the text ``ref``, each a whole prompt: a third for validation, the rest for the test."""
-    texts = context.read(ref).texts
-    order = context.rng(f"detox:prompts:{ref}").permutation(len(texts))
+    documents = context.read(ref)
+    texts = documents.texts
+    order = context.rng("detox:prompts", documents.content_hash).permutation(len(texts))
     third = len(texts) // 3
     validation, test = order[:third], order[third:]
     return {"validation": (texts[row] for row in validation), "test": (texts[row] for row in test)}

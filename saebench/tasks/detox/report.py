@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from saebench.data.tokens import TokenBatch
 from saebench.evaluation import Report, subset_name
 from saebench.evaluation.changes import CLEAN, DIFFMEAN, NOISE, RANDOM_LATENTS, Setting
 from saebench.evaluation.report import Ratio
@@ -111,6 +112,16 @@ def report_counts(report: Report, toxic: ToxicLatents, texts: Mapping[str, Toxic
         report.count(f"{name}_texts", len(split.texts))
     report.count("validation_prompts", len(texts["validation"].prompts))
     report.count("test_prompts", len(texts["test"].prompts))
+
+
+def report_units(
+    report: Report, texts: Mapping[str, ToxicitySplit], neutral: TokenBatch, utility: UtilityScores
+) -> None:
+    """Say on which prompts, sequences of neutral text and questions everything was measured."""
+    report.units("prompt", [texts[split].prompts for split in ("validation", "test")])
+    report.units("sequence", neutral.content_hash)
+    if utility.clean:
+        report.units("question", {task: scores.examples for task, scores in utility.clean.items()})
 
 
 def note_choices(

@@ -11,8 +11,9 @@ from saebench.evaluation.changes import DIFFMEAN
 from saebench.passes.activity import activity
 from saebench.passes.context import TaskContext
 from saebench.sae.protocol import SAE, Capability
+from saebench.stats.rng import NO_CONTENT
 from saebench.tasks.detox.baseline import mean_steering
-from saebench.tasks.detox.data import labelled, neutral_sequences, splits
+from saebench.tasks.detox.data import neutral_sequences, source_hash, splits
 from saebench.tasks.detox.report import (
     note_choices,
     note_nothing_changed,
@@ -23,9 +24,10 @@ from saebench.tasks.detox.report import (
     report_counts,
     report_mean_steering,
     report_tradeoffs,
+    report_units,
     report_utility,
 )
-from saebench.tasks.detox.scoring.continuations import prompt_set
+from saebench.tasks.detox.scoring.continuations import fluency_data, prompt_set
 from saebench.tasks.detox.scoring.ranking import auroc_contributions
 from saebench.tasks.detox.scoring.side_effects import ce_changes, utility_scores
 from saebench.tasks.detox.scoring.tradeoff import tradeoffs
@@ -45,14 +47,16 @@ class DetoxTask(SAETask[DetoxSettings]):
 
     def prepare(self, context: TaskContext, settings: DetoxSettings) -> None:
         """Raise UsageError, DataError or AssetError for what cannot be used, before any SAE is loaded."""
+        splits(context, settings)  # first, because it needs the language model last
         prompt_set(context, settings, "validation")
         prompt_set(context, settings, "test")
         neutral_sequences(context, settings)
 
     def data(self, context: TaskContext, settings: DetoxSettings) -> dict[str, str]:
-        """Content hashes of the neutral text, of the labelled texts, and of the text that gives prompts, if any."""
-        sources = [labelled(source, context)[0] for source in (*settings.toxic, *settings.neutral)]
-        hashes = super().data(context, settings) | {source.ref: source.content_hash for source in sources}
+        """Content hashes of the neutral text, the sources, the text for prompts and the model for fluency, if any."""
+        sources = {source: source_hash(source, context) for source in (*settings.toxic, *settings.neutral)}
+        hashes = super().data(context, settings) | sources
+        hashes |= fluency_data(context, settings)
         if settings.prompts:
             hashes[settings.prompts] = context.read(settings.prompts).content_hash
         return hashes
@@ -66,7 +70,7 @@ class DetoxTask(SAETask[DetoxSettings]):
             activity(sae, context, texts[name].texts, settings.context_length) for name in ("fit", "validation", "test")
         )
         toxic = select_toxic(fit_activity, texts["fit"].toxic, validation_activity, texts["validation"].toxic, settings)
-        random_latents = matched_set(fit_activity, toxic.latents, context.rng("detox:random_latents"))
+        random_latents = matched_set(fit_activity, toxic.latents, context.rng("detox:random_latents", NO_CONTENT))
         steering = LatentSteering(sae, toxic.latents, context.budget.encoder)
         control = LatentSteering(sae, random_latents, context.budget.encoder)
         sweeps = [steering.sweep(tier, settings.strengths) for tier in settings.tiers]
@@ -84,13 +88,15 @@ class DetoxTask(SAETask[DetoxSettings]):
         report_auroc(report, auroc_contributions(test_scores, texts["test"].toxic))
         report_continuations(report, judgements, test.clean)
         report_ce_changes(report, ce_changes(context, settings, site, changes))
-        report_utility(report, settings, utility_scores(context, settings, changes[CHOSEN]))
+        utility = utility_scores(context, settings, changes[CHOSEN])
+        report_utility(report, settings, utility)
         report_tradeoffs(report, "validation", tried, settings)
         if settings.sweep_on_test:
             report_tradeoffs(report, "", tradeoffs(sweeps, test), settings)
         if baseline is not None:
             report_mean_steering(report, baseline, settings)
         report_counts(report, toxic, texts)
+        report_units(report, texts, neutral_sequences(context, settings), utility)
         note_choices(report, toxic, random_latents, chosen, baseline)
         note_scorers(report, test)
         note_nothing_changed(report, settings, toxic, chosen[0])

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from saebench.data.parallel import Parallel, load_parallel
 from saebench.errors import DataError, UsageError, did_you_mean
 from saebench.passes.context import TaskContext
+from saebench.stats.rng import NO_CONTENT
 from saebench.tasks.language_steering.settings import LanguageSteeringSettings
 
 # With two languages beside the source, what belongs to one differs from what belongs to every language but the source.
@@ -80,6 +81,8 @@ class TrainingTexts:
 def parallel_sentences(context: TaskContext, settings: LanguageSteeringSettings) -> Sentences:
     """Load the parallel set and draw the order of its rows, once per context.
 
+    Languages come in the order of the set, so the order in which the user lists them decides no number.
+
     Raises:
         UsageError: The set lacks a language, or the source is not among the languages.
         DataError: The set cannot be read, or there are too few languages.
@@ -115,7 +118,7 @@ def random_texts(context: TaskContext, texts: Sequence[str], n: int) -> list[str
     Special tokens are left out, and so are tokens whose text the tokenizer does not read back as that token, such as
     parts of characters. The tokenizer may still join neighbouring tokens of a random text, as it does in any text.
     """
-    rng = context.rng("language_steering:random tokens")
+    rng = context.rng("language_steering:random tokens", NO_CONTENT)
     tokenizer = context.lm.tokenizer
     vocabulary = np.setdiff1d(np.arange(min(len(tokenizer), context.lm.head.vocab_size)), tokenizer.all_special_ids)
     lengths = rng.choice([len(tokens) - 1 for tokens in token_ids(context, texts)], size=n)
@@ -142,13 +145,14 @@ def script(texts: Sequence[str]) -> str:
 def _load(context: TaskContext, settings: LanguageSteeringSettings) -> Sentences:
     ref, source = settings.parallel, settings.source
     parallel = load_parallel(ref)
-    languages = tuple(dict.fromkeys(settings.languages)) or parallel.languages
-    for language in (*languages, source):
+    for language in (*settings.languages, source):
         if language not in parallel.languages:
             raise UsageError(
                 f"{ref!r} has no sentences in {language!r}; it has {', '.join(parallel.languages)}."
                 f"{did_you_mean(language, parallel.languages)}"
             )
+    wanted = settings.languages or parallel.languages
+    languages = tuple(language for language in parallel.languages if language in wanted)
     if source not in languages:
         raise UsageError(f"The source language {source!r} is not among languages={', '.join(languages)}; add it.")
     if len(languages) < _LEAST_LANGUAGES:
@@ -157,7 +161,7 @@ def _load(context: TaskContext, settings: LanguageSteeringSettings) -> Sentences
             "one of them the source; add a language."
         )
     order = {
-        split: context.rng(f"language_steering:{split}").permutation(len(rows))
+        split: context.rng(f"language_steering:{split}", NO_CONTENT).permutation(len(rows))
         for split, rows in parallel.splits.items()
     }
     return Sentences(parallel, languages, source, order)

@@ -15,6 +15,7 @@ from saebench.evaluation.changes import C, Sweep
 from saebench.passes.activity import activity
 from saebench.passes.context import TaskContext
 from saebench.sae.protocol import SAE
+from saebench.stats.rng import NO_CONTENT
 from saebench.stats.selection import frequency_matched
 from saebench.tasks.language_steering.data import training_texts
 from saebench.tasks.language_steering.scoring.continuations import (
@@ -132,12 +133,11 @@ def random_latents(context: TaskContext, rates: LatentRates, chosen: LatentsByLa
 
     Raises DataError when there are not as many other latents.
     """
-    return {
-        language: frequency_matched(
-            rates.token[rates.row(language)], latents, context.rng(f"language_steering:random latents:{language}")
-        )
-        for language, latents in chosen.items()
-    }
+    drawn = {}
+    for language, latents in chosen.items():
+        rng = context.rng(f"language_steering:random latents:{language}", NO_CONTENT)
+        drawn[language] = frequency_matched(rates.token[rates.row(language)], latents, rng)
+    return drawn
 
 
 @dataclass(frozen=True, eq=False)

@@ -78,6 +78,7 @@ class LanguageSteeringTask(SAETask[LanguageSteeringSettings]):
         tried = {**without.validated, **validated}
 
         report = Report(self.card, context, settings.bootstrap_replicates)
+        report.units("sentence", sentences.first("test", len(sentences.order["test"])))
         report_steering(report, sentences, {"": scores[best], **scores, **without.scores}, list(used))
         report_ablation(report, sentences, {"": costs[best], **costs})
         report_latents(report, latents)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from saebench.evaluation import SAEGroup
 from saebench.passes.context import TaskContext
 from saebench.sae.protocol import SAE
 from saebench.stats.matching import centred
@@ -34,6 +35,7 @@ class MemberStability:
     """
 
     sae: SAE
+    fingerprint: str
     similarity: NDArray[np.float64]  # best cosine with an alive latent of another run, mean over the other runs
     probability: NDArray[np.float64]  # share of the other runs in which that cosine reaches the threshold
     stable: NDArray[np.bool_]
@@ -76,7 +78,7 @@ def masks(probabilities: NDArray[np.float64], settings: SeedStabilitySettings) -
 
 
 def member_stabilities(
-    saes: Sequence[SAE],
+    group: SAEGroup,
     every: Sequence[ComparedLatents],
     alive: Sequence[ComparedLatents],
     side: SideComparison,
@@ -85,17 +87,19 @@ def member_stabilities(
     """Sort the latents of each member into stable and unstable ones.
 
     Args:
-        saes: The members.
+        group: The members.
         every: All latents of each member.
         alive: Those of them that fire.
         side: The comparison of the decoder directions of ``alive``.
         settings: The threshold, and from and up to which probability a latent is stable or unstable.
     """
     members = []
-    for run, (sae, latents, compared) in enumerate(zip(saes, every, alive, strict=True)):
+    each = zip(group.saes, group.fingerprints, every, alive, strict=True)
+    for run, (sae, fingerprint, latents, compared) in enumerate(each):
         found_again = compared.spread(probability(side, run, settings.threshold))
         cosines, which = compared.spread(similarity(side, run)), masks(found_again, settings)
-        members.append(MemberStability(sae, cosines, found_again, which["stable"], which["unstable"], latents.firing))
+        kinds = which["stable"], which["unstable"]
+        members.append(MemberStability(sae, fingerprint, cosines, found_again, *kinds, latents.firing))
     return members
 
 
@@ -114,10 +118,10 @@ def groups_with_controls(
 
     A random group has as many latents as the group itself in each frequency decile.
     """
-    strata, fingerprint = member.strata, member.sae.fingerprint()
+    strata = member.strata
     groups: GroupsWithControls = {}
     for kind in KINDS:
-        rng = context.rng(f"seed_stability:{kind}:{fingerprint}")
+        rng = context.rng(f"seed_stability:{kind}", member.fingerprint)
         controls = matched_groups(member.group(kind), strata, settings.control_draws, rng)
         groups[kind] = np.vstack([member.group(kind), controls])
     return groups

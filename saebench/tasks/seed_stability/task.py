@@ -11,7 +11,12 @@ from saebench.errors import NotApplicableError
 from saebench.evaluation import GroupTask, Report, SAEGroup, TaskOutput
 from saebench.passes.context import TaskContext
 from saebench.sae.protocol import Capability
-from saebench.tasks.seed_stability.data import captured_text, initial_fingerprints, initial_saes
+from saebench.tasks.seed_stability.data import (
+    captured_text,
+    evaluated_sequences,
+    initial_fingerprints,
+    initial_saes,
+)
 from saebench.tasks.seed_stability.report.function import report_function
 from saebench.tasks.seed_stability.report.geometry import report_comparison, report_pairs
 from saebench.tasks.seed_stability.report.latents import report_counts, report_latents
@@ -19,7 +24,7 @@ from saebench.tasks.seed_stability.report.spans import report_clusters, report_s
 from saebench.tasks.seed_stability.scoring.clusters import cluster_recurrence
 from saebench.tasks.seed_stability.scoring.firing import firing_totals
 from saebench.tasks.seed_stability.scoring.function import function_scores
-from saebench.tasks.seed_stability.scoring.geometry import NULLS, ComparedLatents, compare, generators, stand_ins
+from saebench.tasks.seed_stability.scoring.geometry import NULLS, ComparedLatents, compare, stand_ins
 from saebench.tasks.seed_stability.scoring.subspaces import unstable_subspaces
 from saebench.tasks.seed_stability.selection import decoder_rows, member_stabilities
 from saebench.tasks.seed_stability.settings import SeedStabilitySettings
@@ -43,7 +48,7 @@ class SeedStabilityTask(GroupTask[SeedStabilitySettings]):
     @torch.no_grad()
     def run_group(self, group: SAEGroup, context: TaskContext, settings: SeedStabilitySettings) -> TaskOutput:
         """Measure ``group``. Raises NotApplicableError for a group that holds the same SAE twice."""
-        saes = group.saes
+        saes, fingerprints = group.saes, group.fingerprints
         if len({sae.fingerprint() for sae in saes}) < len(saes):
             raise NotApplicableError(
                 f"Group {group.name} holds the same SAE twice, which would be perfectly stable; name SAEs that were "
@@ -60,26 +65,27 @@ class SeedStabilityTask(GroupTask[SeedStabilitySettings]):
         report_comparison(report, alive, comparison, settings)
         report_pairs(report, [sae.name for sae in saes], comparison, settings)
         for null in NULLS:
-            random = stand_ins(alive, null, generators(context, f":{null}"))
+            random = stand_ins(alive, fingerprints, null, context.rng, "seed_stability:alive")
             report_comparison(report, alive, compare(alive, random, settings), settings, f"null:{null}")
         report_comparison(report, every, compare(every, every, settings), settings, "all")
         # Decoders alone: these nulls are for reference only, and a matching of random rows takes as long as a real one.
         decoders = [replace(latents, encoder=None) for latents in every]
         for null in NULLS:
-            random = stand_ins(decoders, null, generators(context, f"all:{null}"))
+            random = stand_ins(decoders, fingerprints, null, context.rng, "seed_stability:all")
             against = compare(decoders, random, settings)
             report_comparison(report, decoders, against, settings, f"all/null:{null}", with_shared=False)
         if settings.at_init:
-            initial = zip(initial_saes(saes, context, settings), firing, strict=True)
+            initial = zip(initial_saes(group, context, settings), firing, strict=True)
             start = [ComparedLatents.of(sae, totals).where(totals.alive) for sae, totals in initial]
             report_comparison(report, start, compare(start, start, settings), settings, "at-init")
 
-        members = member_stabilities(saes, every, alive, comparison.decoder, settings)
+        members = member_stabilities(group, every, alive, comparison.decoder, settings)
         unstable, stable = (decoder_rows(kind, members, every, settings) for kind in ("unstable", "stable"))
-        rng = generators(context, "subspaces")
-        report_subspaces(report, unstable_subspaces(unstable, stable, rng, settings))
-        report_clusters(report, cluster_recurrence(unstable, stable, rng, settings), settings)
+        report_subspaces(report, unstable_subspaces(unstable, stable, fingerprints, context.rng, settings))
+        report_clusters(report, cluster_recurrence(unstable, stable, fingerprints, context.rng, settings), settings)
         report_function(report, function_scores(members, context, settings))
         report_latents(report, members, alive, comparison)
         report_counts(report, members, comparison, int(captured.batch.evaluated.sum()))
+        report.units("sequence", evaluated_sequences(context, settings))
+        report.note("members", [sae.name for sae in saes])  # the order of the arrays and of pairs
         return report.output()

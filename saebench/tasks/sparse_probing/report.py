@@ -73,7 +73,7 @@ def report_datasets(report: Report, datasets: Sequence[Dataset], sparse: ProbeSc
     """Add the test AUC on each dataset, which has no interval."""
     columns = {f"auc_k{k}": sparse.auc[:, column] for column, k in enumerate(sparse.ks)}
     for metric, values in {**columns, "auc_dense": dense.auc[:, 0]}.items():
-        for value, dataset in zip(values, datasets, strict=True):
+        for value, dataset in sorted(zip(values, datasets, strict=True), key=lambda row: row[1].name):
             # Records name no method where there is no interval.
             estimate = Estimate(float(value), np.nan, np.nan, np.nan, len(dataset.y) - dataset.n_train, "")
             why = "one class in the test set, or a margin without a value"
@@ -99,6 +99,7 @@ def report_regime(report: Report, regime: Regime, sparse: RegimeScores, dense: R
 def report_counts(report: Report, datasets: Sequence[Dataset], sparse: ProbeScores, d_sae: int) -> None:
     """Add how many examples there were, how many probes were fitted, and how many values of k exceed the SAE."""
     report.count("datasets", len(datasets))
+    report.note("datasets", [dataset.name for dataset in datasets])  # the order of the arrays
     report.count("train_examples", sum(dataset.n_train for dataset in datasets))
     report.count("test_examples", sum(len(dataset.y) - dataset.n_train for dataset in datasets))
     report.count("ks_above_d_sae", sum(k > d_sae for k in sparse.ks))

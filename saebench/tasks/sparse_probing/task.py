@@ -52,6 +52,7 @@ class SparseProbingTask(SAETask[SparseProbingSettings]):
         baselines = baseline_scores(context, datasets, site, settings)
 
         report = probing_report(self.card, context, settings)
+        report.units("dataset", [dataset.drawn for dataset in all_datasets(context, settings)])
         report_probes(report, sparse, dense)
         report_quiver(report, sparse, dense, baselines)
         report_datasets(report, datasets, sparse, dense)

@@ -45,8 +45,8 @@ class UnlearningTask(SAETask[UnlearningSettings]):
         """The content hashes of the texts and of the question sets."""
         texts = {ref: context.text(ref).content_hash for ref in (settings.forget_text, *settings.retain_texts)}
         questions = {
-            f"questions:{ref}": content_hash(shared_questions(context, ref))
-            for ref in (settings.forget_questions, settings.retain_questions)
+            f"{side}_questions:{ref}": content_hash(shared_questions(context, ref))
+            for side, ref in (("forget", settings.forget_questions), ("retain", settings.retain_questions))
         }
         return super().data(context, settings) | texts | questions
 
@@ -81,5 +81,8 @@ class UnlearningTask(SAETask[UnlearningSettings]):
         if not any(curve.sweep.latents for tried in curves.values() for curve in tried):
             report.note("reason", "no latent passed the selection, so nothing was changed")
         report.count("selected_latents", len(chosen[headline].curve.sweep.latents))
-        measured.counts(documents(context, settings), scorer.questions)
+        drawn = documents(context, settings)
+        report.units("document", [[drawn[split].forget, drawn[split].retain] for split in ("validation", "test")])
+        report.units("question", [content_hash(scorer.questions.questions), scorer.questions.n_forget])
+        measured.counts(drawn, scorer.questions)
         return report.output()

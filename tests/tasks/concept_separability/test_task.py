@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 from saebench.cards.card import cards_dir, load_card
+from saebench.data.labelled import load_labelled
 from saebench.errors import DataError, SaebenchError, UsageError
 from saebench.evaluation import TaskOutput
 from saebench.passes.context import TaskContext
@@ -19,15 +21,16 @@ from saebench.sae.baselines import NeuronBaseline, PermutedDecoderBaseline
 from saebench.sae.protocol import HookSite
 from saebench.stats.intervals import ratio
 from saebench.tasks.concept_separability import data
-from saebench.tasks.concept_separability.data import GROUPS, ConceptSet, concept_set
+from saebench.tasks.concept_separability.data import GROUPS, ConceptSet, concept_set, concept_sets
 from saebench.tasks.concept_separability.scoring.pooling import pooled
 from saebench.tasks.concept_separability.settings import ConceptSeparabilitySettings, Pooling
 from saebench.tasks.concept_separability.task import ConceptSeparabilityTask
 from tests.conftest import WIDTH
 from tests.tasks.concept_separability.conftest import CONCEPTS, rows, write
-from tests.tasks.conftest import topk_sae
+from tests.tasks.conftest import assert_units, topk_sae
 
 SITE = "blocks.1.hook_resid_post"
+THREE = "30"  # the name of the file that ``dataset(30)`` writes
 CARD = load_card(cards_dir() / "concept_separability.yaml")
 
 Make = Callable[..., TaskContext]
@@ -49,9 +52,9 @@ def test_every_metric_of_the_card_for_all_and_for_each_dataset(
     refs = [dataset(30), write(tmp_path / "two.csv", rows(30, seed=5, concepts=CONCEPTS[:2]))]
     output = ConceptSeparabilityTask().run(topk_sae(SITE), context(), settings(*refs))
     ids = sorted(metric.id for metric in CARD.metrics)
-    for subset in ("", *refs):
+    for subset in ("", THREE, "two"):
         assert sorted(values(output, subset)) == ids
-    assert set(values(output, f"{refs[0]}/bread")) == {"separability_one_vs_rest", "separability_top10"}
+    assert set(values(output, f"{THREE}/bread")) == {"separability_one_vs_rest", "separability_top10"}
     for m in output.measurements:
         spec = CARD.metric(m.metric)
         assert m.value is not None
@@ -69,7 +72,7 @@ def test_every_metric_of_the_card_for_all_and_for_each_dataset(
             assert m.value <= m.ci_high + 1e-12
         else:
             assert m.metric.endswith("share")
-    assert output.counts[f"examples/{refs[1]}"] == 48
+    assert output.counts["examples/two"] == 48
     assert output.counts["not_scored"] == 0
 
 
@@ -78,8 +81,8 @@ def test_word_level_sets_are_not_in_the_headline(
 ):
     tiny, ref, task = context(), dataset(30), ConceptSeparabilityTask()
 
-    def one_of_words(ref: str, *rest: Any) -> ConceptSet:
-        return replace(concept_set(ref, *rest), word_level="words" in ref)
+    def one_of_words(name: str, *rest: Any) -> ConceptSet:
+        return replace(concept_set(name, *rest), word_level=name == "words")
 
     monkeypatch.setattr(data, "concept_set", one_of_words)
     words = write(tmp_path / "words.csv", rows(30, seed=5))
@@ -87,8 +90,8 @@ def test_word_level_sets_are_not_in_the_headline(
         task.run(topk_sae(SITE), tiny, settings(*refs, pooling=pooling))
         for refs, pooling in (((ref, words), "mean"), ((words,), "mean"), ((words,), "last"))
     )
-    assert values(both) == values(both, ref) != values(both, words)
-    assert values(alone) == values(alone, words) == values(at_last)  # a word is read where it stands
+    assert values(both) == values(both, THREE) != values(both, "words")
+    assert values(alone) == values(alone, "words") == values(at_last)  # a word is read where it stands
 
 
 def test_the_last_token_tells_the_concept(context: Make, dataset: Dataset, settings: Settings):
@@ -124,7 +127,7 @@ def test_a_permuted_decoder_changes_nothing(context: Make, dataset: Dataset, set
 @pytest.mark.parametrize("memory", [1, 10**8])
 def test_pooling_is_that_of_dense_codes(context: Make, dataset: Dataset, pooling: Pooling, memory: int):
     tiny, sae = context(), topk_sae(SITE)
-    examples = tiny.examples(concept_set(dataset(12), tiny, 3, 20).texts, 24)
+    examples = tiny.examples(concept_set("set", load_labelled(dataset(12)), tiny, 3, 20).texts, 24)
     activations = pooled(sae, examples, pooling, memory)
     dense = torch.zeros(examples.n, sae.d_sae)
     dense[activations.example, activations.latent] = activations.value
@@ -136,8 +139,10 @@ def test_pooling_is_that_of_dense_codes(context: Make, dataset: Dataset, pooling
 
 
 def test_concept_sets_are_balanced_and_disjoint(context: Make, dataset: Dataset):
-    ref = dataset(40)
-    first, again, other = (concept_set(ref, tiny, 15, 20) for tiny in (context(), context(), context(seed=1)))
+    labelled = load_labelled(dataset(40))
+    first, again, other = (
+        concept_set("set", labelled, tiny, 15, 20) for tiny in (context(), context(), context(seed=1))
+    )
     assert first.texts == again.texts != other.texts
     assert len(set(first.texts)) == len(first.texts) == 90
     table = torch.bincount(first.labels * 2 * GROUPS + first.groups, minlength=6 * GROUPS).view(3, -1)
@@ -214,6 +219,23 @@ def test_data_that_is_refused(context: Make, settings: Settings, tmp_path: Path)
         task.prepare(context(), settings(repeated))
 
 
+def test_a_word_level_set_takes_what_its_rarest_word_has(context: Make, settings: Settings, tmp_path: Path):
+    """Words are rarer than the classes of a dataset, and the set is not part of the headline."""
+    documents = [f"{i} we saw a {word} today" for word, n in (("boat", 40), ("bird", 25), ("bat", 4)) for i in range(n)]
+    path = tmp_path / "texts.jsonl"
+    path.write_text("\n".join(json.dumps({"text": text}) for text in documents), "utf-8")
+    tiny, ref = context(), f"words:jsonl:{path}?words=boat,bird"
+    for wanted, taken in ((10, 10), (12, 12), (13, 12), (200, 12)):
+        [(words, examples)] = concept_sets(tiny, settings(ref, examples=wanted))
+        assert torch.bincount(words.labels).tolist() == [2 * taken, 2 * taken]
+        assert sum(words.group_sizes) == 2 * taken
+        assert examples.n == len(words.texts) == len(set(words.texts)) == 4 * taken
+    output = ConceptSeparabilityTask().run(topk_sae(SITE), tiny, settings(ref, examples=200))
+    assert list(output.counts.items())[0][1] == 48
+    with pytest.raises(DataError, match=r"has 4 examples of 'bat'.*give 20 of each at least"):
+        ConceptSeparabilityTask().prepare(context(), settings(f"words:jsonl:{path}?words=boat,bat"))
+
+
 def test_data_names_the_content_of_every_dataset(context: Make, dataset: Dataset, settings: Settings):
     tiny, refs = context(), [dataset(30), dataset(31)]
     hashes = ConceptSeparabilityTask().data(tiny, settings(*refs))
@@ -226,3 +248,9 @@ def test_the_smoke_preset_runs(context: Make, dataset: Dataset):
     smoke = task.settings.parse(CARD.resolve("smoke", {"datasets": [dataset()]}), task=task.name)
     output = task.run(topk_sae(SITE), context("gemma3"), smoke)
     assert np.isfinite([m.value for m in output.measurements]).all()
+
+
+def test_units_are_the_examples(context: Make, dataset: Dataset, settings: Settings):
+    task, chosen = ConceptSeparabilityTask(), settings(dataset(30))
+    one, two = (task.run(topk_sae(SITE, seed), context(), chosen) for seed in range(2))
+    assert_units(one, same=two, other=task.run(topk_sae(SITE), context(seed=1), chosen), differ={"example"})

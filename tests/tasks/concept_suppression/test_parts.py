@@ -13,6 +13,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
+from saebench.data.labelled import load_labelled
 from saebench.evaluation.changes import Setting
 from saebench.interventions.clamp import zero
 from saebench.interventions.latents import Latents
@@ -51,7 +52,9 @@ def test_complements_are_as_large_for_every_concept(n_classes: int, n: int, shar
 
 def test_no_text_is_in_two_parts(context: Make, dataset: Callable[..., str], settings: Settings):
     ref = dataset()
-    first, again, other = (divided_set(ref, tiny, settings(ref)) for tiny in (context(), context(), context(seed=1)))
+    first, again, other = (
+        divided_set("set", load_labelled(ref), tiny, settings(ref)) for tiny in (context(), context(), context(seed=1))
+    )
 
     def texts(divided: DividedSet) -> list[str]:
         return [text for part in (divided.fit, divided.validation, divided.test) for text in part.texts]

@@ -22,7 +22,7 @@ from saebench.tasks.concept_suppression.settings import ConceptSuppressionSettin
 from saebench.tasks.concept_suppression.task import ConceptSuppressionTask
 from tests.conftest import WIDTH
 from tests.tasks.concept_suppression.conftest import CONCEPTS, MARKS, rows, write
-from tests.tasks.conftest import documents, topk_sae, transcoder
+from tests.tasks.conftest import assert_units, documents, topk_sae, transcoder
 
 SITE = "blocks.1.hook_resid_post"
 CARD = load_card(cards_dir() / "concept_suppression.yaml")
@@ -34,6 +34,7 @@ SETTING_METRICS = {
     "complement_confidence_drop",
     "perplexity_ratio",
 }
+SMALL = {"fit_examples": 8, "validation_examples": 2, "test_examples": 4, "methods": ["zero"], "latents": [1]}
 SWEEP_METRICS = {"perplexity_ratio_at_drop", "complement_drop_at_drop", "suppression_area"}
 
 Make = Callable[..., TaskContext]
@@ -66,7 +67,7 @@ def test_every_row_and_metric_of_the_card(output: TaskOutput, refs: list[str]):
     for subset in ("neurons", "diffmean", *METHODS, *(f"neurons/{method}" for method in METHODS)):
         assert set(values(output, subset)) == SETTING_METRICS | SWEEP_METRICS
     assert set(values(output, "random")) == set(values(output, "noise")) == SETTING_METRICS
-    for concept in (*(f"{refs[0]}/{c}" for c in CONCEPTS), *(f"{refs[1]}/{c}" for c in CONCEPTS[:2])):
+    for concept in (*(f"three/{c}" for c in CONCEPTS), *(f"two/{c}" for c in CONCEPTS[:2])):
         assert set(values(output, concept)) == {"target_drop", "complement_drop"}
     assert len({(m.metric, m.subset) for m in output.measurements}) == len(output.measurements)
     for m in output.measurements:
@@ -94,7 +95,9 @@ def test_differences_and_averages_are_those_of_the_rows(output: TaskOutput):
     for name in ("neurons", "random", "diffmean", "noise"):
         expected = measured["target_drop"] - values(output, name)["target_drop"]  # type: ignore[operator]
         assert measured[f"target_drop_over_{name}"] == pytest.approx(expected)
-    singles = [m.value for m in output.measurements if m.subset.startswith("csv:") and m.metric == "target_drop"]
+    singles = [
+        m.value for m in output.measurements if m.subset.startswith(("three/", "two/")) and m.metric == "target_drop"
+    ]
     assert np.mean(np.array(singles, float)) == pytest.approx(measured["target_drop"])
     place = [0.0, 1.0, 4.0].index(output.notes["strengths"]["app"])
     for metric in ("target_drop", "complement_drop"):
@@ -269,5 +272,12 @@ def test_a_set_of_one_concept_is_refused(context: Make, settings: Settings, tmp_
 def test_data_names_the_content_of_everything(context: Make, dataset: Dataset, settings: Settings):
     ref = dataset()
     hashes = ConceptSuppressionTask().data(context(), settings(ref))
-    assert list(hashes) == [ref, "text memory:tiny"]
+    assert list(hashes) == [ref, "perplexity_text:memory:tiny"]
     assert len(set(hashes.values())) == 2
+
+
+def test_units_are_the_examples_and_the_sequences(context: Make, dataset: Dataset, settings: Settings):
+    task, chosen = ConceptSuppressionTask(), settings(dataset(14), **SMALL)
+    one, two = (task.run(topk_sae(SITE, seed), context("llama"), chosen) for seed in range(2))
+    other = task.run(topk_sae(SITE), context("llama", seed=1), chosen)
+    assert_units(one, same=two, other=other, differ={"example", "sequence"})

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from saebench.cards.card import PRESETS, cards_dir, load_card
 from saebench.data.text import Documents
-from saebench.evaluation.task import TaskOutput
+from saebench.evaluation.task import SAEGroup, TaskOutput
 from saebench.passes.context import TaskContext
 from saebench.sae.base import BaseAdapter
 from saebench.sae.baselines import NeuronBaseline, PCABaseline
@@ -25,7 +25,7 @@ from saebench.tasks.dark_matter.scoring.fit import fit_inputs
 from saebench.tasks.dark_matter.settings import DarkMatterSettings
 from saebench.tasks.dark_matter.task import DarkMatterTask
 from tests.conftest import WIDTH
-from tests.tasks.conftest import Plain, documents, topk_sae, transcoder
+from tests.tasks.conftest import Plain, assert_units, documents, topk_sae, transcoder
 
 SITE = "blocks.1.hook_resid_post"
 CARD = load_card(cards_dir() / "dark_matter.yaml")
@@ -355,3 +355,15 @@ def test_presets_are_complete(preset: str):
     assert resolved["tokens_per_dimension"] >= 30
     assert resolved["loss_sequences"] <= resolved["sequences"]
     assert CARD.scope == "both"
+
+
+def test_units_are_the_sequences(context: Make, tiny: TaskContext):
+    one, two, fewer = (measure(topk_sae(SITE, seed), tiny, loss_sequences=n) for seed, n in ((0, 6), (1, 6), (0, 5)))
+    other = measure(topk_sae(SITE), context("gemma3", read=lambda ref: TEXT, batch_size=16, seed=1))
+    assert_units(one, same=two, other=other, differ={"sequence"})
+    assert_units(one, same=two, other=fewer, differ={"sequence"})
+    pairs = [
+        DarkMatterTask().run_group(SAEGroup("pair", (topk_sae(SITE), topk_sae(SITE, seed))), made, SETTINGS)
+        for made, seed in ((tiny, 1), (tiny, 2), (context("gemma3", read=lambda ref: TEXT, batch_size=16, seed=1), 1))
+    ]
+    assert_units(pairs[0], same=pairs[1], other=pairs[2], differ={"sequence"})

@@ -13,6 +13,7 @@ import torch
 from saebench.errors import AssetError, SaebenchError, UsageError
 from saebench.evaluation import TaskOutput
 from saebench.evaluation.changes import Setting
+from saebench.harness.utility import Utility
 from saebench.interventions.base import on_texts
 from saebench.interventions.steer import Steer
 from saebench.passes.context import TaskContext
@@ -23,6 +24,7 @@ from saebench.tasks.detox.selection import LatentSet
 from saebench.tasks.detox.steering import LatentSteering
 from saebench.tasks.detox.task import DetoxTask
 from tests.conftest import WIDTH
+from tests.tasks.conftest import assert_units
 from tests.tasks.detox.conftest import CARD, Planted, parsed
 
 Parameters = dict[str, Any]
@@ -251,6 +253,26 @@ def test_a_scorer_that_is_not_there(tiny: TaskContext, parameters: Parameters, m
 
 def test_the_records_know_their_data(tiny: TaskContext, parameters: Parameters):
     found = DetoxTask().data(tiny, parsed(parameters, prompts="memory:prompts"))
-    assert set(found) == {parameters["toxic"][0].rpartition("=")[0], parameters["text"], "memory:prompts"}
+    assert set(found) == {*parameters["toxic"], *parameters["neutral"], parameters["text"], "memory:prompts"}
     assert CARD.needs == sorted(CARD.needs, key=["position_wise", "linear_decoder", "non_negative"].index)
     assert {need.value for need in DetoxTask.needs} == set(CARD.needs)
+
+
+def test_units_are_the_prompts_the_sequences_and_the_questions(
+    tiny: TaskContext, parameters: Parameters, monkeypatch: pytest.MonkeyPatch
+):
+    def utility(*_: Any, **__: Any) -> dict[str, Utility]:
+        scores = {"acc": np.ones(3), "margin": np.ones(3)}
+        return {"quiz": Utility("quiz", "1", {}, scores, tuple(questions))}
+
+    monkeypatch.setattr(side_effects, "evaluate_utility", utility)
+    asked, questions = {"utility_tasks": ["quiz"], "utility_limit": 3}, ["q1", "q2", "q3"]
+    one, two = (measure(Planted(tiny.lm, planted=planted), tiny, parameters, **asked) for planted in (True, False))
+
+    def elsewhere(seed: int) -> TaskOutput:
+        context = TaskContext(tiny.lm, seed=seed, read=tiny.read, batch_size=8)
+        return measure(Planted(tiny.lm), context, parameters, **asked)
+
+    assert_units(one, same=two, other=elsewhere(1), differ={"prompt", "sequence"})
+    questions[0] = "q0"
+    assert_units(one, same=two, other=elsewhere(0), differ={"question"})

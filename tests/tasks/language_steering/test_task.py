@@ -18,7 +18,7 @@ from saebench.lm.model import LanguageModel
 from saebench.passes.context import TaskContext
 from saebench.tasks.language_steering.settings import LanguageSteeringSettings
 from saebench.tasks.language_steering.task import LanguageSteeringTask
-from tests.tasks.conftest import topk_sae, transcoder
+from tests.tasks.conftest import assert_units, topk_sae, transcoder
 from tests.tasks.language_steering.conftest import CARD, DIRECTIONS, EVERY, LANGUAGE, SITE, Planted, parsed
 
 Values = dict[tuple[str, str], float | None]
@@ -224,3 +224,12 @@ def test_models_and_saes_of_other_kinds(
     assert set(output.notes["strengths"]) == {"nu", "lape", "diffmean", "recover"}
     assert found["ablation_own", "nu"] != 0
     assert all(np.isfinite(values).all() for values in output.arrays.values())
+
+
+def test_units_are_the_test_sentences(
+    stub: None, context: TaskContext, measured: TaskOutput, settings: LanguageSteeringSettings
+):
+    task = LanguageSteeringTask()
+    same = task.run(topk_sae(SITE), context, settings)
+    other = task.run(Planted(), TaskContext(context.lm, seed=1), settings)
+    assert_units(measured, same=same, other=other, differ={"sentence"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 from itertools import permutations
 
@@ -18,6 +19,7 @@ from saebench.tasks.seed_stability.selection import masks, probability, similari
 from saebench.tasks.seed_stability.settings import SeedStabilitySettings
 from tests.tasks.seed_stability.reports import empty_report, values
 
+RUNS = ("run 0", "run 1", "run 2")
 SETTINGS = SeedStabilitySettings.parse({"thresholds": [0.5, 0.7]}, task="seed_stability")
 D = 128
 
@@ -103,7 +105,7 @@ def test_labels_go_last_so_that_the_headline_null_is_called_by_its_name() -> Non
 def test_no_signal_lies_at_its_null(kind: str) -> None:
     """Random dictionaries against each other, and against what stands in for them."""
     group = [rows(directions(200, run), directions(200, 50 + run)) for run in range(3)]
-    nulls = stand_ins(group, kind, lambda name: generator(0, f"null:{name}"))
+    nulls = stand_ins(group, RUNS, kind, functools.partial(generator, 0), "null")
     real, chance = measure(group, group), measure(group, nulls)
     for a, b in zip(real.measurements, chance.measurements, strict=False):  # the single pairs have no null
         assert a.value == pytest.approx(b.value, abs=0.02)
@@ -115,7 +117,7 @@ def test_no_signal_lies_at_its_null(kind: str) -> None:
 
 def test_a_null_stands_in_for_the_others_and_not_for_the_run_itself() -> None:
     group = half_shared()
-    nulls = stand_ins(group, "isotropic", lambda name: generator(0, name))
+    nulls = stand_ins(group, RUNS, "isotropic", functools.partial(generator, 0), "null")
     found = compare(group, nulls, SETTINGS).decoder
     for (a, b), best in found.best.items():
         x, y = (t / t.norm(dim=-1, keepdim=True) for t in (group[a].decoder, nulls[b].decoder))

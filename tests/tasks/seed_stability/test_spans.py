@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -22,8 +24,12 @@ def normal(*shape: int, seed: int) -> Tensor:
     return torch.from_numpy(generator(seed, "x").standard_normal(shape)).float()
 
 
-def rng(name: str) -> np.random.Generator:
-    return generator(0, name)
+def rng(*drawn: Any) -> np.random.Generator:
+    return generator(0, *drawn)
+
+
+def fingerprints(runs: list[Tensor]) -> list[str]:
+    return [f"run {run}" for run in range(len(runs))]
 
 
 def within(basis: Tensor, n: int, seed: int) -> Tensor:
@@ -41,7 +47,8 @@ def settings(**changes: float) -> SeedStabilitySettings:
 
 def measure_subspaces(unstable: list[Tensor], stable: list[Tensor], energy: float = 0.9, draws: int = 6) -> TaskOutput:
     report = empty_report()
-    report_subspaces(report, unstable_subspaces(unstable, stable, rng, settings(energy=energy, subspace_draws=draws)))
+    chosen = settings(energy=energy, subspace_draws=draws)
+    report_subspaces(report, unstable_subspaces(unstable, stable, fingerprints(unstable), rng, chosen))
     return report.output()
 
 
@@ -97,7 +104,7 @@ def test_runs_without_enough_rows_are_left_out_and_counted() -> None:
 
 def clusters(unstable: list[Tensor], stable: list[Tensor]) -> tuple[dict[tuple[str, str], float], dict[str, int]]:
     report, chosen = empty_report(), settings(cluster_size=8)
-    report_clusters(report, cluster_recurrence(unstable, stable, rng, chosen), chosen)
+    report_clusters(report, cluster_recurrence(unstable, stable, fingerprints(unstable), rng, chosen), chosen)
     output = report.output()
     return values(output), output.counts
 

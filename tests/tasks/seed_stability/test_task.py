@@ -21,7 +21,7 @@ from saebench.sae.protocol import HookSite
 from saebench.tasks.seed_stability.settings import SeedStabilitySettings
 from saebench.tasks.seed_stability.task import SeedStabilityTask
 from tests.conftest import WIDTH
-from tests.tasks.conftest import PARAMETERS, topk_sae
+from tests.tasks.conftest import PARAMETERS, assert_units, topk_sae
 
 SITE = "blocks.1.hook_resid_post"
 CARD = load_card(cards_dir() / "seed_stability.yaml")
@@ -51,7 +51,7 @@ def saes() -> list[BaseAdapter]:
             where = (torch.arange(24) + 5 * turn) % 48
             sae.sae.W_dec[where] = found[0].sae.W_dec[:24]
             sae.sae.W_enc[:, where] = found[0].sae.W_enc[:, :24]
-    return found
+    return sorted(found, key=lambda sae: sae.fingerprint())  # the order in which a group holds them
 
 
 def test_the_task_is_a_group_task_that_says_what_it_needs() -> None:
@@ -197,7 +197,7 @@ def test_at_init_shows_a_shared_initialisation(context: Make, saes: list[BaseAda
 
 def test_what_cannot_be_compared_is_refused(context: Make, saes: list[BaseAdapter]) -> None:
     with pytest.raises(NotApplicableError, match="the same SAE twice"):
-        measure(context(), saes[0], saes[1], topk_sae(SITE, 0))
+        measure(context(), saes[0], topk_sae(SITE, 7), topk_sae(SITE, 7))
     with pytest.raises(
         UsageError, match=r"Task 'seed_stability': unstable_to \(0.8\) must be below stable_from \(0.75\)"
     ):
@@ -221,3 +221,11 @@ def test_signed_and_dense_latents_count_by_their_size(context: Make) -> None:
     assert signed["stability", ""] == 0
     assert lines["stability", ""] == 1
     assert lines["pw_mcc", ""] == pytest.approx(1, abs=1e-6)
+
+
+def test_units_are_the_sequences(context: Make, saes: list[BaseAdapter]) -> None:
+    one, two = (measure(context(), *pair, loss_members=1) for pair in (saes[:2], saes[1:]))
+    other = measure(context(seed=1), *saes[:2], loss_members=1)
+    assert_units(one, same=two, other=other, differ={"sequence"})
+    fewer = measure(context(), *saes[:2], loss_members=1, loss_sequences=3)
+    assert_units(one, same=two, other=fewer, differ={"sequence"})

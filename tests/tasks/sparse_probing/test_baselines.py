@@ -23,17 +23,17 @@ SHORT = Grid(steps=3, boosters=1, rounds=(5,), epochs=10)
 SCALES = np.array([1000.0, 1, 1, 0.001, 1, 1, 1, 0])  # as different as those of activations; one dimension is constant
 
 
-def rng(name):
-    return generator(0, name)
+def rng(*drawn):
+    return generator(0, *drawn)
 
 
-def planted(n=160, m=300, strength=2.0, seed=0, name="set"):
+def planted(n=160, m=300, strength=2.0, seed=0, content="set"):
     draw = np.random.default_rng(seed)
     y = draw.random(n + m) < 0.5
     x = draw.standard_normal((n + m, len(SCALES)))
     x[:, 1:4] += strength * (y[:, None] - 0.5)
     x, y = torch.from_numpy((x * SCALES).astype(np.float32)), torch.from_numpy(y)
-    return ProbeData(name, x[:n], y[:n], x[n:], y[n:])
+    return ProbeData(content, x[:n], y[:n], x[n:], y[n:])
 
 
 @pytest.mark.parametrize("method", CLASSIFIERS)
@@ -46,7 +46,7 @@ def test_a_planted_signal_is_found(method):
 
 @pytest.mark.parametrize("method", CLASSIFIERS)
 def test_without_signal_the_test_auc_is_at_chance(method):
-    aucs = [evaluate_baseline(planted(strength=0, seed=s, name=f"{s}"), method, SHORT, rng).auc for s in range(4)]
+    aucs = [evaluate_baseline(planted(strength=0, seed=s, content=f"{s}"), method, SHORT, rng).auc for s in range(4)]
     stderr = np.sqrt(601 / (12 * 150 * 150) / 4)  # of the mean of Mann-Whitney statistics under the null
     assert abs(np.mean(aucs) - 0.5) < 4 * stderr
 
@@ -64,7 +64,7 @@ def test_the_same_seed_gives_the_same_numbers_and_test_labels_choose_nothing(met
 def sklearn_choice(data, candidates):
     """Validation AUC of each (a pipeline), and the test scores of the best, by scikit-learn alone."""
     x, y = data.x_train.double().numpy(), data.y_train.numpy()
-    (mask,) = folds(y, rng(f"folds:{data.name}"))
+    (mask,) = folds(y, rng("folds", data.content))
 
     def predicted(model, rows, seen):
         return model.fit(x[rows], y[rows]).predict_proba(seen)[:, 1]

@@ -15,19 +15,19 @@ from saebench.tasks.sparse_probing.data.examples import ProbeData
 SHARES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
-def rng(name):
-    return generator(0, name)
+def rng(*drawn):
+    return generator(0, *drawn)
 
 
 def labels(positive, negative):
     return torch.from_numpy(np.random.default_rng(0).permutation([True] * positive + [False] * negative))
 
 
-def examples(train=(64, 64), test=(120, 120), name="set"):
+def examples(train=(64, 64), test=(120, 120), content="set"):
     """Each example is its own number, so that rows can be told apart; test examples are negative."""
     n, m = sum(train), sum(test)
     return ProbeData(
-        name, torch.arange(n)[:, None].float(), labels(*train), -1 - torch.arange(m)[:, None].float(), labels(*test)
+        content, torch.arange(n)[:, None].float(), labels(*train), -1 - torch.arange(m)[:, None].float(), labels(*test)
     )
 
 
@@ -104,18 +104,18 @@ def test_flips_that_leave_one_class_are_left_out():
         lambda data: noise(data, [0.2], 2, rng),
     ],
 )
-def test_draws_follow_from_labels_seed_and_names_alone(draws):
+def test_draws_follow_from_labels_seed_and_content_alone(draws):
     data = examples()
     codes = data.encoded(lambda x: torch.cat([x, x**2], dim=1))
     for first, second in zip(draws(data), draws(codes), strict=True):
         one, two = first.from_data(data), second.from_data(codes)
-        assert one.name == two.name
+        assert one.content == two.content
         torch.testing.assert_close(one.x_train, two.x_train[:, :1])
         torch.testing.assert_close(one.x_test, two.x_test[:, :1])
         assert torch.equal(one.y_train, two.y_train)
-    names = [draw.name for draw in draws(data)]
-    assert len(set(names)) == len(names), "the folds follow from the name"
-    assert [draw.name for draw in draws(examples(name="other"))] != names
+    contents = [draw.content for draw in draws(data)]
+    assert len(set(contents)) == len(contents), "the folds follow from the content"
+    assert [draw.content for draw in draws(examples(content="other"))] != contents
 
 
 def test_training_and_test_examples_never_mix():

@@ -22,8 +22,8 @@ L1 = SparseProbingSettings(penalty="l1")
 CS = (100.0, 1.0, 0.01)
 
 
-def rng(name):
-    return generator(0, name)
+def rng(*drawn):
+    return generator(0, *drawn)
 
 
 def planted(seed=0, strength=2.0, n=80, m=100, d=30, latents=(7,)) -> ProbeData:
@@ -101,7 +101,7 @@ def test_draws_of_a_dataset():
     data = sparse(planted())
     rows, flipped = torch.tensor([5, 2, 9]), torch.tensor([True, False, True])
     drawn = data.subset("again", train=rows, test=torch.tensor([0]), y_train=flipped)
-    assert drawn.name == "again"
+    assert drawn.content == "again"
     torch.testing.assert_close(drawn.y_train, flipped)
     assert isinstance(drawn.x_train, SparseCodes)
     torch.testing.assert_close(drawn.x_train.values, data.x_train.values[rows])

@@ -32,8 +32,8 @@ SETTINGS = SparseProbingSettings.parse(PARAMETERS, task="sparse_probing")
 CS = (1.0, 0.01)
 
 
-def rng(name):
-    return generator(0, name)
+def rng(*drawn):
+    return generator(0, *drawn)
 
 
 def planted(number, strength=3.0, n=96, m=200):
@@ -98,7 +98,7 @@ def test_the_dense_probe_sees_the_same_draws():
 
 def noting(problems, rows):
     for problem in problems:
-        rows.append((problem.name, problem.x_train.sum().item(), problem.y_test.tolist()))
+        rows.append((problem.content, problem.x_train.sum().item(), problem.y_test.tolist()))
         yield problem
 
 

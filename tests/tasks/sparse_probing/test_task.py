@@ -30,7 +30,7 @@ from saebench.tasks.sparse_probing.scoring.probes import C_GRID
 from saebench.tasks.sparse_probing.settings import SparseProbingSettings
 from saebench.tasks.sparse_probing.task import SparseProbingTask
 from tests.conftest import WIDTH
-from tests.tasks.conftest import topk_sae
+from tests.tasks.conftest import assert_units, topk_sae
 
 SITE = "blocks.1.hook_resid_post"
 CARD = load_card(cards_dir() / "sparse_probing.yaml")
@@ -91,7 +91,7 @@ def test_one_dataset_against_a_plain_pipeline(context: Make, parameters: dict[st
     found = values(run(sae, made, {**parameters, **sizes, "datasets": [ref]}))
 
     labelled = load_labelled(ref)
-    train, test = split_labelled(labelled, made.rng(f"sparse_probing:{labelled.content_hash}"), train=n, test=60)
+    train, test = split_labelled(labelled, made.rng("sparse_probing", labelled.content_hash), train=n, test=60)
     rows = np.concatenate([train, test])
     texts, y = [labelled.texts[row] for row in rows], labelled.labels[rows] == 1
     x = []
@@ -101,7 +101,7 @@ def test_one_dataset_against_a_plain_pipeline(context: Make, parameters: dict[st
         )
         x.append(made.lm.prefix(tokens[:, -16:], [SITE])[SITE][0, -1])
     z, dense = sae.encode(torch.stack(x)).detach().double().numpy(), torch.stack(x).double().numpy()
-    masks = folds(y[:n], made.rng(f"folds:{labelled.content_hash}"))
+    masks = folds(y[:n], made.rng("folds", labelled.content_hash))
 
     def probe(features: Callable[[np.ndarray], np.ndarray]) -> Callable[..., Any]:
         def fit(mask: np.ndarray, c: float) -> tuple[np.ndarray, Any]:
@@ -132,7 +132,8 @@ def test_numbers_hang_together(context: Make, parameters: dict[str, Any], refs: 
     output = run(topk_sae(SITE), context("gemma3"), parameters)
     found = values(output)
     assert {metric for metric, _ in found} <= {metric.id for metric in CARD.metrics}
-    names = [Path(ref).stem for ref in refs]
+    names = output.notes["datasets"]
+    assert set(names) == {Path(ref).stem for ref in refs}
     for k in (1, 4, 16):
         num, den = output.arrays[f"auc_k{k}.num"], output.arrays[f"auc_k{k}.den"]
         assert found[f"auc_k{k}", ""] == pytest.approx(num.sum() / den.sum())
@@ -245,3 +246,11 @@ def test_every_preset_resolves_and_names_datasets_that_exist():
         assert len(datasets.dataset_refs(chosen["datasets"])) == {"smoke": 2, "quick": 12}[preset]
         for ref in datasets.dataset_refs(chosen["datasets"]):
             parse_labelled_ref(ref)
+
+
+def test_units_are_the_drawn_examples_of_the_datasets(context: Make, parameters: dict[str, Any]):
+    one, two = (run(topk_sae(SITE, seed), context("gpt2"), parameters) for seed in range(2))
+    other = run(topk_sae(SITE), context("gpt2", seed=1), parameters)
+    assert_units(one, same=two, other=other, differ={"dataset"})
+    reordered = run(topk_sae(SITE), context("gpt2"), {**parameters, "datasets": parameters["datasets"][::-1]})
+    assert reordered.units == one.units

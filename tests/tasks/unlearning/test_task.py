@@ -22,7 +22,7 @@ from saebench.tasks.unlearning.scoring.methods import results_without_sae
 from saebench.tasks.unlearning.scoring.scorer import MethodScorer
 from saebench.tasks.unlearning.selection import LatentStatistics, guiding_latents, latent_statistics
 from saebench.tasks.unlearning.settings import Method, UnlearningSettings
-from tests.tasks.conftest import Plain
+from tests.tasks.conftest import Plain, assert_units
 from tests.tasks.unlearning.planted import CARD, PLANTED, SITE, measure, planted_sae, reader, small_settings, values
 
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -37,7 +37,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def shared(loaded: Callable[[str], LanguageModel], texts: dict[str, list[str]]) -> TaskContext:
-    return TaskContext(loaded("gemma3"), read=reader(texts), batch_size=16)
+    # With this seed, no other latent looks like a planted one on the few documents to fit on.
+    return TaskContext(loaded("gemma3"), read=reader(texts), batch_size=16, seed=1)
 
 
 @pytest.fixture(scope="module")
@@ -247,3 +248,14 @@ def test_presets_are_complete(preset: str):
     settings = UnlearningSettings.parse(CARD.resolve(preset), task="unlearning")
     assert settings.retain_budget > 0
     assert set(settings.methods) <= set(METHODS)
+
+
+def test_units_are_the_documents_and_the_questions(
+    shared: TaskContext, output: TaskOutput, folder: Path, texts: dict[str, list[str]]
+):
+    settings = small_settings(folder, **QUICKLY)
+    two = measure(planted_sae(shared), shared, settings)
+    other_seed = TaskContext(shared.lm, seed=shared.seed + 1, read=reader(texts), batch_size=16)
+    assert_units(output, same=two, other=measure(planted_sae(shared), other_seed, settings), differ={"document"})
+    fewer = measure(planted_sae(shared), shared, small_settings(folder, **QUICKLY, questions=7))
+    assert_units(output, same=two, other=fewer, differ={"question"})

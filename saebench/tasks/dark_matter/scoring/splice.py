@@ -13,6 +13,7 @@ from saebench.passes.clean import CleanBatch, CleanPass
 from saebench.passes.context import TaskContext
 from saebench.sae.codes import Coder
 from saebench.stats.linear import LinearMap
+from saebench.stats.rng import NO_CONTENT
 
 # What is put in place of the activation: the reconstruction alone, with the predicted error added, and with a random
 # vector of the same norm added instead.
@@ -44,7 +45,7 @@ def spliced_losses(
     def directions(batch: CleanBatch) -> Tensor:
         rows = batch.positions.rows
         drawn = [
-            context.rng(f"dark_matter:direction:{row}").standard_normal((length, coder.sae.d_out))
+            context.rng("dark_matter:direction", NO_CONTENT, row).standard_normal((length, coder.sae.d_out))
             for row in range(rows.start, rows.stop)
         ]
         noise = batch.positions.at_evaluated(to_device(torch.stack([*map(torch.from_numpy, drawn)]), clean.lm.device))

@@ -14,6 +14,7 @@ from saebench.lm.reference import parse_lm_ref
 from saebench.lm.sampling import Sampling
 from saebench.passes.context import TaskContext
 from saebench.scorers import Fluency, ToxicityScorer, toxicity_scorer
+from saebench.stats.rng import NO_CONTENT
 from saebench.tasks.detox.data import prompt_tokens, splits
 from saebench.tasks.detox.scoring.judgement import Judgement, judge
 from saebench.tasks.detox.settings import DetoxSettings
@@ -59,7 +60,7 @@ class PromptSet:
     def _judge(self, changes: Sequence[Intervention | None]) -> list[Judgement]:
         lm, settings = self.context.lm, self.settings
         tokens = prompt_tokens(self.prompts, self.context, settings.context_length)
-        seeds = self.context.rng("detox:samples").integers(2**31, size=self.samples).tolist()
+        seeds = self.context.rng("detox:samples", NO_CONTENT).integers(2**31, size=self.samples).tolist()
         samplings = [None, *(Sampling(settings.temperature, settings.top_p, seed) for seed in seeds)]
         total = len(changes) * len(tokens) * len(samplings)
         with self.context.progress.task(f"{len(changes)} settings of generation", total, "texts") as ticker:
@@ -108,9 +109,30 @@ def _prompt_set(context: TaskContext, settings: DetoxSettings, split: str) -> Pr
     )
 
 
+def fluency_data(context: TaskContext, settings: DetoxSettings) -> dict[str, str]:
+    """Return the fingerprint of the model that scores fluency, by its reference, where that is a folder.
+
+    The same folder may have several names; other references name one model only. Raises what `prompt_set` raises.
+    """
+    if parse_lm_ref(settings.fluency_lm).scheme != "path":
+        return {}
+    return {f"fluency_lm:{settings.fluency_lm}": _fluency_of(context, settings.fluency_lm).fingerprint()}
+
+
 def _fluency(context: TaskContext, lm_ref: str) -> Fluency:
-    """Return the scorer of fluency, whose model is loaded when it first scores."""
-    ref = parse_lm_ref(_OTHER_FLUENCY_LM if lm_ref == context.lm.name else lm_ref)
+    """Return the scorer of fluency, whose model is loaded when it first scores, or to see if it is the one that writes.
+
+    Where one of the two is a folder, their names do not tell whether they are the same model.
+    """
+    fluency = _fluency_of(context, lm_ref)
+    names = (lm_ref, context.lm.name)
+    folders = any(parse_lm_ref(name).scheme == "path" for name in names)
+    same = fluency.fingerprint() == context.lm.fingerprint if folders else len(set(names)) == 1
+    return _fluency_of(context, _OTHER_FLUENCY_LM) if same else fluency
+
+
+def _fluency_of(context: TaskContext, lm_ref: str) -> Fluency:
+    ref = parse_lm_ref(lm_ref)
     if ref.scheme == "asset":
         assets.path(ref.name)  # refuses a missing asset now rather than after the first SAE was steered
-    return Fluency(str(ref), device=context.lm.device, dtype=context.lm.dtype)
+    return Fluency(lm_ref, device=context.lm.device, dtype=context.lm.dtype)

@@ -41,7 +41,11 @@ class ClusterRecurrence:
 
 
 def cluster_recurrence(
-    unstable: Sequence[Tensor], stable: Sequence[Tensor], rng: Rng, settings: SeedStabilitySettings
+    unstable: Sequence[Tensor],
+    stable: Sequence[Tensor],
+    fingerprints: Sequence[str],
+    rng: Rng,
+    settings: SeedStabilitySettings,
 ) -> ClusterRecurrence:
     """Cluster the unstable rows of each run, and look for each cluster in every other run.
 
@@ -50,20 +54,24 @@ def cluster_recurrence(
     Args:
         unstable: The decoder rows of the unstable latents of each run, ``[n, d]``; their length does not matter.
         stable: Those of the stable latents. As many are taken as there are unstable ones, or all where there are fewer.
-        rng: Gives the generator of a name.
+        fingerprints: The fingerprint of each run's SAE.
+        rng: Gives the random generators.
         settings: The size of a cluster, and the share of the energy that a subspace holds.
     """
     runs = [run for run, rows in enumerate(unstable) if len(rows) >= 2 * settings.cluster_size]
-    rows = {run: _some(_unit(unstable[run]), _MOST_ROWS, rng(f"clustered:{run}")) for run in runs}
-    clusters = {run: _clusters(rows[run], rng(f"k-means:{run}"), settings) for run in runs}
+
+    def drawn(purpose: str, run: int) -> np.random.Generator:
+        return rng(f"seed_stability:clusters:{purpose}", fingerprints[run])
+
+    rows = {run: _some(_unit(unstable[run]), _MOST_ROWS, drawn("unstable rows", run)) for run in runs}
+    clusters = {run: _clusters(rows[run], drawn("k-means of unstable rows", run), settings) for run in runs}
     nulls = {
-        f"null:{null}": {run: _unit(draw(rows[run], rng(f"clusters:{null}:{run}"))) for run in runs}
-        for null, draw in NULLS.items()
+        f"null:{null}": {run: _unit(draw(rows[run], drawn(null, run))) for run in runs} for null, draw in NULLS.items()
     }
-    stable_rows = {run: _some(_unit(stable[run]), len(rows[run]), rng(f"firm:{run}")) for run in runs}
+    stable_rows = {run: _some(_unit(stable[run]), len(rows[run]), drawn("stable rows", run)) for run in runs}
     stable_rows = {run: some for run, some in stable_rows.items() if len(some) >= 2 * settings.cluster_size}
     stable_clusters = {
-        run: _clusters(some, rng(f"k-means stable:{run}"), settings) for run, some in stable_rows.items()
+        run: _clusters(some, drawn("k-means of stable rows", run), settings) for run, some in stable_rows.items()
     }
     sizes = [len(members) for of_run in clusters.values() for members, _ in of_run]
     return ClusterRecurrence(

@@ -7,12 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import combinations, permutations
 from os import cpu_count
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from saebench.passes.context import TaskContext
 from saebench.sae.protocol import SAE, Capability
 from saebench.stats.matching import Matching, best_matches, centred, one_to_one
 from saebench.stats.nulls import covariance_matched, isotropic
@@ -22,7 +22,13 @@ from saebench.tasks.seed_stability.settings import SeedStabilitySettings
 
 _MATCHED_IN_PARALLEL = 4096  # latents up to which several pairs of runs are matched at the same time
 
-Rng = Callable[[str], np.random.Generator]  # gives the generator of that name
+
+class Rng(Protocol):
+    """Gives a random generator for each purpose and content, as ``TaskContext.rng`` does."""
+
+    def __call__(self, purpose: str, content: str, *numbers: int | float) -> np.random.Generator: ...
+
+
 NULLS: dict[str, Callable[[Tensor, np.random.Generator], Tensor]] = {
     "isotropic": isotropic,
     "covariance": covariance_matched,
@@ -108,19 +114,26 @@ def compare(
     )
 
 
-def stand_ins(runs: Sequence[ComparedLatents], null: str, rng: Rng) -> list[ComparedLatents]:
-    """A random dictionary of a kind in `NULLS` for each run, as large as it; encoder and decoder are independent."""
+def stand_ins(
+    runs: Sequence[ComparedLatents], fingerprints: Sequence[str], null: str, rng: Rng, purpose: str
+) -> list[ComparedLatents]:
+    """A random dictionary for each run, as large as it; encoder and decoder are independent.
+
+    Args:
+        runs: The latents of each run.
+        fingerprints: The fingerprint of each run's SAE.
+        null: A kind in `NULLS`.
+        rng: Gives the random generators.
+        purpose: What the dictionaries are for.
+    """
     drawn = []
-    for number, run in enumerate(runs):
-        decoder = _random(null, run.decoder, rng(f"{number}:decoder"))
-        encoder = None if run.encoder is None else _random(null, run.encoder, rng(f"{number}:encoder"))
+    for run, fingerprint in zip(runs, fingerprints, strict=True):
+        decoder = _random(null, run.decoder, rng(f"{purpose}:{null}:decoder", fingerprint))
+        encoder = (
+            None if run.encoder is None else _random(null, run.encoder, rng(f"{purpose}:{null}:encoder", fingerprint))
+        )
         drawn.append(replace(run, decoder=decoder, encoder=encoder))
     return drawn
-
-
-def generators(context: TaskContext, purpose: str) -> Rng:
-    """The named generators of one purpose."""
-    return lambda name: context.rng(f"seed_stability:{purpose}:{name}")
 
 
 def _compare_side(

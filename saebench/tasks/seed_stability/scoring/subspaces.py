@@ -52,7 +52,11 @@ class UnstableSubspaces:
 
 
 def unstable_subspaces(
-    unstable: Sequence[Tensor], stable: Sequence[Tensor], rng: Rng, settings: SeedStabilitySettings
+    unstable: Sequence[Tensor],
+    stable: Sequence[Tensor],
+    fingerprints: Sequence[str],
+    rng: Rng,
+    settings: SeedStabilitySettings,
 ) -> UnstableSubspaces:
     """Compare the subspaces of unstable rows between runs.
 
@@ -63,7 +67,8 @@ def unstable_subspaces(
     Args:
         unstable: The decoder rows of the unstable latents of each run, ``[n, d]``; their length does not matter.
         stable: Those of the stable latents.
-        rng: Gives the generator of a name.
+        fingerprints: The fingerprint of each run's SAE.
+        rng: Gives the random generators.
         settings: The number of draws, and the share of the energy that a subspace holds.
     """
     sizes = {run: min(len(unstable[run]), len(stable[run])) for run in range(len(unstable))}
@@ -73,7 +78,8 @@ def unstable_subspaces(
         for kind in KINDS:
             rows = stable[run] if kind == "stable" else unstable[run]
             unit = torch.nn.functional.normalize(rows.double(), dim=-1)
-            drawn = _subsets(unit, size, rng(f"subsets:{kind}:{run}"), settings.subspace_draws)
+            draw = rng(f"seed_stability:subsets:{kind}", fingerprints[run])
+            drawn = _subsets(unit, size, draw, settings.subspace_draws)
             sets[kind][run] = [(subset, subspace(subset, settings.energy)) for subset in drawn]
     return UnstableSubspaces(
         {kind: _means(by_run, lambda space: space.effective_rank) for kind, by_run in sets.items()},

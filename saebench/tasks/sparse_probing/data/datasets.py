@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,8 @@ from saebench.data.labelled import Labelled, load_labelled, load_shifted, split_
 from saebench.data.probes import ASSET, binary_dataset_names, dataset_names, shifted_version
 from saebench.errors import DataError, UsageError
 from saebench.passes.context import TaskContext
+from saebench.passes.labelled import set_names
+from saebench.results.units import units_hash
 from saebench.tasks.sparse_probing.settings import SparseProbingSettings
 
 ALL = "all"
@@ -31,6 +33,11 @@ class Dataset:
     n_train: int
     content_hash: str
 
+    @cached_property
+    def drawn(self) -> str:
+        """The hash of the drawn examples, their labels, and which of them are for training."""
+        return units_hash([self.texts, self.y.tolist(), self.n_train])
+
 
 def dataset_refs(names: Sequence[str]) -> list[str]:
     """Return the references of datasets that are given by name or reference.
@@ -46,7 +53,9 @@ def dataset_refs(names: Sequence[str]) -> list[str]:
 
 
 def load_datasets(context: TaskContext, names: Sequence[str], settings: SparseProbingSettings) -> list[Dataset]:
-    """Read and divide datasets; for equal names and sizes this is done once.
+    """Read and divide datasets, in the order of their content hashes; for equal names and sizes this is done once.
+
+    So the order in which the user lists them decides no number.
 
     Args:
         context: Keeps the datasets, and gives the generator that draws the examples.
@@ -54,7 +63,7 @@ def load_datasets(context: TaskContext, names: Sequence[str], settings: SparsePr
         settings: Says how many training and test examples are wanted.
 
     Raises:
-        UsageError: A name is unknown or given twice.
+        UsageError: A name is unknown, or a dataset is given twice.
         AssetError: The asset sae-probes is missing or damaged.
         DataError: A dataset is unreadable, too small, or has more than two classes.
     """
@@ -62,8 +71,10 @@ def load_datasets(context: TaskContext, names: Sequence[str], settings: SparsePr
     train, test = settings.train_examples, settings.test_examples
 
     def load() -> list[Dataset]:
-        short = _short_names(refs)
-        return [_divide(load_labelled(ref), name, context, train, test) for ref, name in zip(refs, short, strict=True)]
+        datasets = [_divide(load_labelled(ref), context, train, test) for ref in refs]
+        names = set_names(refs, [dataset.content_hash for dataset in datasets])
+        named = [replace(dataset, name=name) for dataset, name in zip(datasets, names, strict=True)]
+        return sorted(named, key=lambda dataset: dataset.content_hash)
 
     return context.shared(("sparse_probing", "datasets", tuple(refs), train, test), load)
 
@@ -93,7 +104,7 @@ def all_datasets(context: TaskContext, settings: SparseProbingSettings) -> list[
     return [*datasets, *(dataset for pair in pairs for dataset in pair)]
 
 
-def _divide(data: Labelled, name: str, context: TaskContext, train: int, test: int) -> Dataset:
+def _divide(data: Labelled, context: TaskContext, train: int, test: int) -> Dataset:
     """Draw balanced sets of these sizes; of a small dataset the test set shrinks first, to 100 or a third."""
     if len(data.classes) != 2:
         raise DataError(
@@ -107,17 +118,10 @@ def _divide(data: Labelled, name: str, context: TaskContext, train: int, test: i
             f"{data.ref!r} has {int(data.counts.min())} examples in its smaller class, too few for {_MIN_EXAMPLES} to "
             "test on and twice as many to train on; give a larger dataset."
         )
-    rng = context.rng(f"sparse_probing:{data.content_hash}")
+    rng = context.rng("sparse_probing", data.content_hash)
     rows = np.concatenate(split_labelled(data, rng, train=train, test=test))
     texts = tuple(data.texts[row] for row in rows)
-    return Dataset(name, data.ref, texts, data.labels[rows] == 1, train, data.content_hash)
-
-
-def _short_names(refs: Sequence[str]) -> list[str]:
-    """Names without the asset or the folder, where these are distinct; the reference elsewhere."""
-    short = [ref.removeprefix(f"asset:{ASSET}/") for ref in refs]
-    short = [Path(ref.split(":", 1)[1]).stem if ref.startswith(("csv:", "jsonl:")) else ref for ref in short]
-    return [ref if short.count(name) > 1 else name for ref, name in zip(refs, short, strict=True)]
+    return Dataset(data.ref, data.ref, texts, data.labels[rows] == 1, train, data.content_hash)
 
 
 def _shifted(original: Dataset) -> Dataset:

@@ -1,7 +1,8 @@
 """The regimes of 2502.16681 in which labels are few, imbalanced or wrong: draws from the examples of a dataset.
 
-A draw depends on the labels and a named generator alone, so every SAE and the dense probe get the same one. Training
-examples are drawn from the training examples of the standard regime, and test examples from its test examples.
+A draw depends on the labels and a random generator alone, whose seed comes from the content of the dataset, so every
+SAE and the dense probe get the same one. Training examples are drawn from the training examples of the standard regime,
+and test examples from its test examples.
 """
 
 from __future__ import annotations
@@ -27,14 +28,14 @@ class Draw:
     """Which examples a probe is trained and tested on at one level of a regime; None stands for all of them."""
 
     level: str  # the subset under which it is reported, such as "n=16"
-    name: str
+    content: str  # of the drawn examples; it seeds the folds
     train: Tensor | None = None
     test: Tensor | None = None
     y_train: Tensor | None = None  # labels in place of their own
 
     def from_data(self, data: ProbeData) -> ProbeData:
         """The drawn examples of ``data``."""
-        return data.subset(self.name, self.train, self.test, self.y_train)
+        return data.subset(self.content, self.train, self.test, self.y_train)
 
 
 def draws(regime: Regime, data: ProbeData, settings: SparseProbingSettings, rng: Rng) -> Iterator[Draw]:
@@ -45,7 +46,7 @@ def draws(regime: Regime, data: ProbeData, settings: SparseProbingSettings, rng:
         return imbalance(data, settings.imbalance_shares, 1, rng)
     if regime == "noise":
         return noise(data, settings.noise_shares, 1, rng)
-    return iter([Draw("", f"{data.name}:{regime}")])
+    return iter([Draw("", f"{data.content}:{regime}")])
 
 
 def levels(regime: Regime, settings: SparseProbingSettings) -> list[str]:
@@ -69,8 +70,9 @@ def scarcity(data: ProbeData, sizes: Sequence[int], resamples: int, rng: Rng) ->
         if any(not 1 <= count <= len(rows) for count, rows in zip(wanted, classes, strict=True)):
             continue
         for number in range(resamples):
-            name = f"{data.name}:scarcity:{size}:{number}"
-            yield Draw(_size_level(size), name, train=_drawn_rows(wanted, classes, rng(name)))
+            draw = rng("scarcity", data.content, size, number)
+            content = f"{data.content}:scarcity:{size}:{number}"
+            yield Draw(_size_level(size), content, train=_drawn_rows(wanted, classes, draw))
 
 
 def imbalance(data: ProbeData, shares: Sequence[float], resamples: int, rng: Rng) -> Iterator[Draw]:
@@ -86,10 +88,10 @@ def imbalance(data: ProbeData, shares: Sequence[float], resamples: int, rng: Rng
         if min(train) < 1 or min(test) < _MIN_TESTED:
             continue
         for number in range(resamples):
-            name = f"{data.name}:imbalance:{share:g}:{number}"
-            draw = rng(name)
+            draw = rng("imbalance", data.content, share, number)
+            content = f"{data.content}:imbalance:{share:g}:{number}"
             train_rows, test_rows = _drawn_rows(train, classes[0], draw), _drawn_rows(test, classes[1], draw)
-            yield Draw(_imbalance_level(share), name, train_rows, test_rows)
+            yield Draw(_imbalance_level(share), content, train_rows, test_rows)
 
 
 def noise(data: ProbeData, shares: Sequence[float], resamples: int, rng: Rng) -> Iterator[Draw]:
@@ -100,12 +102,13 @@ def noise(data: ProbeData, shares: Sequence[float], resamples: int, rng: Rng) ->
     labels = data.y_train.cpu().numpy().astype(bool)
     for share in shares:
         for number in range(resamples):
-            name = f"{data.name}:noise:{share:g}:{number}"
+            draw = rng("noise", data.content, share, number)
+            content = f"{data.content}:noise:{share:g}:{number}"
             flipped = labels.copy()
             # The small number keeps 0.29 * 100, which is a little below 29, from being rounded down to 28.
-            flipped[rng(name).permutation(len(labels))[: int(share * len(labels) + 1e-9)]] ^= True
+            flipped[draw.permutation(len(labels))[: int(share * len(labels) + 1e-9)]] ^= True
             if flipped.any() and not flipped.all():
-                yield Draw(_noise_level(share), name, y_train=torch.from_numpy(flipped).to(data.y_train.device))
+                yield Draw(_noise_level(share), content, y_train=torch.from_numpy(flipped).to(data.y_train.device))
 
 
 def _size_level(size: int) -> str:

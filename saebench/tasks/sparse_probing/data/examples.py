@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -16,7 +17,11 @@ from saebench.sae.protocol import Capability, SparseCodes
 from saebench.tasks.sparse_probing.data.datasets import Dataset
 from saebench.tasks.sparse_probing.settings import SparseProbingSettings
 
-Rng = Callable[[str], np.random.Generator]  # a generator for each name, as ``TaskContext.rng`` gives it
+
+class Rng(Protocol):
+    """Gives a random generator for each purpose, content and list of numbers, as ``TaskContext.rng`` does."""
+
+    def __call__(self, purpose: str, content: str, *numbers: int | float) -> np.random.Generator: ...
 
 
 @dataclass(frozen=True, eq=False)  # tensors do not compare to one truth
@@ -24,11 +29,11 @@ class ProbeData:
     """The examples of a labelled dataset at one site, divided into training and test examples.
 
     ``x_train[n, d]`` and ``x_test[m, d]`` are float32 activations, or latents as dense or sparse codes; ``y_train[n]``
-    and ``y_test[m]`` are bool. The ``name`` says by content which dataset this is, and which draw of it. It seeds the
-    folds.
+    and ``y_test[m]`` are bool. ``content`` is the content hash of the dataset, and the purpose and the numbers of a
+    draw from it are added where this is one. It seeds the folds.
     """
 
-    name: str
+    content: str
     x_train: Codes
     y_train: Tensor
     x_test: Codes
@@ -41,17 +46,17 @@ class ProbeData:
         return replace(self, x_train=encode(self.x_train), x_test=encode(self.x_test))
 
     def subset(
-        self, name: str, train: Tensor | None = None, test: Tensor | None = None, y_train: Tensor | None = None
+        self, content: str, train: Tensor | None = None, test: Tensor | None = None, y_train: Tensor | None = None
     ) -> ProbeData:
-        """Return some of the examples under a name of their own.
+        """Return some of the examples.
 
         Args:
-            name: The name of the subset.
+            content: The ``content`` of the subset.
             train: Indices of training examples; None for all.
             test: Indices of test examples; None for all.
             y_train: Labels for the chosen training examples, in place of their own.
         """
-        subset = replace(self, name=name)
+        subset = replace(self, content=content)
         if train is not None:
             subset = replace(subset, x_train=take(self.x_train, train), y_train=self.y_train[train])
         if test is not None:

@@ -72,14 +72,14 @@ def evaluate_baseline(data: ProbeData, method: BaselineMethod, grid: Grid, rng: 
         data: Examples with their activations.
         method: Which classifier.
         grid: How many candidates it tries.
-        rng: Gives the named generators that divide training examples into folds and draw candidates.
+        rng: Gives the random generators that divide training examples into folds and draw candidates.
     """
     classifier = CLASSIFIERS[method]
     x, y = _rows(data.x_train), data.y_train.cpu().numpy().astype(bool)
     if not y.any() or y.all():
         return BaselineScores(*[float("nan")] * 4)
-    draw = rng(f"baseline:{method}:{data.name}")
-    masks = folds(y, rng(f"folds:{data.name}"))
+    draw = rng(f"baseline:{method}", data.content)
+    masks = folds(y, rng("folds", data.content))
     smallest = min((int(mask.sum()) for mask in masks), default=len(y))
     candidates = classifier.candidates(smallest, x.shape[1], grid, draw)
     seed = int(draw.integers(2**31))

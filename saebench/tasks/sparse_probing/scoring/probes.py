@@ -56,7 +56,7 @@ def evaluate_sae(
         d_sae: The number of latents of the SAE.
         ks: How many latents a probe reads; above ``d_sae`` it reads all.
         settings: Gives ranking, penalty and scaling.
-        rng: Gives the named generators that divide training examples into folds (``TaskContext.rng``).
+        rng: Gives the random generators that divide training examples into folds (``TaskContext.rng``).
         cs: The values of C to choose from.
     """
     most = min(max(ks), d_sae)
@@ -88,7 +88,7 @@ def evaluate_dense(
     Args:
         problems: Examples with their activations.
         scaling: By what the dimensions are divided, from all training rows.
-        rng: Gives the named generators that divide training examples into folds.
+        rng: Gives the random generators that divide training examples into folds.
         cs: The values of C to choose from.
 
     Returns:
@@ -115,7 +115,7 @@ def _labels(data: ProbeData) -> tuple[Tensor, int]:
 
 
 def _folds(data: ProbeData, rng: Rng) -> list[Tensor]:
-    masks = folds(data.y_train.cpu().numpy().astype(bool), rng(f"folds:{data.name}"))
+    masks = folds(data.y_train.cpu().numpy().astype(bool), rng("folds", data.content))
     return [torch.from_numpy(mask) for mask in masks]
 
 

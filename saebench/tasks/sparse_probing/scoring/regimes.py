@@ -68,7 +68,7 @@ def score_levels(
         datasets: The examples of each dataset in the standard regime.
         evaluate: Fits and tests probes on the draws, all of which it reads.
         settings: Gives the levels and the number of draws.
-        rng: Gives the named generators of the draws.
+        rng: Gives the random generators of the draws.
 
     Returns:
         The mean test AUC over the draws of each dataset at each level. It is NaN where a dataset has too few examples

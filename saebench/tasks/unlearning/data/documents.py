@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from saebench.data.documents import Documents
 from saebench.data.tokens import TokenBatch, tokenize
-from saebench.errors import DataError
+from saebench.errors import DataError, UsageError
 from saebench.passes.context import TaskContext
 from saebench.passes.scored import Item
 from saebench.tasks.unlearning.settings import UnlearningSettings
@@ -46,7 +46,9 @@ class DocumentSplit:
 def documents(context: TaskContext, settings: UnlearningSettings) -> dict[SplitName, DocumentSplit]:
     """Draw the documents of each split by the seed; they are the same for every SAE.
 
-    Raises what `TaskContext.text` raises, and DataError for a text that has too few documents.
+    The retained texts come in the order of their content hashes, so the order in which the user lists them decides no
+    number. Raises what `TaskContext.text` raises, DataError for a text that has too few documents, and UsageError for
+    two texts of the same content.
     """
     refs = (settings.forget_text, *settings.retain_texts)
     sizes = (settings.fit_documents, settings.validation_documents, settings.test_documents)
@@ -83,6 +85,14 @@ def training_batches(context: TaskContext, settings: UnlearningSettings) -> tupl
 
 
 def _draw(context: TaskContext, refs: tuple[str, ...], sizes: tuple[int, ...]) -> dict[SplitName, DocumentSplit]:
+    first_of: dict[str, str] = {}
+    for ref in refs:
+        if (first := first_of.setdefault(context.text(ref).content_hash, ref)) != ref:
+            raise UsageError(
+                f"{first!r} and {ref!r} hold the same documents, but forget_text and each of retain_texts must be "
+                "different texts; leave one of them out."
+            )
+    refs = (refs[0], *sorted(refs[1:], key=lambda ref: context.text(ref).content_hash))
     forget, *retain = (
         _draw_text(context, ref, sizes if number == 0 else [_share(size, len(refs) - 1, number - 1) for size in sizes])
         for number, ref in enumerate(refs)
@@ -95,13 +105,14 @@ def _draw(context: TaskContext, refs: tuple[str, ...], sizes: tuple[int, ...]) -
 
 def _draw_text(context: TaskContext, ref: str, sizes: Sequence[int]) -> dict[SplitName, list[str]]:
     """Draw ``sizes`` documents of a text for the splits, in the order of `SPLITS`."""
-    texts = context.text(ref).evaluation.texts
+    evaluation = context.text(ref).evaluation
+    texts = evaluation.texts
     if len(texts) < sum(sizes):
         raise DataError(
             f"{ref!r} has {len(texts)} documents that may be evaluated, and unlearning needs {sum(sizes)} of them; "
             f"use a longer text, or lower {', '.join(f'{split}_documents' for split in SPLITS)}."
         )
-    order = context.rng(f"unlearning:documents:{ref}").permutation(len(texts))
+    order = context.rng("unlearning:documents", evaluation.content_hash).permutation(len(texts))
     ends = np.cumsum(sizes)
     drawn = [[texts[i] for i in order[end - size : end]] for end, size in zip(ends, sizes, strict=True)]
     return dict(zip(SPLITS, drawn, strict=True))

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from saebench.data.hub import load_table
 from saebench.data.json_lines import read_json_lines
-from saebench.data.text_ref import HubText, JsonlText, parse_text_ref
+from saebench.data.text_ref import FileText, HubText, parse_text_ref
 from saebench.errors import DataError, UsageError, did_you_mean
 from saebench.harness.questions import Question, sciq_questions
 from saebench.passes.context import TaskContext
@@ -72,11 +73,12 @@ def load_questions(ref: str) -> list[Question]:
     if scheme not in ("jsonl", "hf"):
         raise UsageError(f"Unknown reference {ref!r} to questions. Give {_FORMS}.")
     parsed = parse_text_ref(ref)
-    if isinstance(parsed, JsonlText):
+    if isinstance(parsed, FileText):
         questions = [_question(row.fields, row.where) for row in read_json_lines(parsed.path)]
     else:
         assert isinstance(parsed, HubText)
-        questions = [_question(row, f"{ref}, row {number}") for number, row in enumerate(_hub_rows(parsed), start=1)]
+        table = load_table("Questions", parsed.dataset, parsed.config, parsed.split, parsed.revision)
+        questions = [_question(row, f"{ref}, row {number}") for number, row in enumerate(table, start=1)]
     if not questions:
         raise DataError(f"{ref!r} has no questions.")
     return questions
@@ -124,14 +126,3 @@ def _question(row: Any, where: str) -> Question:
             "one, from 0."
         )
     return Question(text, tuple(choices), gold)
-
-
-def _hub_rows(ref: HubText) -> Iterable[Any]:
-    try:
-        import datasets
-    except ImportError as error:
-        raise DataError("Questions from the hub need the extra 'hub': pip install 'saebench[hub]'.") from error
-    try:
-        return datasets.load_dataset(ref.dataset, ref.config, split=ref.split, revision=ref.revision)
-    except Exception as error:  # datasets, the hub client and the network each raise their own kinds
-        raise DataError(f"Cannot load the questions {ref.dataset!r} from the hub: {error}") from error

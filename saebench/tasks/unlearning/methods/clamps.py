@@ -13,6 +13,7 @@ from saebench.interventions.latents import Latents
 from saebench.interventions.noise import EqualNormNoise
 from saebench.passes.context import TaskContext
 from saebench.sae.protocol import SAE
+from saebench.stats.rng import NO_CONTENT
 from saebench.stats.selection import frequency_matched
 from saebench.tasks.unlearning.methods.sweep import UnlearningSweep
 from saebench.tasks.unlearning.selection import LatentIndices, LatentStatistics, selections
@@ -52,7 +53,7 @@ def random_latents_sweep(
     label = f"random, as {clamp.label}"
     if not clamp.latents:
         return UnlearningSweep(RANDOM_LATENTS, clamp.strengths, (), label=label)
-    rng = context.rng(f"unlearning:random_latents:{len(clamp.latents)}")
+    rng = context.rng("unlearning:random_latents", NO_CONTENT, len(clamp.latents))
     try:
         indices = frequency_matched(statistics.rate, np.array(clamp.latents, np.int64), rng)
     except DataError:

@@ -9,6 +9,7 @@ from jaxtyping import Float
 
 from saebench.passes.context import TaskContext
 from saebench.stats.intervals import CONFIDENCE, Estimate, resampling_weights
+from saebench.stats.rng import NO_CONTENT
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,9 @@ class Samples:
         """How often each of ``n`` units of one kind is drawn in each sample; ``unit`` names the kind."""
 
         def draw() -> Float[np.ndarray, "replicates n"]:
-            return resampling_weights(n, self.replicates, self.context.rng(f"unlearning:bootstrap:{unit}:{n}"))
+            return resampling_weights(
+                n, self.replicates, self.context.rng(f"unlearning:bootstrap:{unit}", NO_CONTENT, n)
+            )
 
         return self.context.shared(("unlearning", "bootstrap", unit, n, self.replicates), draw)
 
