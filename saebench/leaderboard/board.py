@@ -7,9 +7,10 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
 
-from saebench.cards.card import MetricSpec, read_yaml
+from saebench.cards.card import MetricSpec
 from saebench.cards.registry import registry
 from saebench.errors import UsageError, did_you_mean
+from saebench.yaml_file import read_yaml
 
 Stratum = Literal["model", "hook", "width"]
 Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shlex
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +13,9 @@ from saebench.cards.registry import registry
 from saebench.leaderboard.board import Board
 from saebench.leaderboard.gather import Gathered, LeftOut, Subject
 from saebench.leaderboard.stratum import strata
-from saebench.results.record import GROUP, Record
+from saebench.results.collection import Collection
+from saebench.results.command import command
+from saebench.results.record import Record
 from saebench.version import __version__
 
 SCHEMA_VERSION = 1
@@ -24,14 +24,14 @@ Json = dict[str, Any]
 _DENSITY_EDGES = np.linspace(-6.0, 0.0, 31)
 
 
-def build(board: Board, folders: Sequence[Path]) -> Json:
-    """Return the values of ``board`` from all records below ``folders``.
+def build(board: Board, results: Collection) -> Json:
+    """Return the values of ``board`` from the records of ``results``.
 
     Raises:
-        UsageError: A folder does not exist, or the board names something that no card or no record has.
+        UsageError: The board names something that no card or no record has.
     """
     board.check()
-    gathered = Gathered(board, folders)
+    gathered = Gathered(board, results)
     counted = gathered.counted()
     return {
         "schema_version": SCHEMA_VERSION,
@@ -121,21 +121,3 @@ def _densities(gathered: Gathered, records: Sequence[Record]) -> Json | None:
             edges = [round(float(edge), 6) for edge in _DENSITY_EDGES]
             return {"edges": edges, "counts": counts.tolist(), "dead": int((density == 0).sum())}
     return None
-
-
-def command(record: Record) -> str:
-    """Return the command that measures this again; settings that have no option follow as a comment."""
-    who = record.identity
-    is_group = record.sae.name.startswith(GROUP)
-    words = ["saebench", "run", "--sae-group" if is_group else "--sae", who.sae, "--tasks", who.task]
-    words += ["--model", who.model, "--preset", record.preset, "--seed", str(who.seed), "--dtype", who.dtype]
-    # A baseline is fitted at the hook of the run unless its reference names one. All other references bring their hook.
-    if "baseline:" in who.sae and "hook=" not in who.sae:
-        words += ["--hook", record.sae.hook]
-    usual = registry().card(who.task).resolve(record.preset)
-    changed = {key: value for key, value in who.parameters.items() if usual.get(key) != value}
-    for key, option in (("text", "--text"), ("sequences", "--limit")):
-        if key in changed:
-            words += [option, str(changed.pop(key))]
-    comment = f"  # with --config, parameters: {json.dumps({who.task: changed})}" if changed else ""
-    return shlex.join(words) + comment

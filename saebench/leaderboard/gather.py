@@ -3,7 +3,7 @@
 Versions of a task are never mixed: the version of the installed card counts. Nor are runs mixed that differ in anything
 else that decides numbers (parameters, seed, language model, precision, data): if there are several such settings, the
 one with the most SAEs counts. The other records are listed with the reason why they do not count, and so are records
-whose arrays are damaged; a warning names the files of these.
+whose arrays are damaged; a warning names the files of these and how to make them again.
 """
 
 from __future__ import annotations
@@ -11,19 +11,20 @@ from __future__ import annotations
 import json
 import warnings
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 from saebench.cards.registry import registry
 from saebench.errors import UsageError, did_you_mean
 from saebench.leaderboard.board import Board
 from saebench.results.array_file import REMEDY, DamagedRecordError
+from saebench.results.collection import Collection
+from saebench.results.identity import inputs_by_content
 from saebench.results.paired import mismatches
 from saebench.results.record import GROUP, Arrays, Record, Status
 from saebench.results.slug import slug
-from saebench.results.store import ResultStore
+from saebench.results.units import most_common, other_units
 
 
 class Place(NamedTuple):
@@ -65,17 +66,21 @@ class Gathered:
         left_out: The records that do not count, with the reasons.
     """
 
-    def __init__(self, board: Board, folders: Sequence[Path]) -> None:
-        self._stores: dict[str, ResultStore] = {}
+    def __init__(self, board: Board, results: Collection) -> None:
+        """Choose among ``results``.
+
+        Raises UsageError where the board asks for a task, model, hook or preset that no record has.
+        """
+        self._results = results
         self.left_out: list[LeftOut] = []
         self.tasks: dict[Place, dict[str, dict[Subject, Record]]] = {}
-        candidates = _filtered(board, self._newest(folders))
         by_setting: dict[tuple[Place, str], list[Record]] = defaultdict(list)
-        for record in candidates:
-            if reason := _unusable(record) or self._damage(record):
-                self.left_out.append(LeftOut(record, reason))
+        for record in _filtered(board, sorted(results.records, key=lambda record: record.record_id)):
+            usable = _unusable(record) or self._undamaged(record)
+            if isinstance(usable, str):
+                self.left_out.append(LeftOut(record, usable))
             else:
-                by_setting[place_of(record), record.identity.task].append(record)
+                by_setting[place_of(usable), usable.identity.task].append(usable)
         for (place, task), records in sorted(by_setting.items()):
             self.tasks.setdefault(place, {})[task] = self._comparable(records)
         self.slugs = _slugs({subject for of_task in self.tasks.values() for one in of_task.values() for subject in one})
@@ -85,7 +90,7 @@ class Gathered:
 
     def arrays(self, record: Record) -> Arrays:
         """Return the arrays of a record that counts: its contributions, and those that the task added."""
-        return self._stores[record.record_id].arrays(record)
+        return self._results.measured(record)[1]
 
     def counted(self) -> list[Record]:
         """Return all records that count, in the order of their ids."""
@@ -97,31 +102,16 @@ class Gathered:
         }
         return [by_id[key] for key in sorted(by_id)]
 
-    def _damage(self, record: Record) -> str:
-        """Say, without the folder, which belongs to one machine, what is wrong with the arrays; empty when all is well.
+    def _undamaged(self, record: Record) -> Record | str:
+        """Return the newest copy of ``record`` whose arrays are not damaged, or what is wrong with those of all copies.
 
-        A warning names the file.
+        The reason does not name the folder, which belongs to one machine. A warning names it.
         """
         try:
-            self.arrays(record)
+            return self._results.measured(record)[0]
         except DamagedRecordError as error:
             warnings.warn(f"{error} The board leaves it out.", stacklevel=2)
             return f"its arrays in {error.path.name} are unusable ({error.reason}); {REMEDY}"
-        return ""
-
-    def _newest(self, folders: Sequence[Path]) -> list[Record]:
-        """Return the newest copy of each record, in the order of ids."""
-        newest: dict[str, Record] = {}
-        for folder in folders:
-            if not folder.is_dir():
-                raise UsageError(f"No results at {folder}: there is no such folder.")
-            store = ResultStore(folder)
-            for record in store:
-                known = newest.get(record.record_id)
-                if known is None or record.provenance.created > known.provenance.created:
-                    newest[record.record_id] = record
-                    self._stores[record.record_id] = store
-        return [newest[key] for key in sorted(newest)]
 
     def _comparable(self, records: list[Record]) -> dict[Subject, Record]:
         """Return, by subject, the records of the setting that counts, and leave out those of other settings."""
@@ -134,13 +124,16 @@ class Gathered:
             return -len(saes), -len(by_setting[setting]), setting
 
         first, *others = sorted(by_setting, key=weight)
+        units = most_common(record.units for record in by_setting[first])
+        odd = [record for record in by_setting[first] if other_units(units, record.units)]
+        alike = [record for record in by_setting[first] if not other_units(units, record.units)]
         counted: dict[Subject, Record] = {}
         # One SAE may have records from several kinds of device: ok comes before failed, then the newest counts.
-        for record in sorted(by_setting[first], key=_preferred):
+        for record in sorted(alike, key=_preferred):
             if (known := counted.setdefault(subject_of(record), record)) is not record:
                 self.left_out.append(LeftOut(record, f"record {known.record_id} of the same SAE and task counts"))
-        example = by_setting[first][0]
-        for record in (record for setting in others for record in by_setting[setting]):
+        example = by_setting[first][0].model_copy(update={"units": units})
+        for record in [*odd, *(record for setting in others for record in by_setting[setting])]:
             self.left_out.append(
                 LeftOut(record, f"measured differently from most. {' '.join(mismatches(example, record))}")
             )
@@ -204,7 +197,7 @@ def _unusable(record: Record) -> str:
 def _setting(record: Record) -> str:
     """Return all that must be equal for two numbers to be compared (see `saebench.results.paired.mismatches`)."""
     who = record.identity
-    return json.dumps([who.parameters, who.model_fingerprint, who.dtype, who.data, who.seed], sort_keys=True)
+    return json.dumps([*inputs_by_content(who), who.model_fingerprint, who.dtype, who.seed], sort_keys=True)
 
 
 def _preferred(record: Record) -> tuple[bool, float, str]:

@@ -28,12 +28,14 @@ from numpy.typing import NDArray
 from scipy.special import ndtri, stdtrit
 from scipy.stats import rankdata
 
-from saebench.results.paired import OWN_UNITS, Scored
+from saebench.results.paired import Scored
+from saebench.results.units import OWN_UNITS
 from saebench.stats.intervals import CONFIDENCE, ratio, resampling_weights
 from saebench.stats.rng import generator
 
 REPLICATES = 4000
 _TAIL = (1 - CONFIDENCE) / 2
+_MOST_RESAMPLED = 20_000  # units; the draws of more would not fit the memory, and the stated interval is as good
 Array = NDArray[np.float64]
 
 
@@ -113,8 +115,10 @@ class _Complete:
 
     def draws(self, weights: Callable[[int], Array], replicates: int, tail: float, seed: int) -> Array:
         """Return draws ``[rows, replicates]``, stretched so that 2.5 % of them lie beyond the quantile of ``tail``."""
-        units = {len(score.num) for score in self.scores if score.num is not None}
-        paired = len(units) == 1 and not OWN_UNITS & {score.unit for score in self.scores}
+        counts = {len(score.num) for score in self.scores if score.num is not None}
+        contents = {score.units for score in self.scores if score.units}
+        same = len(counts) == 1 and len(contents) <= 1
+        paired = same and not OWN_UNITS & {score.unit for score in self.scores}
         rng = generator(seed, f"rank:{self.name}")
         drawn = np.empty((len(self.scores), replicates))
         for row, score in enumerate(self.scores):
@@ -132,7 +136,7 @@ class _Complete:
 
 def _resampled(score: Scored, weights: Callable[[int], Array], tail: float) -> Array | None:
     """Return the deviations ``[replicates]`` when units are drawn; None where that is impossible."""
-    if score.num is None or score.den is None or (n := len(score.num)) < 2:
+    if score.num is None or score.den is None or not 2 <= (n := len(score.num)) <= _MOST_RESAMPLED:
         return None
     drawn, total = weights(n), float(np.sum(score.den))
     denominators = drawn @ score.den

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from saebench.errors import SaebenchError, UsageError
 from saebench.results.atomic import write_atomic
+from saebench.results.identity import inputs_by_content
 from saebench.results.paired import Key, Scored, scores
 from saebench.results.record import Arrays, Measurement, Record
 
@@ -81,13 +82,13 @@ class Baseline(BaseModel):
 
     def with_new(self, now: Sequence[Entry]) -> Self:
         """Return this baseline with those metrics of ``now`` that it lacks."""
-        entries = {entry.record.record_id: entry for entry in self.entries}
+        entries = {_source(entry): entry for entry in self.entries}
         for entry in now:
             new = entry.only(set(entry.keys) - self.keys)
             if not new.keys:
                 continue
-            known = entries.get(entry.record.record_id)
-            entries[entry.record.record_id] = new if known is None else _joined(known, new)
+            known = entries.get(_source(entry))
+            entries[_source(entry)] = new if known is None else _joined(known, new)
         return self.model_copy(update={"entries": list(entries.values())})
 
 
@@ -104,13 +105,9 @@ def entry(record: Record, arrays: Arrays, keys: Collection[Key], root: Path) -> 
     kept = [_rounded(m) for m in record.measurements if (task, m.metric, m.subset) in keys]
     named = {m.contributions for m in kept if m.contributions and m.value is not None}
     kept = [m if m.contributions in named else m.model_copy(update={"contributions": None}) for m in kept]
-    contributions = {
-        key: Contributions(num=_round_all(arrays[f"{key}.num"]), den=_round_all(arrays[f"{key}.den"])) for key in named
-    }
-    return Entry(
-        record=_portable(record.model_copy(update={"measurements": kept}), root),
-        contributions=contributions,
-    )
+    # The checksum is that of all arrays, of which the baseline keeps some.
+    portable = _portable(record.model_copy(update={"measurements": kept, "arrays_sha256": None}), root)
+    return Entry(record=portable, contributions={key: _contributions(key, arrays) for key in named})
 
 
 def baseline_path(folder: Path, name: str) -> Path:
@@ -149,6 +146,8 @@ def write_baseline(path: Path, baseline: Baseline) -> bool:
     if known is not None and _content(known) == _content(baseline):
         return False
     content = baseline.model_dump(mode="json", exclude_none=True)
+    for number in (number for entry in content["entries"] for number in entry["record"]["measurements"]):
+        number.setdefault("value", None)  # the one field of which null says something
     content["entries"].sort(key=lambda item: (item["record"]["identity"]["task"], item["record"]["record_id"]))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -156,6 +155,11 @@ def write_baseline(path: Path, baseline: Baseline) -> bool:
     except OSError as error:
         raise SaebenchError(f"The baseline {path} cannot be written ({error.strerror}).") from error
     return True
+
+
+def _source(entry: Entry) -> tuple[str, str]:
+    """Return what entries must have in common to be joined: the record id and the units."""
+    return entry.record.record_id, json.dumps(entry.record.units, sort_keys=True)
 
 
 def _joined(known: Entry, new: Entry) -> Entry:
@@ -167,17 +171,19 @@ def _joined(known: Entry, new: Entry) -> Entry:
 
 
 def _content(baseline: Baseline) -> list[Any]:
-    """Return everything that was measured, without when and where, and without the path of the SAE."""
+    """Return everything that was measured, without when and where, and without the paths of SAE, texts and datasets."""
     content = [
         (
-            entry.record.identity.model_dump(exclude={"sae"}),
+            entry.record.identity.model_dump(exclude={"sae", "parameters", "data"}),
+            inputs_by_content(entry.record.identity),
             entry.record.sae.hook,
+            entry.record.units,
             {(m.metric, m.subset): m.model_dump() for m in entry.record.measurements},
             {key: parts.model_dump() for key, parts in entry.contributions.items()},
         )
         for entry in baseline.entries
     ]
-    return sorted(content, key=lambda item: (item[0]["task"], sorted(item[2])))
+    return sorted(content, key=lambda item: (item[0]["task"], sorted(item[4])))
 
 
 def _portable(record: Record, root: Path) -> Record:
@@ -192,6 +198,13 @@ def _rounded(number: Measurement) -> Measurement:
 
 def _round(value: float | None) -> float | None:
     return None if value is None else float(f"{value:.{_DIGITS}g}")
+
+
+def _contributions(key: str, arrays: Arrays) -> Contributions:
+    num, den = (np.asarray(arrays[f"{key}.{part}"], np.float64) for part in ("num", "den"))
+    # What is not finite in a unit that is not scored decides nothing, and JSON cannot hold it.
+    num = np.where(np.isfinite(num) | (den != 0), num, 0.0)
+    return Contributions(num=_round_all(num), den=_round_all(den))
 
 
 def _round_all(values: np.ndarray) -> list[float]:

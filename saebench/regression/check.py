@@ -6,7 +6,7 @@ import json
 import shlex
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,13 @@ from saebench.errors import SaebenchError, UsageError
 from saebench.progress import Progress
 from saebench.regression.baseline import Baseline, Entry, entry, read_baseline, write_baseline
 from saebench.regression.verdicts import NEW_ONLY, UPDATE, Row, Tolerance, compare, direction, named, unusable, written
+from saebench.results.array_file import DamagedRecordError
 from saebench.results.paired import Key, scores
 from saebench.results.record import Arrays, Record
 from saebench.results.store import ResultStore
 
 Measured = list[tuple[Record, Arrays]]
+_UNSTEADY = "has contributions that give no difference an interval, such as those of a single unit"
 # The options of `saebench run` that the command of a check repeats. Parameters have no option and need a config file.
 _FLAGS = ("model", "hook", "preset", "text", "limit", "batch_size", "seed", "device", "dtype")
 
@@ -45,6 +47,7 @@ class Outcome:
     problems: tuple[str, ...] = ()  # sentences about problems that do not belong to one metric
     wrote: bool = False  # whether the baseline was written
     l0: tuple[float | None, float | None] = (None, None)  # the L0 of the baseline's SAE and of this one
+    remade: tuple[str, ...] = ()  # older records that were damaged, and therefore measured again
 
     @property
     def passed(self) -> bool:
@@ -95,9 +98,10 @@ def check(
     if known is None and mode is Mode.COMPARE:
         missing = f"There is no baseline {shown}: write it with {UPDATE} (or {NEW_ONLY}), review it, and commit it."
         return Outcome(sae, shown, [], command, (missing,))
-    measured, problems = _measure(options, progress)
-    if problems:
-        return Outcome(sae, shown, [], command, tuple(problems))
+    found = _measure(options, progress)
+    measured, remade = found.measured, tuple(found.remade)
+    if found.problems:
+        return Outcome(sae, shown, [], command, tuple(found.problems), remade=remade)
     before = known or Baseline(entries=[])
     keys = _selected(measured, metrics)
     if isinstance(tolerance, Mapping):
@@ -105,13 +109,13 @@ def check(
     now = [kept for record, arrays in measured if (kept := entry(record, arrays, keys, root)).keys]
     added: set[Key] = set() if mode is Mode.COMPARE else keys - before.keys
     new = [kept.only(added) for kept in now]
-    problems = _unwritable(new)
+    problems = _unwritable(new, tolerance)
     rows = compare(before, [kept.only(keys - added) for kept in now], tolerance)
     wrote = False
     if added and not problems:
         wrote = write_baseline(path, before.with_new(new))
         rows = sorted([*rows, *written(new)], key=lambda row: row.key)
-    return Outcome(sae, shown, rows, command, tuple(problems), wrote, (_l0(before.entries), _l0(now)))
+    return Outcome(sae, shown, rows, command, tuple(problems), wrote, (_l0(before.entries), _l0(now)), remade)
 
 
 def reproduce(options: Mapping[str, Any]) -> str:
@@ -130,36 +134,78 @@ def reproduce(options: Mapping[str, Any]) -> str:
     return f"echo {content} > parameters.yaml\n{shlex.join([*words, '--config', 'parameters.yaml'])}"
 
 
-def _measure(options: Mapping[str, Any], progress: Progress | None) -> tuple[Measured, list[str]]:
-    """Return the records that are ok, with their arrays, and what failed. A task that does not apply gives neither."""
+@dataclass
+class _Run:
+    """What a run gave: records that are ok, with their arrays, and what failed.
+
+    A task that does not apply gives neither.
+    """
+
+    measured: Measured = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    damaged: dict[str, DamagedRecordError] = field(default_factory=dict)  # by task, an older record that is unusable
+    remade: list[str] = field(default_factory=list)  # what was said of records that were damaged, by task
+
+
+def _measure(options: Mapping[str, Any], progress: Progress | None) -> _Run:
+    """Run the suite. The records of an earlier session are used again, and measured again where they are damaged.
+
+    Raises DamagedRecordError for a record that is damaged as soon as it is written.
+    """
+    first = _run({**options, "overwrite": "failed"}, progress)
+    if not first.damaged:
+        return first
+    tasks = list(first.damaged)
+    parameters = {task: of_task for task, of_task in (options.get("parameters") or {}).items() if task in tasks}
+    again = _run({**options, "tasks": tasks, "parameters": parameters, "overwrite": "always"}, progress)
+    for error in again.damaged.values():
+        raise error
+    kept = [(record, arrays) for record, arrays in first.measured if record.identity.task not in tasks]
+    remade = [
+        f"the record {error.path.stem} of {task} was damaged ({error.reason})" for task, error in first.damaged.items()
+    ]
+    return _Run([*kept, *again.measured], [*first.problems, *again.problems], remade=remade)
+
+
+def _run(options: Mapping[str, Any], progress: Progress | None) -> _Run:
     with warnings.catch_warnings():
         # A project that turns warnings into errors means its own warnings, not those of the libraries underneath.
         warnings.simplefilter("ignore")
         warnings.filterwarnings("default", module=r"saebench\.")
-        frame = run(progress=progress, **{**options, "overwrite": "failed"})
-    store = ResultStore(options["out"])
-    measured, problems = [], []
+        frame = run(progress=progress, **options)
+    store, found = ResultStore(options["out"]), _Run()
     for row in frame.drop_duplicates("record_id").itertuples():
         if row.status == "failed":
-            problems.append(f"The task {row.task} failed: {row.error}")
+            found.problems.append(f"The task {row.task} failed: {row.error}")
         elif row.status == "ok":
             record = store.read(str(row.record_id))
             if record is None:
                 raise SaebenchError(f"The record {row.record_id} is gone from {options['out']}; run the test again.")
-            measured.append((record, store.arrays(record)))
-    return measured, problems
+            try:
+                found.measured.append((record, store.arrays(record)))
+            except DamagedRecordError as error:
+                found.damaged[record.identity.task] = error
+    return found
 
 
 def _selected(measured: Measured, patterns: Sequence[str] | None) -> set[Key]:
     """Return the metrics to check.
 
-    Raises UsageError where none of them has a direction, because such a check could not fail.
+    Raises UsageError where none of them has a direction, because such a check could not fail, and where two records
+    have the same metric.
     """
     known = {key: record for record, _ in measured for key in scores(record, {})}
     if patterns is not None:
         keys = named(patterns, known, "metrics")
     else:
         keys = {key for key, record in known.items() if not key[2] and _primary(record, key[1])}
+    for record, _ in measured:
+        for key in sorted(keys & scores(record, {}).keys()):
+            if (other := known[key]) is not record:
+                raise UsageError(
+                    f"{_name(key)} was measured twice, on {record.identity.sae} and on {other.identity.sae}; check one "
+                    "SAE or group with one seed in each check."
+                )
     versions = {key: record.identity.task_version for key, record in known.items()}
     if all(direction(key, versions[key]) is None for key in keys):
         raise UsageError(
@@ -174,15 +220,21 @@ def _primary(record: Record, metric: str) -> bool:
     return spec is not None and spec.primary and spec.higher_is_better is not None
 
 
-def _unwritable(entries: Sequence[Entry]) -> list[str]:
-    """Say why numbers cannot become a baseline: those that cannot be compared would make every later check fail."""
-    numbers = {key: scored for entry in entries for key, scored in entry.scores().items()}
+def _unwritable(entries: Sequence[Entry], tolerance: Tolerance) -> list[str]:
+    """Say why numbers cannot become a baseline: the next check would fail, although it measures the same.
+
+    Raises UsageError for a tolerance that no check takes.
+    """
     return [
-        f"{'/'.join(part for part in key if part)} cannot become a baseline: it {problem}; fix the SAE, or leave the "
-        "metric out of metrics=."
-        for key, scored in numbers.items()
-        if (problem := unusable(scored))
+        f"{_name(row.key)} cannot become a baseline: it {unusable(row.now) or _UNSTEADY}; fix the SAE, use a larger "
+        "suite, or leave the metric out of metrics=."
+        for row in compare(Baseline(entries=list(entries)), entries, tolerance)
+        if row.now and row.verdict.fails
     ]
+
+
+def _name(key: Key) -> str:
+    return "/".join(part for part in key if part)
 
 
 def _l0(entries: Sequence[Entry]) -> float | None:

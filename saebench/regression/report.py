@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +16,7 @@ from saebench.regression.check import Outcome
 from saebench.regression.verdicts import Row, Verdict
 from saebench.results.atomic import write_atomic
 from saebench.results.paired import Scored
+from saebench.safe_text import json_text, markdown, visible, visible_lines
 from saebench.version import __version__
 
 SCHEMA_VERSION = 1
@@ -30,6 +32,7 @@ def to_result(outcome: Outcome, test: str) -> Result:
         "sae": outcome.sae,
         "baseline": outcome.baseline,
         "wrote_baseline": outcome.wrote,
+        "measured_again": list(outcome.remade),
         "l0": {"baseline": outcome.l0[0], "now": outcome.l0[1]},
         "metrics": [_row(row) for row in outcome.rows],
         "problems": list(outcome.problems),
@@ -38,15 +41,20 @@ def to_result(outcome: Outcome, test: str) -> Result:
 
 
 def message(result: Result) -> str:
-    """Return the text of a failure: what is wrong, the table, the reasons, and how to measure and check again."""
-    parts = [heading(result)]
+    """Return the text of a failure: what is wrong, the table, the reasons, and how to measure and check again.
+
+    Names and reasons are made safe for a terminal (`saebench.safe_text.visible`).
+    """
+    parts = [visible(heading(result))]
     if result["metrics"]:
-        parts.append(tabulate(_cells(result), headers=_HEADERS, tablefmt="simple", disable_numparse=True))
+        cells = [[visible(cell) for cell in row] for row in _cells(result)]
+        parts.append(tabulate(cells, headers=_HEADERS, tablefmt="simple", disable_numparse=True))
     if reasons := _reasons(result):
-        parts.append("\n".join(reasons))
+        parts.append("\n".join(map(visible, reasons)))
     if result["command"]:
-        command = "\n  ".join(result["command"].splitlines())
-        parts.append(f"measure again:\n  {command}\ncheck again:\n  pytest '{result['test']}'")
+        command = "\n  ".join(visible_lines(result["command"]).split("\n"))
+        test = visible_lines(result["test"].replace("'", "'\"'\"'"))
+        parts.append(f"measure again:\n  {command}\ncheck again:\n  pytest '{test}'")
     return "\n\n".join(parts)
 
 
@@ -59,7 +67,11 @@ def heading(result: Result) -> str:
 
 
 def summary(results: Sequence[Result]) -> list[str]:
-    """Return lines about passing tests: the baselines that were written, and the numbers that became better."""
+    """Return what a reader should know of tests that pass, too.
+
+    These are the baselines that were written, the damaged records that were measured again, and the numbers that
+    became better.
+    """
     writers: dict[str, list[str]] = {}
     for result in results:
         if result["wrote_baseline"]:
@@ -70,12 +82,13 @@ def summary(results: Sequence[Result]) -> list[str]:
         for path, tests in writers.items()
         if len(tests) > 1
     ]
+    lines += [f"measured again: {what}" for result in results for what in result["measured_again"]]
     better = ((result, row) for result in results for row in result["metrics"] if row["verdict"] == Verdict.BETTER)
     lines += [
         f"better than {result['baseline']}: {_name(row)} {_text(row['now'])}, was {_text(row['baseline'])}"
         for result, row in better
     ]
-    return lines
+    return [visible(line) for line in lines]
 
 
 def write_report(path: Path, results: Sequence[Result]) -> None:
@@ -83,7 +96,7 @@ def write_report(path: Path, results: Sequence[Result]) -> None:
     stem = path.with_suffix("") if path.suffix in (".json", ".md") else path
     results = sorted(results, key=lambda result: (result["test"], result["baseline"]))
     content = {"schema_version": SCHEMA_VERSION, "saebench_version": __version__, "checks": results}
-    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+    text = json_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False))
     for suffix, written in ((".json", text), (".md", _markdown(results))):
         _write(stem.with_name(stem.name + suffix), f"{written}\n".encode())
 
@@ -125,14 +138,14 @@ def _markdown(results: Sequence[Result]) -> str:
     failed = sum(not result["passed"] for result in results)
     parts = ["# Quality of SAEs against their baselines", f"{len(results)} checks, {failed} failed."]
     for result in results:
-        parts.append(f"## {'passed' if result['passed'] else 'FAILED'}: {_plain(result['test'])}")
-        parts.append(_plain(heading(result)))
+        parts.append(f"## {'passed' if result['passed'] else 'FAILED'}: {markdown(result['test'])}")
+        parts.append(markdown(heading(result)))
         if result["metrics"]:
-            cells = [[_plain(cell) for cell in row] for row in _cells(result)]
+            cells = [[markdown(cell) for cell in row] for row in _cells(result)]
             parts.append(tabulate(cells, headers=_HEADERS, tablefmt="github", disable_numparse=True))
-        parts += [f"- {_plain(reason)}" for reason in _reasons(result)]
+        parts += [f"- {markdown(reason)}" for reason in _reasons(result)]
         if result["command"]:
-            parts.append(f"```sh\n{result['command']}\n```")
+            parts.append(_code(visible_lines(result["command"])))
     return "\n\n".join(parts)
 
 
@@ -171,8 +184,7 @@ def _name(row: Mapping[str, Any]) -> str:
     return "/".join(part for part in (row["task"], row["metric"], row["subset"]) if part)
 
 
-def _plain(text: str) -> str:
-    """Return ``text`` with all characters escaped that mean something in Markdown, on one line."""
-    for mark in "\\`*_<>|[]#":
-        text = text.replace(mark, f"\\{mark}")
-    return " ".join(text.split())
+def _code(text: str) -> str:
+    """Return a block of code, between more backticks than ``text`` has in a row."""
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{fence}sh\n{text}\n{fence}"

@@ -13,10 +13,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
 
+import numpy as np
+
 from saebench.cards.registry import registry
 from saebench.errors import SaebenchError, UsageError, did_you_mean
 from saebench.regression.baseline import Baseline, Entry
 from saebench.results.paired import Difference, Key, Scored, difference, mismatches
+from saebench.results.units import OWN_UNITS
 
 UPDATE, NEW_ONLY = "--saebench-update", "--saebench-update-new-only"
 Amount = float | str  # 0.01 is in the metric's unit; "2%" is a share of the baseline's absolute value
@@ -141,9 +144,11 @@ def unusable(number: Scored) -> str:
     """Say why ``number`` cannot be compared; empty when it can."""
     if number.value is None:
         return f"is not scored ({number.not_scored})"
-    if number.num is None and number.stderr is None and (number.ci_low is None or number.ci_high is None):
-        return "has no interval to judge a change by"
-    return ""
+    if number.num is None or number.den is None or number.unit in OWN_UNITS:
+        stated = number.stderr is not None or (number.ci_low is not None and number.ci_high is not None)
+        return "" if stated else "has no interval to judge a change by"
+    decides = np.stack([number.num[number.den != 0], number.den[number.den != 0]])
+    return "" if np.isfinite(decides).all() else "has contributions that are not finite"
 
 
 Number = tuple[Entry, Scored]  # one number, and the entry that it is from

@@ -11,41 +11,60 @@ import io
 import math
 import struct
 import zipfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 
 from saebench.errors import DataError
+from saebench.files import is_text, read_regular
 from saebench.results.packing import unpack
-from saebench.results.record import Arrays, Record
+from saebench.results.record import Arrays
+from saebench.safe_text import short
 
 REMEDY = "`saebench run` with the options of that run and --overwrite always makes the record again"
-_NUMBERS = "biuf"  # the kinds of dtypes that contributions may have
 _CHUNK = 1 << 14  # so little is unpacked at once that a member that lies about its size cannot fill the memory
 _END = struct.Struct("<4s4H2LH")  # the end of a zip archive, without the comment
 _MANY = 0xFFFF  # an archive of so many members or more tells their number elsewhere
-_LONGEST_REASON = 200
+MOST_UNPACKED = 2**28  # bytes; the arrays of the largest records have a hundredth of it
 
 
 class DamagedRecordError(DataError):
-    """The arrays of a record are missing or damaged. ``path`` is their file, ``reason`` says what is wrong with it."""
+    """The arrays of a record are missing or damaged.
 
-    def __init__(self, path: Path, reason: str) -> None:
-        self.path, self.reason = path, reason
-        super().__init__(f"The record {path.stem} is damaged: its arrays in {path} are unusable ({reason}); {REMEDY}.")
+    Attributes:
+        path: Their file.
+        reason: What is wrong with it.
+        remedy: How to make the record again.
+    """
+
+    def __init__(self, path: Path, reason: str, remedy: str = REMEDY) -> None:
+        self.path, self.reason, self.remedy = path, reason, remedy
+        super().__init__(
+            f"The record {path.stem} is damaged: its arrays in {short(path)} are unusable ({reason}); {remedy}."
+        )
 
 
 def write_arrays(file: IO[bytes], arrays: Arrays) -> None:
-    """Write as np.savez_compressed does, but with LZMA: the file is a fifth smaller, and np.load reads it, too."""
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_LZMA) as archive:
-        for name, array in arrays.items():
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, array, allow_pickle=False)
+    """Write ``arrays`` as np.savez_compressed does, but with LZMA: the file is a fifth smaller, and np.load reads it.
+
+    LZMA needs 94 MB. Where they cannot be had, the file is packed with deflate, which needs a third of a megabyte, or
+    not at all.
+
+    Raises:
+        MemoryError: There is not even the memory to write the arrays as they are.
+    """
+    start = file.tell()
+    for packing in (zipfile.ZIP_LZMA, zipfile.ZIP_DEFLATED):
+        try:
+            return _write(file, arrays, packing)
+        except MemoryError:
+            file.seek(start)
+            file.truncate()
+    _write(file, arrays, zipfile.ZIP_STORED)
 
 
-def read_arrays(path: Path, most_unpacked: int | None = None) -> Arrays:
+def read_arrays(path: Path, most_unpacked: int = MOST_UNPACKED) -> Arrays:
     """Return the arrays in ``path`` as they were before they were packed.
 
     Args:
@@ -57,36 +76,35 @@ def read_arrays(path: Path, most_unpacked: int | None = None) -> Arrays:
         DamagedRecordError: Anything else is wrong with it, or it cannot be read.
     """
     try:
-        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+        with io.BytesIO(read_regular(path, MOST_UNPACKED)) as file, zipfile.ZipFile(file) as archive:
             members = _members(archive, file)
-            if most_unpacked is not None and sum(member.file_size for member in members) > most_unpacked:
+            if sum(member.file_size for member in members) > most_unpacked:
                 raise ValueError(f"it unpacks to more than {most_unpacked:,} bytes")
-            return unpack({member.filename.removesuffix(".npy"): _array(archive, member) for member in members})
+            arrays = unpack({member.filename.removesuffix(".npy"): _array(archive, member) for member in members})
+            for name, array in arrays.items():
+                _check_text(name, array)
+            return arrays
     except FileNotFoundError:
         raise
     except Exception as error:  # zipfile, the packers and numpy raise more than a dozen kinds for damaged files
         raise DamagedRecordError(path, _reason(error)) from error
 
 
-def contributions(key: str, arrays: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return ``KEY.num`` and ``KEY.den``, ``[units]`` each; None unless both are lists of numbers of one length."""
-    num, den = arrays.get(f"{key}.num"), arrays.get(f"{key}.den")
-    if num is None or den is None or num.ndim != 1 or num.shape != den.shape:
-        return None
-    return (num, den) if num.dtype.kind in _NUMBERS and den.dtype.kind in _NUMBERS else None
-
-
-def contribution_problem(record: Record, arrays: Arrays) -> str:
-    """Say which contributions ``record`` names without fitting ``arrays``; empty if all are there."""
-    for key in dict.fromkeys(m.contributions for m in record.measurements if m.contributions):
-        if contributions(key, arrays) is None:
-            return f"contributions {key!r}, but no lists of numbers '{key}.num' and '{key}.den' of one length"
-    return ""
-
-
 def storable(dtype: np.dtype) -> bool:
     """Return whether arrays of ``dtype`` may be stored: numbers, text and times, but no objects and no fields."""
     return not dtype.hasobject and dtype.kind != "V"
+
+
+def _write(file: IO[bytes], arrays: Arrays, packing: int) -> None:
+    archive = zipfile.ZipFile(file, "w", packing)
+    try:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
+        archive.close()
+    except BaseException:
+        archive.fp = None  # what is written is not to be completed, neither now nor when the archive is collected
+        raise
 
 
 def _members(archive: zipfile.ZipFile, file: IO[bytes]) -> list[zipfile.ZipInfo]:
@@ -96,12 +114,13 @@ def _members(archive: zipfile.ZipFile, file: IO[bytes]) -> list[zipfile.ZipInfo]
     count = _END.unpack(file.read(_END.size))[4]
     if count not in (len(members), _MANY):  # one flipped bit can make an entry of the directory swallow the next one
         raise ValueError(f"it has {count} members, but its directory lists {len(members)}")
-    names = [member.filename for member in members]
-    for name in names:
+    names = set()
+    for name in (member.filename for member in members):
         if not name.endswith(".npy"):
             raise ValueError(f"it holds {name!r}, which is not an array")
-        if names.count(name) > 1:
+        if name in names:
             raise ValueError(f"it holds {name!r} twice")
+        names.add(name)
     return members
 
 
@@ -131,10 +150,17 @@ def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
     return np.asarray(np.lib.format.read_array(content, allow_pickle=False))
 
 
+def _check_text(name: str, array: np.ndarray) -> None:
+    """Raise an error if ``name`` or an element of ``array`` is text that is not Unicode; numpy raises several kinds."""
+    texts = array.astype(str).ravel().tolist() if array.dtype.kind in "US" else []
+    if not all(map(is_text, [name, *texts])):
+        raise ValueError(f"{name!r} holds text that is not Unicode")
+
+
 def _reason(error: Exception) -> str:
     """Return the text of ``error`` for the middle of a sentence."""
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    text = " ".join(text.split()).rstrip(".")
-    if not text:  # as of EOFError and of some kinds of MemoryError
-        text = "it is cut off" if isinstance(error, EOFError) else type(error).__name__
-    return text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]}…"
+    text = short(error.strerror if isinstance(error, OSError) and error.strerror else error).rstrip(".")
+    if text:
+        return text
+    names = {EOFError: "it is cut off", MemoryError: "there is not enough memory for them"}
+    return next((name for kind, name in names.items() if isinstance(error, kind)), type(error).__name__)

@@ -15,8 +15,10 @@ from enum import StrEnum
 from saebench.cards.registry import registry
 from saebench.errors import SaebenchError
 from saebench.results.array_file import DamagedRecordError
+from saebench.results.identity import inputs_by_content
 from saebench.results.paired import Difference, Key, Scored, difference, holm, mismatches, scores
 from saebench.results.record import Arrays, Record, Status
+from saebench.results.units import other_units
 
 LEVEL = 0.05
 Measured = tuple[Record, Arrays]
@@ -100,9 +102,9 @@ def compare(
 ) -> Comparison:
     """Compare the records ``a`` of one SAE with the records ``b`` of another.
 
-    Records are paired where task, version, parameters, language model, data and seed are equal. If several records of
-    one SAE are equal in all of these, the newest that is not damaged counts. The directions of metrics come from the
-    installed task cards.
+    Records are paired where task, version, parameters, language model, data and seed are equal. They are not compared
+    if their units (sequences, for example) differ nevertheless. If several records of one SAE are equal in all of
+    these, the newest that is not damaged counts. The directions of metrics come from the installed task cards.
 
     Args:
         a: The records of the first SAE, each with its arrays, or with the error where these are damaged. Such a record
@@ -148,6 +150,10 @@ def _pair(a: Iterable[Read], b: Iterable[Read]) -> tuple[list[tuple[Measured, Me
         excluded += [Excluded(one.identity.task, "", "", why) for side in sides if (why := _unusable(*side))]
         if isinstance(one_arrays, DamagedRecordError) or isinstance(other_arrays, DamagedRecordError):
             continue
+        if differ := other_units(one.units, other.units):
+            reason = f"{' '.join(differ)} Run both again with --overwrite always."
+            excluded.append(Excluded(one.identity.task, "", "", reason))
+            continue
         if one.status is Status.OK and other.status is Status.OK:
             pairs.append(((one, one_arrays), (other, other_arrays)))
     return pairs, list(dict.fromkeys(excluded))  # one reason may exclude a record of A and a record of B
@@ -156,13 +162,13 @@ def _pair(a: Iterable[Read], b: Iterable[Read]) -> tuple[list[tuple[Measured, Me
 def _newest(measured: Iterable[Read]) -> dict[str, Read]:
     """Return the newest record of each setting that is not damaged, or a damaged one where there is no other.
 
-    The keys hold all that `mismatches` compares, and sort by task.
+    The keys hold all that `mismatches` compares, except the units, and sort by task.
     """
     newest: dict[str, Read] = {}
     for record, arrays in measured:
         who = record.identity
         key = json.dumps(
-            [who.task, who.task_version, who.seed, who.parameters, who.model_fingerprint, who.dtype, who.data],
+            [who.task, who.task_version, who.seed, *inputs_by_content(who), who.model_fingerprint, who.dtype],
             sort_keys=True,
         )
         if key not in newest or _rank(newest[key]) < _rank((record, arrays)):
@@ -212,9 +218,10 @@ def _difference(a: Scored | None, b: Scored | None, replicates: int, seed: int) 
     if reasons := [f"not scored for {side}: {x.not_scored}" for side, x in (("A", a), ("B", b)) if x.value is None]:
         return "; ".join(reasons)
     try:
-        return difference(a, b, replicates=replicates, seed=seed)
+        change = difference(a, b, replicates=replicates, seed=seed)
     except SaebenchError as error:
         return str(error)
+    return change if math.isfinite(change.value) else "the units that both have scored give no finite difference"
 
 
 def _judged(pairs: Sequence[Pair]) -> list[Pair]:

@@ -10,6 +10,7 @@ from saebench.errors import UsageError
 from saebench.results.compare import Comparison, Line, Pair, Verdict
 from saebench.results.compare_text import name, signed
 from saebench.results.render import format_number
+from saebench.safe_text import visible
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -115,7 +116,8 @@ def _figure(comparison: Comparison) -> Figure:
 
 
 def _short(text: str) -> str:
-    """Shorten ``text`` in its middle if it is too long for a figure; the ends of paths say the most."""
+    """Return ``text`` on one line, shortened in its middle if it is too long; the ends of paths say the most."""
+    text = visible(text)
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 3]}…{text[-(_LONGEST - _LONGEST // 3 - 1) :]}"
 
 

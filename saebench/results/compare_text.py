@@ -14,9 +14,11 @@ from saebench.results.compare import LEVEL, Comparison, Excluded, Line, Pair
 from saebench.results.paired import UNPAIRED, Scored
 from saebench.results.record import Record
 from saebench.results.render import format_number
+from saebench.safe_text import json_text, markdown, visible
 from saebench.stats.intervals import CONFIDENCE
 
 Layout = Literal["text", "md"]
+_ESCAPE = {"text": visible, "md": markdown}
 _FEW = 4  # how many names a summary line spells out
 _L0_ALIKE = 1.1
 _LEAST_P = 1e-4
@@ -27,7 +29,7 @@ def to_text(comparison: Comparison, layout: Layout = "text") -> str:
     parts = [_header(comparison.pairs, layout)]
     parts += [_table(pair, layout) for pair in comparison.pairs if pair.lines]
     if comparison.excluded:
-        bullets = [f"- {text}" for text in summaries(comparison.excluded)]
+        bullets = [f"- {_ESCAPE[layout](text)}" for text in summaries(comparison.excluded)]
         parts.append("Not compared:\n" + ("\n" if layout == "md" else "") + "\n".join(bullets))
     parts.append(_footer(comparison))
     return "\n\n".join(parts)
@@ -50,11 +52,13 @@ def to_json(comparison: Comparison) -> str:
         ],
         "more": comparison.more,
     }
-    return json.dumps(_finite(content), indent=1, ensure_ascii=False, allow_nan=False)
+    return json_text(json.dumps(_finite(content), indent=1, ensure_ascii=False, allow_nan=False))
 
 
 def signed(value: float, low: float = math.nan, high: float = math.nan) -> str:
     """Return a difference such as ``+0.041 [+0.036, +0.046]``, rounded as `format_number` does, always with a sign."""
+    if not math.isfinite(value):
+        return "not scored"
     first, *ends = (_with_sign(text) for text in re.findall(r"[-+.\de]+", format_number(value, low, high)))
     return f"{first} [{', '.join(ends)}]" if ends else first
 
@@ -66,15 +70,15 @@ def _with_sign(number: str) -> str:
 
 
 def name(metric: str, subset: str) -> str:
-    return f"{metric} ({subset})" if subset else metric
+    """Return the name of a number on one line."""
+    return visible(f"{metric} ({subset})" if subset else metric)
 
 
 def _header(pairs: Sequence[Pair], layout: Layout) -> str:
     a, b = _subjects(pairs)
     bullet = "- " if layout == "md" else ""
-    who = [f"{bullet}{side}: {record.sae.name} ({', '.join(_facts(record))})" for side, record in (("A", a), ("B", b))]
-    notes = [f"{bullet}{note}" for note in _notes(a, b)]
-    return "\n".join([*who, *notes])
+    who = [f"{side}: {record.sae.name} ({', '.join(_facts(record))})" for side, record in (("A", a), ("B", b))]
+    return "\n".join(f"{bullet}{_ESCAPE[layout](line)}" for line in [*who, *_notes(a, b)])
 
 
 def _subjects(pairs: Sequence[Pair]) -> tuple[Record, Record]:
@@ -108,17 +112,19 @@ def _notes(one: Record, other: Record) -> list[str]:
 def _table(pair: Pair, layout: Layout) -> str:
     who, preset = pair.a.identity, dict.fromkeys([pair.a.preset, pair.b.preset])
     hooks = dict.fromkeys([pair.a.sae.hook, pair.b.sae.hook])
-    caption = " · ".join(
-        [
-            f"{who.task} v{who.task_version}",
-            f"preset {' and '.join(preset)}",
-            who.model,
-            " and ".join(hooks),
-            f"seed {who.seed}",
-        ]
+    caption = _ESCAPE[layout](
+        " · ".join(
+            [
+                f"{who.task} v{who.task_version}",
+                f"preset {' and '.join(preset)}",
+                who.model,
+                " and ".join(hooks),
+                f"seed {who.seed}",
+            ]
+        )
     )
     heads = ["metric", "A", "B", "B - A [95 % interval]", "reliable from", "p (Holm)", "B is", "units"]
-    cells = [_cells(line) for line in pair.lines]
+    cells = [_cells(line, layout) for line in pair.lines]
     body = tabulate(
         cells,
         headers=heads,
@@ -129,19 +135,19 @@ def _table(pair: Pair, layout: Layout) -> str:
     return f"{caption}\n\n{body}" if layout == "md" else f"{caption}\n{body}"
 
 
-def _cells(line: Line) -> list[str]:
+def _cells(line: Line, layout: Layout) -> list[str]:
     change = line.difference
     arrow = {True: " ↑", False: " ↓", None: ""}[line.higher_is_better]
     tested = _tested(line)
     return [
-        f"{name(line.metric, line.subset)}{arrow}",
+        f"{_ESCAPE[layout](name(line.metric, line.subset))}{arrow}",
         _value(line.a),
         _value(line.b),
         signed(change.value, change.ci_low, change.ci_high),
         f"{line.reliable:.2g} ({line.reliable_holm:.2g})" if tested else "",
         _p(line.p_holm) if tested else "no interval",
         line.verdict.value if line.verdict else "",
-        _units(line),
+        _ESCAPE[layout](_units(line)),
     ]
 
 
@@ -166,7 +172,9 @@ def summaries(excluded: Sequence[Excluded]) -> list[str]:
         names = grouped.setdefault((entry.task, entry.reason), [])
         if entry.metric:
             names.append(name(entry.metric, entry.subset))
-    return [f"{task}{_few(names)}: {reason.rstrip('.')}." for (task, reason), names in grouped.items()]
+    return [
+        f"{visible(task)}{_few(names)}: {visible(reason).rstrip('.')}." for (task, reason), names in grouped.items()
+    ]
 
 
 def _few(names: Sequence[str]) -> str:

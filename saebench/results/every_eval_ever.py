@@ -20,6 +20,7 @@ from saebench.cards.registry import registry
 from saebench.results.atomic import write_atomic
 from saebench.results.record import GROUP, Measurement, Record, Status
 from saebench.results.slug import slug
+from saebench.safe_text import json_text
 from saebench.stats.intervals import CONFIDENCE
 
 VERSION = "0.3.0"
@@ -75,7 +76,7 @@ def write(records: Iterable[Record], folder: Path, organization: str) -> tuple[i
             continue
         path = folder / path_of(record)
         path.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(log, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        text = json_text(json.dumps(log, indent=1, ensure_ascii=False, allow_nan=False)) + "\n"
         write_atomic(path, lambda file, text=text: file.write(text.encode()))  # type: ignore[misc]
         written += 1
     return written, left_out

@@ -2,48 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from saebench.errors import UsageError, did_you_mean
-from saebench.results.array_file import DamagedRecordError
-from saebench.results.record import Arrays, Record
-from saebench.results.store import ResultStore, read_record
+from saebench.results.collection import Collection
+from saebench.results.record import Record
+from saebench.safe_text import short
 
 _LEAST_HASH = 8  # so many digits of a record id or fingerprint count as a name
+_MOST_NAMED = 20
 
 
-class Results:
-    """All records in ``paths`` (folders of any depth, or record files).
-
-    If there are several copies of a record, the newest counts. Raises UsageError for a path that does not exist.
-    """
-
-    def __init__(self, paths: Iterable[Path | str]) -> None:
-        self._newest: dict[str, tuple[Record, ResultStore]] = {}
-        for path in map(Path, paths):
-            if not path.exists():
-                raise UsageError(f"No results at {path}: there is no such file or folder.")
-            store = ResultStore(path if path.is_dir() else path.parent)
-            for record in store if path.is_dir() else filter(None, [read_record(path)]):
-                known = self._newest.get(record.record_id)
-                if known is None or known[0].provenance.created < record.provenance.created:
-                    self._newest[record.record_id] = record, store
-
-    @property
-    def records(self) -> list[Record]:
-        return [record for record, _ in self._newest.values()]
-
-    def arrays(self, record: Record) -> Arrays:
-        """Return the arrays of ``record``. Raises DamagedRecordError as `ResultStore.arrays` does."""
-        return self._newest[record.record_id][1].arrays(record)
-
-    def arrays_or_damage(self, record: Record) -> Arrays | DamagedRecordError:
-        """Return the arrays of ``record``, or the error that says why they cannot be used."""
-        try:
-            return self.arrays(record)
-        except DamagedRecordError as error:
-            return error
+class Results(Collection):
+    """A collection of records whose SAEs have names."""
 
     def named(self, name: str) -> list[Record]:
         """Return the records of the SAE or group of SAEs that ``name`` means; a record id means one record.
@@ -57,8 +29,10 @@ class Results:
             if fitting := [record for record in records if fits(record, name)]:
                 return _one_sae(name, fitting)
         known = {other for record in records for other in (record.identity.sae, record.sae.name, *_short(record))}
-        names = f" There are {', '.join(sorted({record.sae.name for record in records}))}."
-        raise UsageError(f"There is no result for an SAE called {name!r}.{did_you_mean(name, known) or names}")
+        names = sorted({short(record.sae.name, 100) for record in records})
+        more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+        there_are = f" There are {', '.join(names[:_MOST_NAMED])}{more}."
+        raise UsageError(f"There is no result for an SAE called {name!r}.{did_you_mean(name, known) or there_are}")
 
 
 def _is_exactly(record: Record, name: str) -> bool:

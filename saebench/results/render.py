@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from saebench import safe_text
 from saebench.results.record import GROUP
 
 # The key of evaluated tokens, in a record's counts and (by record id) in ``frame.attrs``.
@@ -16,6 +17,8 @@ TOKENS = "tokens"
 _SCIENTIFIC_FROM = 1e6
 _SCIENTIFIC_BELOW = 1e-4
 _SIGNIFICANT = 4
+_INTERVALS = "value [interval]"
+_LEADING = ("SAE", "seed", "record", "L0")  # the columns before those of metrics
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,9 @@ class WideTable:
     cells: pd.DataFrame
 
     def to_markdown(self) -> str:
-        return f"{self.caption}\n\n{markdown(self.cells)}"
+        foreign, separator, own = self.caption.rpartition(f" · {_INTERVALS}")
+        caption = safe_text.markdown(foreign if separator else own)
+        return f"{caption}{separator}\n\n{markdown(self.cells)}"
 
 
 def to_wide(frame: pd.DataFrame, columns: Mapping[str, Sequence[str]] | None = None) -> list[WideTable]:
@@ -46,10 +51,16 @@ def to_wide(frame: pd.DataFrame, columns: Mapping[str, Sequence[str]] | None = N
 
 
 def markdown(cells: pd.DataFrame) -> str:
-    """Return ``cells`` as a Markdown table."""
-    # An error text may hold line breaks and bars, which would end a row or a cell.
-    text = cells.map(lambda cell: " ".join(cell.split()).replace("|", "\\|") if isinstance(cell, str) else cell)
+    """Return ``cells`` as a Markdown table, in which every text, also that of headers, is only text.
+
+    See `saebench.safe_text.markdown`.
+    """
+    text = cells.map(_cell).rename(columns=_cell)
     return str(text.to_markdown(index=False, disable_numparse=True))
+
+
+def _cell(cell: object) -> object:
+    return safe_text.markdown(cell) if isinstance(cell, str) else cell
 
 
 def format_number(value: float, low: float = math.nan, high: float = math.nan) -> str:
@@ -61,9 +72,9 @@ def format_number(value: float, low: float = math.nan, high: float = math.nan) -
     """
     if math.isnan(value):
         return "not scored"
-    if math.isnan(low) or math.isnan(high):
-        return f"{value:.4g}"
     width = high - low
+    if not math.isfinite(width):
+        return f"{value:.4g}"
     largest = max(abs(value), abs(low), abs(high))
     if width <= 0 or largest == 0:
         return f"{value:.4g} [{low:.4g}, {high:.4g}]"
@@ -125,6 +136,7 @@ def _shown(rows: pd.DataFrame, wanted: Sequence[str] | None) -> dict[tuple[str, 
         subsets = dict.fromkeys(of_metric["subset"])
         for subset in [""] if "" in subsets else subsets:
             label = f"{metric} ({subset})" if subset else metric
+            label = f"{label} (metric)" if label in _LEADING else label
             headers[metric, subset] = f"{label} {_arrow(of_metric)}".rstrip()
     return headers
 
@@ -165,7 +177,7 @@ def _caption(rows: pd.DataFrame, shown: Mapping[tuple[str, str], str], tokens: M
     if seen := {tokens[record] for record in rows["record_id"] if record in tokens}:
         parts.append(f"{' to '.join(f'{count:,}' for count in sorted({min(seen), max(seen)}))} tokens")
     if counted["ci_low"].notna().any():
-        parts.append("value [interval]")
+        parts.append(_INTERVALS)
     return " · ".join(parts)
 
 

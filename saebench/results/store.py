@@ -3,14 +3,14 @@
 The path is ``<root>/<model>/<hook>/<sae>/<task>/<record_id>.json``; folder names are slugs (`saebench.results.slug`).
 Any number of processes may write into one folder at once. The arrays are written first and the JSON last, and each file
 is moved into place whole, so that a JSON file never lacks its arrays. There are no locks: equal identities mean equal
-content, so it does not matter which of two writers of one record comes last.
+content, so it does not matter which of two writers of one record comes last. Where their arrays differ in the last
+digits all the same, the checksum in the JSON shows whether both files come from one writer, and each writer looks.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import re
 import shutil
 import uuid
 import warnings
@@ -18,19 +18,27 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from pydantic import ValidationError
-
 from saebench.errors import SaebenchError, UsageError
-from saebench.results.array_file import DamagedRecordError, contribution_problem, read_arrays, storable, write_arrays
-from saebench.results.atomic import remove_abandoned, write_atomic
-from saebench.results.identity import ID_LENGTH, record_id
+from saebench.results.array_file import MOST_UNPACKED, DamagedRecordError, storable, write_arrays
+from saebench.results.atomic import remove_abandoned_below, temporary_name, write_atomic
+from saebench.results.identity import record_id
 from saebench.results.packing import pack
-from saebench.results.record import SCHEMA_VERSION, Arrays, Identity, Measurement, Record, Status
+from saebench.results.record import Arrays, Identity, Measurement, Record, Status
+from saebench.results.record_arrays import arrays_of, checksum, contribution_problem
+from saebench.results.record_file import (
+    BadRecordError,
+    NotARecordError,
+    is_record_file,
+    parse_record,
+    read_record_file,
+    record_files,
+)
+from saebench.results.rules import scorable
 from saebench.results.slug import slug
 
 OverwritePolicy = Literal["missing", "failed", "always"]
-_RECORD_FILE = re.compile(rf"[0-9a-f]{{{ID_LENGTH}}}\.json")
 _MIN_FREE_BYTES = 50_000_000
+_ATTEMPTS = 3  # to write a record whose folder is removed, or whose arrays are replaced, at the same moment
 
 
 class ResultStore:
@@ -48,33 +56,40 @@ class ResultStore:
     def write(self, record: Record, arrays: Arrays | None = None) -> Path:
         """Write ``record`` and its arrays, and return the path of the JSON.
 
-        Numbers that are NaN or infinite are written as null with a ``not_scored`` reason. Failed records of the same
-        request that knew less (an SAE that could not be loaded has no fingerprint) are replaced.
+        Numbers that are NaN, infinite or too large are written as null with a ``not_scored`` reason. Failed records of
+        the same request that knew less (an SAE that could not be loaded has no fingerprint) are replaced. Whatever has
+        the name of the record without being a record is moved aside.
 
         Raises:
-            SaebenchError: The id does not fit the identity, contributions that a measurement names are missing, or an
-                array holds Python objects or has fields.
+            SaebenchError: The record is one that `saebench.results.record_file` would not read: its id does not fit the
+                identity, contributions that a measurement names are missing, or an array holds Python objects, for
+                example.
+            OSError: The files cannot be written.
         """
         arrays = arrays or {}
-        _check(record, arrays)
         path = self.path(record)
-        text = _text(_storable(record))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        remove_abandoned(path.parent)
-        if arrays:
-            write_atomic(path.with_suffix(".npz"), lambda file: write_arrays(file, pack(arrays)))
-        write_atomic(path, lambda file: file.write(text.encode("utf-8")))
+        content = _content(record, arrays)
+        for attempt in range(_ATTEMPTS):
+            try:
+                self._write(path, content, arrays)
+            except FileNotFoundError:  # somebody removed the folder in between
+                if attempt == _ATTEMPTS - 1:
+                    raise
+                continue
+            if not arrays or _belong_together(path):
+                break
         self._remove_superseded(record, path)
         return path
 
     def __iter__(self) -> Iterator[Record]:
-        for path in sorted(self.root.rglob("*.json")):
-            if _RECORD_FILE.fullmatch(path.name) and (record := read_record(path)) is not None:
-                yield record
+        files, errors = record_files(self.root)
+        for error in errors:
+            warnings.warn(str(error), stacklevel=2)
+        yield from filter(None, map(read_record, files))
 
     def read(self, record_id: str) -> Record | None:
         """Return the record with this id; None when there is none, or only a damaged one, which a warning names."""
-        if not _RECORD_FILE.fullmatch(f"{record_id}.json"):
+        if not is_record_file(f"{record_id}.json"):
             return None
         return _first(read_record(path) for path in sorted(self.root.rglob(f"{record_id}.json")))
 
@@ -82,26 +97,36 @@ class ResultStore:
         """Return the record of ``identity`` as `read` does, looking only into the folders that may hold it."""
         return _first(read_record(path) for path in self._siblings(identity, f"{record_id(identity)}.json"))
 
+    def holds(self, record: Record) -> bool:
+        """Return whether there is a file for ``record``, without reading it."""
+        return any(path.is_file() for path in self._siblings(record.identity, f"{record.record_id}.json"))
+
     def arrays(self, record: Record) -> Arrays:
         """Return the arrays of ``record``; none for a record that is not ok.
 
         They are the contributions ``<key>.num`` and ``<key>.den``, ``[units]``, and the arrays that the task added.
         Raises DamagedRecordError, which says how to make the record again, whatever is wrong with them.
         """
-        if record.status is not Status.OK:
-            return {}
-        path = self.path(record).with_suffix(".npz")
-        if not path.exists():  # `root` may be a part of a larger store
+        path = self.path(record)
+        if not path.with_suffix(".npz").exists():  # `root` may be a part of a larger store
             path = next(self.root.rglob(path.name), path)
+        return arrays_of(record, path)
+
+    def damage(self, record: Record) -> str:
+        """Say what is wrong with the arrays of ``record``; empty when all is well."""
         try:
-            arrays = read_arrays(path)
-        except FileNotFoundError as error:
-            if any(m.contributions for m in record.measurements):
-                raise DamagedRecordError(path, "the file is missing") from error
-            return {}
-        if problem := contribution_problem(record, arrays):
-            raise DamagedRecordError(path, f"the record names {problem}")
-        return arrays
+            self.arrays(record)
+        except DamagedRecordError as error:
+            return error.reason
+        return ""
+
+    def _write(self, path: Path, content: bytes, arrays: Arrays) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if arrays:
+            _make_room(path.with_suffix(".npz"))
+            write_atomic(path.with_suffix(".npz"), lambda file: write_arrays(file, _packed(arrays)))
+        _make_room(path)
+        write_atomic(path, lambda file: file.write(content))
 
     def _siblings(self, identity: Identity, pattern: str) -> Iterator[Path]:
         """Yield files of the same model, SAE and task at any hook; a failed record may not know its hook."""
@@ -110,7 +135,7 @@ class ResultStore:
 
     def _remove_superseded(self, record: Record, path: Path) -> None:
         for other_path in self._siblings(record.identity, "*.json"):
-            if other_path == path or not _RECORD_FILE.fullmatch(other_path.name):
+            if other_path == path or not is_record_file(other_path.name):
                 continue
             other = read_record(other_path)
             if other and other.status is Status.FAILED and _knew_less(other.identity, record.identity):
@@ -121,38 +146,26 @@ class ResultStore:
 def read_record(path: Path) -> Record | None:
     """Return the record in ``path``; None, with a warning, when the file is truncated, edited or not a record."""
     try:
-        record = Record.model_validate_json(path.read_bytes())
-    except FileNotFoundError:  # replaced or removed since it was listed
+        return read_record_file(path)
+    except FileNotFoundError:
         return None
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        _warn_damaged(path, f"{where}: {first['msg']}" if where else first["msg"])
+    except BadRecordError as error:
+        warnings.warn(str(error), stacklevel=2)
         return None
-    if record.schema_version != SCHEMA_VERSION:
-        _warn_damaged(path, f"its schema version is {record.schema_version}, this saebench reads {SCHEMA_VERSION}")
-        return None
-    if not record.record_id == record_id(record.identity) == path.stem:
-        _warn_damaged(path, "its id does not fit its content")
-        return None
-    return record
-
-
-def _warn_damaged(path: Path, reason: str) -> None:
-    warnings.warn(f"Ignoring the result file {path}: {reason}.", stacklevel=3)
 
 
 def writable_or_raise(root: Path | str) -> None:
-    """Create ``root`` and write into it, to find out before hours of work.
+    """Create ``root`` and write into it, to find out before hours of work. Remove what killed writers left there.
 
     Raises UsageError when it cannot be written or when its disk is almost full.
     """
     root = Path(root)
-    probe = root / f".tmp-{uuid.uuid4().hex}"
+    probe = root / temporary_name()
     try:
         root.mkdir(parents=True, exist_ok=True)
         probe.write_bytes(b"probe")
         probe.unlink()
+        remove_abandoned_below(root)
         free = shutil.disk_usage(root).free
     except OSError as error:
         reason = error.strerror or error
@@ -212,16 +225,51 @@ def _knew_less(failed: Identity, now: Identity) -> bool:
     )
 
 
-def _check(record: Record, arrays: Arrays) -> None:
-    if record.record_id != (expected := record_id(record.identity)):
-        raise SaebenchError(f"Record id {record.record_id!r} does not fit its identity, whose id is {expected!r}.")
+def _content(record: Record, arrays: Arrays) -> bytes:
+    """Return the JSON file of ``record``. Raises SaebenchError unless it and ``arrays`` can be read again."""
     for key, array in arrays.items():
         if not storable(array.dtype):
             raise SaebenchError(
                 f"Array {key!r} of task {record.identity.task!r} holds Python objects or has fields; use plain numbers."
             )
+    if sum(array.nbytes for array in arrays.values()) > MOST_UNPACKED:
+        raise SaebenchError(f"The arrays of task {record.identity.task!r} have more than {MOST_UNPACKED:,} bytes.")
     if problem := contribution_problem(record, arrays):
         raise SaebenchError(f"Task {record.identity.task!r} names {problem}.")
+    hashed = record.model_copy(update={"arrays_sha256": checksum(arrays) if record.status is Status.OK else None})
+    content = _text(_storable(hashed)).encode("utf-8")
+    try:
+        parse_record(content)
+    except NotARecordError as error:
+        raise SaebenchError(f"The record of task {record.identity.task!r} cannot be stored: {error}.") from error
+    return content
+
+
+def _packed(arrays: Arrays) -> Arrays:
+    try:
+        return pack(arrays)
+    except MemoryError:  # stacks are copies
+        return arrays
+
+
+def _belong_together(path: Path) -> bool:
+    """Return whether the arrays beside ``path`` are those of the record in it, whoever wrote either."""
+    record = read_record(path)
+    if record is None:
+        return True  # removed, or written by another version
+    try:
+        arrays_of(record, path)
+    except DamagedRecordError:
+        return False
+    return True
+
+
+def _make_room(path: Path) -> None:
+    """Move a folder of the name of a file aside, because it cannot be replaced by one."""
+    if path.is_dir() and not path.is_symlink():
+        aside = path.with_name(f"not-a-record-{path.name}-{uuid.uuid4().hex[:8]}")
+        path.rename(aside)
+        warnings.warn(f"{path} was a folder, where a record belongs; it is now called {aside.name}.", stacklevel=2)
 
 
 def _storable(record: Record) -> dict[str, Any]:
@@ -230,12 +278,14 @@ def _storable(record: Record) -> dict[str, Any]:
     return cast(dict[str, Any], _finite(scored.model_dump(mode="json")))
 
 
-def _with_reason(measurement: Measurement) -> Measurement:
-    value = measurement.value
-    if measurement.not_scored or (value is not None and math.isfinite(value)):
-        return measurement
-    reason = "no value" if value is None else f"the value is {value}"
-    return measurement.model_copy(update={"not_scored": reason})
+def _with_reason(number: Measurement) -> Measurement:
+    """Return ``number`` without what a record cannot hold, and with a reason if that is its value."""
+    changes: dict[str, Any] = {
+        field: None for field in ("value", "stderr", "ci_low", "ci_high") if not scorable(getattr(number, field))
+    }
+    if "value" in changes and not number.not_scored:
+        changes["not_scored"] = "no value" if number.value is None else f"the value is {number.value}"
+    return number.model_copy(update=changes)
 
 
 def _finite(value: Any) -> Any:

@@ -11,15 +11,17 @@ from typing import Any, Literal, cast
 import pandas as pd
 
 from saebench.cards.registry import registry
-from saebench.errors import UsageError
+from saebench.results import csv_text
+from saebench.results.collection import Collection
 from saebench.results.filters import Filters, apply
 from saebench.results.record import Measurement, Record, Status
 from saebench.results.render import TOKENS, WideTable, markdown, to_wide
-from saebench.results.store import ResultStore, read_record
+from saebench.safe_text import json_text, visible
 
 __all__ = [
     "COLUMNS",
     "export",
+    "from_csv",
     "from_records",
     "load",
     "read",
@@ -69,7 +71,7 @@ Format = Literal["md", "latex", "csv", "json", "parquet"]
 def load(*paths: Path | str) -> pd.DataFrame:
     """Return the table of all records in ``paths`` (record files, or folders of any depth).
 
-    If there are several copies of a record, the newest counts. Damaged files are left out with a warning.
+    If there are several copies of a record, the newest counts. Files that are no records are left out with a warning.
     Raises UsageError for a path that does not exist.
     """
     return from_records(read(*paths))
@@ -77,12 +79,7 @@ def load(*paths: Path | str) -> pd.DataFrame:
 
 def read(*paths: Path | str) -> list[Record]:
     """Return the records that `load` makes a table of."""
-    newest: dict[str, Record] = {}
-    for record in _records(paths):
-        known = newest.get(record.record_id)
-        if known is None or record.provenance.created > known.provenance.created:
-            newest[record.record_id] = record
-    return list(newest.values())
+    return Collection(paths).records
 
 
 def from_records(records: Iterable[Record]) -> pd.DataFrame:
@@ -119,7 +116,7 @@ def to_latex(frame: pd.DataFrame) -> str:
     Numbers have four significant digits, and missing values are empty cells. The arrows need no package.
     """
     cells = frame.astype(object).where(frame.notna(), "").map(_latex_cell)
-    cells.columns = cells.columns.map(_one_line)
+    cells.columns = cells.columns.map(visible)
     style = cells.reset_index(drop=True).style.hide(axis="index")
     style = style.format(escape="latex").format_index(escape="latex", axis="columns")
     latex = str(style.to_latex(hrules=True, column_format="l" * len(cells.columns)))
@@ -127,50 +124,59 @@ def to_latex(frame: pd.DataFrame) -> str:
 
 
 def _latex_cell(cell: object) -> str:
-    return f"{cell:.4g}" if isinstance(cell, float) else _one_line(str(cell))
-
-
-def _one_line(text: str) -> str:
-    """Return ``text`` without line breaks and control characters, which would end a row or a comment."""
-    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+    return f"{cell:.4g}" if isinstance(cell, float) else visible(str(cell))
 
 
 def export(frame: pd.DataFrame | WideTable, format: Format) -> bytes:
-    """Return ``frame`` as the bytes of a file. CSV, JSON and Parquet hold numbers in full and read back equal."""
+    """Return ``frame`` as the bytes of a file. CSV, JSON and Parquet hold numbers in full and read back equal.
+
+    `from_csv` reads CSV; `saebench.results.csv_text` says what other readers should know.
+    """
     if isinstance(frame, WideTable):
         if format == "md":
             return f"{frame.to_markdown()}\n".encode()
         if format == "latex":
-            return f"% {_one_line(frame.caption)}\n{to_latex(frame.cells)}".encode()
+            return f"% {visible(frame.caption)}\n{to_latex(frame.cells)}".encode()
         frame = frame.cells
     if format == "md":
         return f"{to_markdown(frame)}\n".encode()
     if format == "latex":
         return to_latex(frame).encode()
     if format == "csv":
-        return frame.to_csv(index=False, date_format="%Y-%m-%dT%H:%M:%S.%f%z", lineterminator="\n").encode()
+        return csv_text.write(list(frame.columns), frame.itertuples(index=False, name=None)).encode()
     if format == "json":
         # DataFrame.to_json would cut floats to 15 digits.
         cells = frame.astype(object).where(frame.notna(), None)
         rows = cells.to_dict(orient="records")
-        return f"{json.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False, default=_isoformat)}\n".encode()
+        text = json.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False, default=_isoformat)
+        return f"{json_text(text)}\n".encode()
     buffer = io.BytesIO()
     frame.to_parquet(buffer, index=False)
     return buffer.getvalue()
 
 
+def from_csv(content: bytes) -> pd.DataFrame:
+    """Return the long table whose CSV `export` returned. Raises ValueError for any other content."""
+    rows = csv_text.read(content.decode())
+    if any(tuple(row) != COLUMNS for row in rows):
+        raise ValueError("This is no long table: its columns are not those of saebench.results.table.COLUMNS.")
+    cells = {column: pd.Series([row[column] for row in rows], dtype="str") for column in COLUMNS}
+    return pd.DataFrame({column: _typed(series, _DTYPES[column]) for column, series in cells.items()})
+
+
+def _typed(cells: pd.Series[str], dtype: str) -> pd.Series[Any]:
+    if dtype == "str":
+        return cells
+    known = cells.where(cells != "")
+    if dtype.startswith("datetime"):
+        return pd.to_datetime(known, format="ISO8601", utc=True).astype(cast(Any, dtype))
+    if dtype == "boolean":
+        return known.map({"True": True, "False": False}).astype("boolean")
+    return pd.to_numeric(known).astype(cast(Any, dtype))
+
+
 def _isoformat(value: pd.Timestamp) -> str:
     return value.isoformat()
-
-
-def _records(paths: Iterable[Path | str]) -> Iterator[Record]:
-    for path in map(Path, paths):
-        if path.is_dir():
-            yield from ResultStore(path)
-        elif not path.exists():
-            raise UsageError(f"No results at {path}: there is no such file or folder.")
-        elif (record := read_record(path)) is not None:
-            yield record
 
 
 def _rows(record: Record) -> Iterator[dict[str, object]]:

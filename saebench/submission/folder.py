@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections import defaultdict
 from collections.abc import Iterator
@@ -10,14 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from saebench.cards.registry import registry
 from saebench.errors import UsageError, did_you_mean
+from saebench.files import read_regular
 from saebench.results.array_file import REMEDY, DamagedRecordError, read_arrays
-from saebench.results.identity import ID_LENGTH, record_id
-from saebench.results.record import SCHEMA_VERSION, Arrays, Record, Status
+from saebench.results.atomic import is_temporary
+from saebench.results.identity import ID_LENGTH
+from saebench.results.record import Arrays, Record, Status
+from saebench.results.record_file import NotARecordError, parse_record
 from saebench.results.store import ResultStore
+from saebench.safe_text import short
 from saebench.submission import hygiene
 from saebench.submission.record_checks import (
     array_problems,
@@ -29,6 +32,7 @@ from saebench.submission.record_checks import (
 
 MAX_JSON_BYTES = 2_000_000
 MAX_ARRAYS_BYTES = 10_000_000  # the size of the file; unpacked it may be ten times as large
+_LEFTOVER = "was left by a process that was killed; delete it, or let the next `saebench run` into this folder do so"
 _STEM = re.compile(rf"[0-9a-f]{{{ID_LENGTH}}}")
 
 
@@ -60,16 +64,17 @@ class _Unreadable(Exception):
 def check_folder(root: Path | str) -> FolderReport:
     """Return everything that is wrong in the folder of records ``root``. Raises UsageError when there is no folder."""
     root = Path(root)
-    if not root.is_dir():
-        raise UsageError(f"There is no folder {root}; name a folder of records, as `saebench run --out` writes it.")
+    if not _is_folder(root):
+        where = short(root)
+        raise UsageError(f"There is no folder {where}; name a folder of records, as `saebench run --out` writes it.")
     findings: list[Finding] = []
     places: dict[str, list[str]] = defaultdict(list)
     records = 0
     for path in sorted(root.rglob("*")):
         name = path.relative_to(root).as_posix()
-        if path.is_dir() and not path.is_symlink():
-            continue
-        if problem := _not_of_a_store(path):
+        if is_temporary(path.name):
+            findings.append(Finding(name, _LEFTOVER, warning=True))
+        elif problem := _not_of_a_store(path):
             findings.append(Finding(name, problem))
         elif path.suffix == ".json":
             records += 1
@@ -84,8 +89,7 @@ def check_record(path: Path, root: Path) -> list[Finding]:
     """Return everything that is wrong with the record in ``path``, a file below ``root``, and with its arrays."""
     name = path.relative_to(root).as_posix()
     try:
-        content = _json(path)
-        record = _record(content)
+        record, content = _record(path)
     except _Unreadable as error:
         return [Finding(name, str(error))]
     findings = [Finding(name, problem) for problem in _problems(record, content, path, root)]
@@ -101,8 +105,8 @@ def check_record(path: Path, root: Path) -> list[Finding]:
 
 
 def _problems(record: Record, content: Any, path: Path, root: Path) -> Iterator[str]:
-    if record.record_id != (expected := record_id(record.identity)):
-        yield f"record_id is {record.record_id!r}, but its identity gives {expected!r}"
+    if record.record_id != path.stem:
+        yield f"holds the record {record.record_id}"
     elif (place := ResultStore(root).path(record)) != path:
         yield f"belongs at {place.relative_to(root).as_posix()}"
     yield from identity_problems(record)
@@ -133,29 +137,39 @@ def _private(content: Any) -> Iterator[str]:
             yield f"{place or 'the file'} {finding}"
 
 
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):  # no folder can have this name
+        return False
+
+
 def _not_of_a_store(path: Path) -> str:
-    """Say why ``path`` is not a file of a store; empty when it is one."""
+    """Say why ``path`` is not a file or folder of a store; empty when it is one."""
+    named_like_a_record = path.suffix in (".json", ".npz") and _STEM.fullmatch(path.stem) is not None
     if path.is_symlink():
         return "is a link; only plain files are accepted"
-    if not path.is_file() or path.suffix not in (".json", ".npz") or not _STEM.fullmatch(path.stem):
-        return f"is not a record: the name of a record is its id ({ID_LENGTH} hex digits) with .json or .npz"
+    if path.is_dir():
+        if named_like_a_record and not (path.suffix == ".npz" and path.with_suffix(".json").exists()):
+            return "is a folder, but has the name of a record"
+        return "" if os.access(path, os.R_OK | os.X_OK) else "cannot be read: the permission is missing"
+    if not path.is_file() or not named_like_a_record:
+        return f"is not a record: a record is a file whose name is its id ({ID_LENGTH} hex digits) with .json or .npz"
     if path.suffix == ".npz" and not path.with_suffix(".json").exists():
         return "holds the arrays of a record that is missing"
     return ""
 
 
-def _json(path: Path) -> Any:
-    """Return the file's JSON. NaN and repeated keys are refused."""
-    if (size := path.stat().st_size) > MAX_JSON_BYTES:
-        raise _Unreadable(f"has {size:,} bytes; a record has at most {MAX_JSON_BYTES:,}")
+def _record(path: Path) -> tuple[Record, Any]:
+    """Return the record in ``path`` and its JSON value, in which no key may appear twice."""
     try:
-        return json.loads(path.read_bytes().decode("utf-8"), parse_constant=_refuse, object_pairs_hook=_unique)
-    except (ValueError, RecursionError) as error:  # covers wrong JSON and wrong UTF-8
-        raise _Unreadable(f"is not valid JSON: {error}") from error
-
-
-def _refuse(constant: str) -> None:
-    raise _Unreadable(f"holds {constant}; a number that is not scored must be null, with a reason")
+        content = read_regular(path, MAX_JSON_BYTES)
+        record = parse_record(content)
+        return record, json.loads(content, object_pairs_hook=_unique)
+    except OSError as error:
+        raise _Unreadable(f"cannot be read: {short(error.strerror or error)}") from error
+    except NotARecordError as error:
+        raise _Unreadable(f"is not a record: {short(error, 400).rstrip('.')}") from error
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -163,20 +177,6 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(values) < len(pairs):
         raise _Unreadable("has a key twice in one object")
     return values
-
-
-def _record(content: Any) -> Record:
-    version = content.get("schema_version") if isinstance(content, dict) else None
-    if isinstance(version, int) and version != SCHEMA_VERSION:
-        raise _Unreadable(f"has the schema version {version}; this version of saebench reads {SCHEMA_VERSION}")
-    try:
-        return Record.model_validate_json(json.dumps(content, allow_nan=False), strict=True)
-    except ValidationError as error:
-        problems = [f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()]
-        more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
-        raise _Unreadable(f"is not a record: {'; '.join(problems[:3])}{more}") from error
-    except ValueError as error:
-        raise _Unreadable("holds a number that is too large for a float") from error
 
 
 def _arrays(path: Path) -> Arrays:

@@ -41,7 +41,7 @@ def test_problems_are_told_by_file(invoke: Invoke, folder: Path):
         "  fvu is -1.0, outside the card's bounds [0, open]",
         "  warning: was made by a checkout with changes, so nobody can reproduce it",
         "notes.txt",
-        "  is not a record: the name of a record is its id (16 hex digits) with .json or .npz",
+        "  is not a record: a record is a file whose name is its id (16 hex digits) with .json or .npz",
         "1 record: 2 errors, 1 warning",
     ]
 
@@ -73,5 +73,5 @@ def test_damaged_arrays_are_an_error_of_that_file(invoke: Invoke, folder: Path, 
     name, problem, summary = result.stdout.splitlines()
     assert name in (path.relative_to(folder).as_posix(), path.with_suffix(".json").relative_to(folder).as_posix())
     assert problem.startswith("  ")
-    assert "--overwrite always makes the record again" in problem
+    assert "makes the record again" in problem
     assert summary == "2 records: 1 error"

@@ -109,5 +109,5 @@ def test_damaged_record_is_a_warning_line(invoke: Invoke, finished: Finished, tm
     (tmp_path / f"{'0' * len(path.stem)}.json").write_text("{")
     result = invoke("table", tmp_path)
     assert result.exit_code == 0
-    assert result.stderr.startswith("Warning: Ignoring the result file ")
+    assert result.stderr.startswith("Warning: Leaving out ")
     assert result.stderr.count("\n") == 1

@@ -15,7 +15,7 @@ from saebench.errors import UsageError
 from saebench.results import load
 from saebench.results.store import ResultStore
 from tests.cli.conftest import Invoke
-from tests.results.conftest import make_identity, make_number, make_record
+from tests.results.conftest import VERSION, make_identity, make_number, make_record
 
 
 @pytest.fixture(scope="module")
@@ -92,12 +92,12 @@ def test_pivot(invoke: Invoke, folder: Path):
 def test_pivot_for_reading(invoke: Invoke, folder: Path):
     lines = invoke("table", folder, "--pivot", "sae/task,metric", "--seed", "0").stdout.splitlines()
     assert lines[0].split() == ["|", "sae", "|", "core/fvu", "|", "core/l0", "|"]
-    assert lines[3].split() == ["|", "zoo:b_\\|_c", "|", "0.1", "|", "32", "|"]
+    assert lines[3].split() == ["|", "zoo:b\\_\\|\\_c", "|", "0.1", "|", "32", "|"]
 
 
 def test_latex(invoke: Invoke, folder: Path):
     latex = invoke("table", folder, "--format", "latex").stdout
-    assert latex.startswith("% core v1 · preset quick · ")
+    assert latex.startswith(f"% core v{VERSION} · preset quick · ")
     assert r"zoo:b\_|\_c & " in latex
     assert latex.endswith("\\bottomrule\n\\end{tabular}\n")
 

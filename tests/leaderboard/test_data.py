@@ -12,6 +12,7 @@ from saebench.errors import UsageError
 from saebench.leaderboard.data import build
 from saebench.leaderboard.render import to_json
 from saebench.leaderboard.stratum import width_class
+from saebench.results.collection import Collection
 from tests.leaderboard.world import HOOK, MODEL, World, board
 
 pytestmark = pytest.mark.usefixtures("made_up_cards")
@@ -38,7 +39,7 @@ def world(tmp_path) -> World:
 
 
 def built(world: World, **changes):
-    return build(board(**changes), [world.folder])
+    return build(board(**changes), Collection([world.folder]))
 
 
 def rows(stratum) -> dict:
@@ -101,6 +102,19 @@ def test_what_was_measured_otherwise_is_not_counted(world, who, reason):
     assert reason in left_out["reason"]
 
 
+def test_what_was_measured_on_other_units_is_not_counted(world):
+    for sae, sequences in (("one", "a"), ("two", "a"), ("three", "b")):
+        world.add(sae, "beta", score=HIGH, sequences=sequences)
+    data = built(world)
+    (left_out,) = data["left_out"]
+    assert left_out["sae"] == "three"
+    assert left_out["reason"] == (
+        "measured differently from most. They were measured on different sequences, although data, settings and seed "
+        "are the same."
+    )
+    assert {"best", "worst", "one", "two"} <= rows(data["strata"][0]).keys(), "records from before count with most"
+
+
 def test_strata_by_model_hook_preset_and_width(world):
     world.add("wide", "beta", d_sae=16384, score=HIGH)
     world.add("elsewhere", "beta", hook="blocks.3.hook_resid_post", score=HIGH)
@@ -161,7 +175,7 @@ def test_the_same_records_give_the_same_bytes(world, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(world.folder, copy)
     first = to_json(built(world))
-    assert first == to_json(build(board(), [copy, world.folder]))
+    assert first == to_json(build(board(), Collection([copy, world.folder])))
     assert json.loads(first)["strata"]
 
 
@@ -216,9 +230,9 @@ def test_filters_that_match_nothing_are_refused(world, filter, sentence):
 def test_no_records_and_no_folder_are_refused(world, tmp_path):
     with pytest.raises(UsageError, match="There are no records of the tasks"):
         (tmp_path / "empty").mkdir()
-        build(board(), [tmp_path / "empty"])
-    with pytest.raises(UsageError, match="there is no such folder"):
-        build(board(), [tmp_path / "none"])
+        build(board(), Collection([tmp_path / "empty"]))
+    with pytest.raises(UsageError, match="there is no such file or folder"):
+        build(board(), Collection([tmp_path / "none"]))
 
 
 def test_missing_arrays_are_not_passed_over(world):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -189,3 +191,13 @@ def test_turning_the_direction_reverses_the_order(units):
         assert one.mean == n + 1 - other.mean
         assert (one.place, one.shared_to) == (n + 1 - other.shared_to, n + 1 - other.place)
         assert (one.low, one.high) == (n + 1 - other.high, n + 1 - other.low)
+
+
+def test_rows_on_other_units_are_not_drawn_together():
+    """What the rows share is no help where their units are not the same."""
+    alike = [replace(around(mean, 0.3), units="a") for mean in (0.5, 0.51)]
+    apart = [alike[0], replace(alike[1], units="b")]
+    old = [alike[0], replace(alike[1], units="")]
+    assert [each.shared_to for each in ranks(column(alike)) if each] == [2, 1]
+    assert [each.shared_to for each in ranks(column(old)) if each] == [2, 1]
+    assert [each.shared_to for each in ranks(column(apart)) if each] == [2, 2]

@@ -68,6 +68,7 @@ class World:
         error: str = "",
         density: Sequence[float] | None = None,
         who: dict[str, Any] | None = None,
+        sequences: str = "",
         **units: Sequence[float] | None,
     ) -> Record:
         identity = make_identity(
@@ -101,6 +102,7 @@ class World:
             control=control,
             preset=preset,
             created=datetime(2026, 1, 2, tzinfo=UTC),
+            units={"sequence": sequences * 64} if sequences else {},
         )
         record.sae.d_sae, record.sae.name = d_sae, name or sae
         self.store.write(record, arrays)

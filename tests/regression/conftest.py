@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from saebench.cards.registry import registry
 from saebench.regression import check as check_module
 from saebench.regression import report
 from saebench.regression.baseline import Baseline, entry, write_baseline
@@ -22,6 +23,8 @@ from tests.results.conftest import make_identity, make_record
 
 assert report  # imported here: what a run inside a test imports first, pytester forgets again
 UNITS = 32
+ALL = registry().names()
+VERSION = registry().card("core").version
 LEVELS = {"fvu": 0.2, "ce_recovered_mean": 0.8, "ce_sae": 4.0, "l0": 32.0}
 
 
@@ -59,22 +62,27 @@ def numbers(levels: Mapping[str, float | None], noise: float = 0.0) -> tuple[lis
 def made_up(noise: float = 0.0, identity: Mapping[str, Any] | None = None, **levels: float | None) -> Any:
     """A record of ``core`` with `LEVELS`, but for those that are given, and its arrays."""
     measurements, arrays = numbers({**LEVELS, **levels}, noise)
-    return make_record(make_identity(**(identity or {})), measurements=measurements, preset="smoke"), arrays
+    return make_record(
+        make_identity(**{"task_version": VERSION, **(identity or {})}), measurements=measurements, preset="smoke"
+    ), arrays
 
 
 class MadeUp:
-    """Stands in for `saebench.run`: finds ``records``."""
+    """Stands in for `saebench.run`: finds ``records``, and writes those that are there already only if ``rewrites``."""
 
     def __init__(self) -> None:
         self.records: list[tuple[Record, Arrays]] = [made_up()]
         self.asked: list[dict[str, Any]] = []
+        self.rewrites = True
 
     def __call__(self, progress: Any = None, **options: Any) -> pd.DataFrame:
         self.asked.append(options)
         store = ResultStore(options["out"])
-        for record, arrays in self.records:
-            store.write(record, arrays)
-        rows = [(r.record_id, r.identity.task, r.status.value, r.error) for r, _ in self.records]
+        records = [(r, arrays) for r, arrays in self.records if r.identity.task in (options.get("tasks") or ALL)]
+        for record, arrays in records:
+            if self.rewrites or options["overwrite"] == "always" or store.find(record.identity) is None:
+                store.write(record, arrays)
+        rows = [(r.record_id, r.identity.task, r.status.value, r.error) for r, _ in records]
         return pd.DataFrame(rows, columns=["record_id", "task", "status", "error"])
 
 

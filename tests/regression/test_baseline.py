@@ -107,3 +107,27 @@ def test_names(tmp_path: Path):
     for wrong in ("", "../x", "a/b", ".hidden", "a b", "ä"):
         with pytest.raises(UsageError, match="name of a baseline may hold letters"):
             baseline_path(tmp_path, wrong)
+
+
+def test_a_number_without_a_value_stays_readable(tmp_path: Path):
+    """Older versions, and hands, wrote some; an update of other metrics must not make the file unreadable."""
+    path, baseline = tmp_path / "b.json", Baseline(entries=[share({FVU}, fvu=None)])
+    write_baseline(path, baseline)
+    assert read_baseline(path) == baseline
+
+
+def test_a_baseline_has_no_checksum_of_arrays_that_it_does_not_hold():
+    record, arrays = made_up()
+    found = entry(record.model_copy(update={"arrays_sha256": "a" * 64}), arrays, {FVU}, Path("/root"))
+    assert found.record.arrays_sha256 is None
+
+
+def test_the_same_text_under_another_path_leaves_the_file_as_it_is(tmp_path: Path):
+    def on(text: str, content: str) -> Baseline:
+        places = {"parameters": {"text": text}, "data": {text: content}}
+        return Baseline(entries=[share({FVU}, identity=places)])
+
+    path = tmp_path / "b.json"
+    assert write_baseline(path, on("jsonl:text.jsonl", "cc" * 32))
+    assert not write_baseline(path, on("jsonl:/elsewhere/copy.jsonl", "cc" * 32))
+    assert write_baseline(path, on("jsonl:text.jsonl", "dd" * 32))

@@ -9,9 +9,12 @@ from typing import Any
 
 import pytest
 
-from saebench.results.record import Status
-from tests.regression.conftest import MadeUp, Project, made_up
+from saebench.results.array_file import DamagedRecordError
+from saebench.results.record import Arrays, Record, Status
+from saebench.results.store import ResultStore
+from tests.regression.conftest import VERSION, MadeUp, Project, made_up
 from tests.results.conftest import make_identity, make_record
+from tests.results.damage import DAMAGES
 
 pytest_plugins = ["pytester"]
 
@@ -75,7 +78,10 @@ def test_missing_baseline_fails_before_the_run_and_names_the_flag(project: Proje
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"task_version": 2}, "The versions of the task core differ: 2 and 1 (baseline first)"),
+        (
+            {"task_version": VERSION + 1},
+            f"The versions of the task core differ: {VERSION + 1} and {VERSION} (baseline first)",
+        ),
         ({"parameters": {"sequences": 9}}, "The parameter sequences differs: 9 and 128"),
         ({"model_fingerprint": "dd" * 32}, "The language models differ"),
         ({"data": {"asset:sae-probes/97_news_class": "ee" * 32}}, "The contents of the data"),
@@ -261,8 +267,37 @@ def test_report(project: Project, finds: MadeUp):
     assert verdicts == {"fvu": "worse", "ce_recovered_mean": "within tolerance"}
     page = (folder / "quality.md").read_text()
     assert "2 checks, 2 failed." in page
-    assert r"## FAILED: test\_sae.py::test\_quality\[a\|b\]" in page
-    assert r"| core/ce\_recovered\_mean | higher" in page
+    assert r"## FAILED: test_sae.py::test_quality\[a\|b\]" in page
+    assert r"| core/ce_recovered_mean | higher" in page
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_record_is_measured_again(project: Project, finds: MadeUp, damage: str):
+    project.pytester.makeini("[pytest]\nsaebench_results = kept\n")
+    other = make_record(make_identity(task="dark_matter"), measurements=[])
+    finds.records, finds.rewrites = [made_up(), (other, {})], False
+    project.check("parameters={'core': {'sequences': 4}, 'dark_matter': {'sequences': 4}}")
+    assert "measured again" not in project.run(passed=1)
+    [path] = (project.pytester.path / "kept").rglob("*.npz")
+    DAMAGES[damage](path)
+    said = project.run(passed=1)
+    [line] = [line for line in said.splitlines() if "measured again" in line]
+    assert line.startswith(f"measured again: the record {path.stem} of core was damaged (")
+    once, again = finds.asked[-2:]
+    assert (once["overwrite"], again["overwrite"], again["tasks"]) == ("failed", "always", ["core"])
+    assert again["parameters"] == {"core": {"sequences": 4}}
+    assert "measured again" not in project.run(passed=1)
+
+
+def test_a_record_that_stays_damaged_fails_in_one_sentence(project: Project, finds: MadeUp, monkeypatch: Any):
+    def damaged(store: ResultStore, record: Record) -> Arrays:
+        raise DamagedRecordError(store.path(record), "the disk is failing")
+
+    monkeypatch.setattr(ResultStore, "arrays", damaged)
+    said = project.run("--saebench-report=quality", failed=1)
+    assert "is damaged: its arrays" in said
+    assert "Traceback" not in said
+    assert len(finds.asked) == 2
 
 
 def test_two_tests_that_write_one_baseline_are_told(project: Project):
@@ -289,3 +324,31 @@ def test_plugin_is_light():
     code = "import saebench.pytest_plugin, sys; print(*sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not heavy & set(result.stdout.split())
+
+
+def test_other_units_are_not_comparable_and_the_flag_is_named(project: Project, finds: MadeUp):
+    """Equal numbers of units of equal data: what a project that was copied once measured."""
+    (record, arrays), hashes = made_up(), [{"sequence": mark * 64} for mark in "ab"]
+    finds.records = [(record.model_copy(update={"units": hashes[0]}), arrays)]
+    project.run(passed=1)  # the baseline is from before there were units
+    assert "wrote" in project.run("--saebench-update", passed=1)  # the same numbers, and now the units, too
+    assert project.baseline["entries"][0]["record"]["units"] == hashes[0]
+    project.run(passed=1)
+    finds.records = [(record.model_copy(update={"units": hashes[1]}), arrays)]
+    said = project.run(failed=1)
+    assert "They were measured on different sequences, although data, settings and seed are the same" in said
+    assert "if this is intended, use --saebench-update." in said
+    assert said.count("NOT COMPARABLE") == 2
+    project.run("--saebench-update", passed=1)
+    project.run(passed=1)
+
+
+def test_new_metrics_on_other_units_do_not_take_those_of_the_old(project: Project, finds: MadeUp):
+    record, arrays = made_up()
+    finds.records = [(record.model_copy(update={"units": {"sequence": "a" * 64}}), arrays)]
+    project.run("--saebench-update", passed=1)
+    finds.records = [(record.model_copy(update={"units": {"sequence": "b" * 64}}), arrays)]
+    project.check("metrics=['fvu', 'ce_recovered_mean', 'ce_sae']")
+    assert "of 3 metrics 2 not comparable, 1 written" in project.run("--saebench-update-new-only", failed=1)
+    said = project.run(failed=1)  # what was written is comparable, and what was not is not
+    assert "of 3 metrics 2 not comparable, 1 within tolerance" in said

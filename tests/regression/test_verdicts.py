@@ -12,9 +12,10 @@ from saebench.regression.baseline import Baseline, Entry, entry
 from saebench.regression.verdicts import Row, Tolerance, Verdict, compare, matches, named, tolerance_of
 from saebench.results.paired import Key
 from saebench.results.record import Measurement
-from tests.regression.conftest import made_up
+from tests.regression.conftest import VERSION, made_up
 from tests.results.conftest import make_identity, make_record
 
+ROOT = Path("/root")
 WHOLE, PART = ("core", "fvu", ""), ("core", "fvu", "news/a")
 KEY = ("core", "fvu", "")
 
@@ -65,7 +66,7 @@ def test_impossible_tolerances(wrong: Tolerance):
 
 def share(noise: float = 0.0, **levels: float | None) -> Entry:
     record, arrays = made_up(noise, **levels)
-    return entry(record, arrays, {("core", metric, "") for metric in ("fvu", "ce_recovered_mean", "l0")}, Path("/root"))
+    return entry(record, arrays, {("core", metric, "") for metric in ("fvu", "ce_recovered_mean", "l0")}, ROOT)
 
 
 def verdicts(now: Entry, tolerance: Tolerance = 0.01) -> dict[str, Verdict]:
@@ -93,7 +94,7 @@ def test_tolerance_and_interval_must_both_be_passed():
 def test_a_metric_of_any_task_and_subset_is_a_row_of_its_own():
     other = make_record(make_identity(task="dark_matter"), measurements=[number("fvu", "x"), number("fvu")])
     keys: set[Key] = {("dark_matter", "fvu", ""), ("dark_matter", "fvu", "x")}
-    rows = compare(Baseline(entries=[share()]), [share(), entry(other, {}, keys, Path("/root"))], 0.0)
+    rows = compare(Baseline(entries=[share()]), [share(), entry(other, {}, keys, ROOT)], 0.0)
     assert [row.key for row in rows if row.verdict is Verdict.NOT_COMPARABLE] == sorted(keys)
 
 
@@ -104,7 +105,10 @@ def number(metric: str, subset: str = "", **more: float | None) -> Measurement:
 
 def judged(before: Measurement, now: Measurement) -> Row:
     sides = [
-        entry(make_record(measurements=[one]), {}, {("core", one.metric, "")}, Path("/root")) for one in (before, now)
+        entry(
+            make_record(make_identity(task_version=VERSION), measurements=[one]), {}, {("core", one.metric, "")}, ROOT
+        )
+        for one in (before, now)
     ]
     [row] = compare(Baseline(entries=sides[:1]), sides[1:], 0.0)
     return row

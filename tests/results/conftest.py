@@ -8,14 +8,17 @@ from typing import Any
 
 import pytest
 
+from saebench.cards.registry import registry
 from saebench.results.identity import record_id
 from saebench.results.record import Identity, Measurement, Provenance, Record, SAEInfo, Status
+
+VERSION = registry().card("core").version
 
 
 def make_identity(**changes: Any) -> Identity:
     values: dict[str, Any] = {
         "task": "core",
-        "task_version": 1,
+        "task_version": VERSION,
         "parameters": {"text": "asset:sae-probes/97_news_class", "sequences": 128, "scale": 0.1},
         "seed": 0,
         "model": "asset:gemma-3-270m",
@@ -40,6 +43,7 @@ def make_record(
     l0: float | None = 32.0,
     preset: str = "quick",
     created: datetime = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
+    units: dict[str, str] | None = None,
 ) -> Record:
     who = who or make_identity()
     return Record(
@@ -50,6 +54,7 @@ def make_record(
         identity=who,
         sae=SAEInfo(name=who.sae, architecture="topk", hook=hook, d_in=640, d_sae=2048, l0=l0, control=control),
         measurements=measurements or [],
+        units=units or {},
         provenance=Provenance(
             created=created,
             saebench_version="0.1.0",

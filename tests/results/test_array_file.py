@@ -114,7 +114,7 @@ def test_cut_off_anywhere(store: ResultStore, path: Path):
 def test_a_directory_under_the_name(store: ResultStore, path: Path):
     path.unlink()
     path.mkdir()
-    assert_damaged(store, path, "Is a directory")
+    assert_damaged(store, path, "it is a folder, not a regular file")
 
 
 def test_a_missing_file(store: ResultStore, path: Path):

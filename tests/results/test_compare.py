@@ -13,7 +13,7 @@ import pytest
 from saebench.results.compare import LEVEL, Comparison, Measured, Verdict, compare, holm_levels, verdict
 from saebench.results.paired import holm
 from saebench.results.record import Status
-from tests.results.conftest import make_identity, make_number, make_record
+from tests.results.conftest import VERSION, make_identity, make_number, make_record
 
 
 def measured(units: dict[str, Sequence[float]], sae: str = "zoo:a", *more: Any, **changes: Any) -> Measured:
@@ -91,7 +91,7 @@ def test_wanted_decides_which_and_in_which_order():
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"task_version": 2}, "The versions of the task core differ: 1 and 2."),
+        ({"task_version": VERSION + 1}, f"The versions of the task core differ: {VERSION} and {VERSION + 1}."),
         ({"parameters": {"sequences": 64}}, "The parameter scale differs: 0.1 and not set. The parameter sequences "),
         ({"model_fingerprint": "other"}, "The language models differ"),
         ({"seed": 1}, "The seeds differ: 0 and 1."),
@@ -103,6 +103,22 @@ def test_what_cannot_be_compared_is_listed(change: dict[str, Any], reason: str):
     assert found.pairs == []
     assert found.excluded[0].reason.startswith(reason)
     assert {each.task for each in found.excluded} == {"core", change.get("task", "core")}
+
+
+def test_other_units_are_not_compared():
+    a, b = (
+        (record.model_copy(update={"units": {"sequence": mark * 64}}), arrays)
+        for mark in "ab"
+        for record, arrays in [measured({"fvu": HARD}, f"zoo:{mark}")]
+    )
+    assert reasons(compare([a], [b])) == [
+        (
+            "core",
+            "They were measured on different sequences, although data, settings and seed are the same. "
+            "Run both again with --overwrite always.",
+        )
+    ]
+    assert len(compare([a], [measured({"fvu": HARD}, "zoo:b")]).lines()) == 1  # a record from before
 
 
 def test_the_reason_is_given_once_and_in_the_order_of_the_sides():
@@ -147,6 +163,20 @@ def test_presets_are_paired_with_their_like():
     assert sorted((pair.a.preset, pair.b.preset) for pair in found.pairs) == [("quick", "quick"), ("smoke", "smoke")]
     assert {pair.a.preset: pair.lines[0].verdict for pair in found.pairs} == {"quick": "worse", "smoke": "better"}
     assert found.excluded == []
+
+
+def test_texts_are_compared_by_content():
+    def on(text: str, content: str) -> dict[str, Any]:
+        return {"parameters": {"text": text}, "data": {text: content}}
+
+    here = measured({"fvu": HARD}, "zoo:a", **on("jsonl:text.jsonl", "cc" * 32))
+    copied = measured({"fvu": HARD + 0.1}, "zoo:b", **on("jsonl:/elsewhere/copy.jsonl", "cc" * 32))
+    other = measured({"fvu": HARD + 0.1}, "zoo:b", **on("jsonl:text.jsonl", "dd" * 32))
+    assert [line.metric for line in compare([here], [copied]).lines()] == ["fvu"]
+    assert compare([here], [other]).pairs == []
+    assert [each.reason for each in compare([here], [other]).excluded] == [
+        "The contents of the data jsonl:text.jsonl differ."
+    ]
 
 
 def test_of_equal_records_the_newest_counts():

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from saebench.results.every_eval_ever import path_of, to_log, write
 from saebench.results.record import Record, Status
 from tests.cards.made_up import card, installed, metric
-from tests.results.conftest import make_identity, make_number, make_record
+from tests.results.conftest import VERSION, make_identity, make_number, make_record
 
 SCHEMA = json.loads((Path(__file__).parent / "every_eval_ever" / "eval.schema.json").read_text("utf-8"))
 VALIDATOR = jsonschema.Draft7Validator(SCHEMA)
@@ -104,7 +104,7 @@ def test_the_sae_stands_where_models_stand(full: Record):
     [
         make_record(status=Status.FAILED, error="weights hold NaN"),
         make_record(measurements=[make_number("l0", 32.0)]),
-        make_record(make_identity(task_version=2), measurements=[make_number("fvu", 0.1)]),
+        make_record(make_identity(task_version=VERSION + 1), measurements=[make_number("fvu", 0.1)]),
     ],
     ids=["failed", "no direction", "unknown version"],
 )

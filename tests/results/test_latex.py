@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from saebench.results import table
-from tests.results.conftest import make_identity, make_number, make_record
+from tests.results.conftest import VERSION, make_identity, make_number, make_record
 
 HOSTILE = st.text(st.sampled_from(list("&%$#_{}~^\\|\n\r\t\0ab \u202e\u2028↑é")) | st.characters(codec="utf-8"))
 
@@ -59,7 +59,7 @@ def test_wide_table_has_its_caption_as_comment():
     frame = table.from_records([make_record(make_identity(model="m\n\\evil"), measurements=[make_number("fvu", 0.1)])])
     [wide] = table.to_wide(frame)
     lines = table.export(wide, "latex").decode().splitlines()
-    assert lines[0].startswith("% core v1 · preset quick · m \\evil · ")
+    assert lines[0].startswith(f"% core v{VERSION} · preset quick · m \\evil · ")
     assert lines[1].startswith(r"\begin{tabular}")
 
 

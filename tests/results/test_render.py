@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from saebench.results import table
 from saebench.results.record import Status
 from saebench.results.render import format_number, markdown, to_wide
+from tests.results.conftest import VERSION
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ def test_golden(records):
     columns = {"core": ["ce_recovered_mean", "fvu", "l0", "not_measured"]}
     (wide,) = to_wide(table.from_records(records), columns)
     assert wide.caption == (
-        "core v1 · preset quick · asset:gemma-3-270m · blocks.9.hook_resid_post · "
+        f"core v{VERSION} · preset quick · asset:gemma-3-270m · blocks.9.hook_resid_post · "
         "seed 0 · n = 128 sequences · value [interval]"
     )
     assert text(wide.cells) == [
@@ -98,7 +99,7 @@ def test_a_table_per_task_version_preset_model_and_hook(record, identity, number
         record(identity(), measurements=numbers),
         record(identity(seed=1), measurements=numbers),
         record(identity(task="other"), measurements=numbers),
-        record(identity(task_version=2), measurements=numbers),
+        record(identity(task_version=VERSION + 1), measurements=numbers),
         record(identity(model="hf:other/lm"), measurements=numbers),
         record(identity(seed=2), measurements=numbers, hook="blocks.1.hook_mlp_out"),
         record(identity(seed=3), measurements=numbers, preset="paper"),

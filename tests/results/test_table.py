@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from saebench.errors import UsageError
 from saebench.results import table
@@ -14,6 +16,7 @@ from saebench.results.filters import Filters, apply
 from saebench.results.pivot import pivot
 from saebench.results.record import Status
 from saebench.results.store import ResultStore
+from tests.results.conftest import VERSION, make_identity, make_number, make_record
 
 # As in the published design; scripts depend on names and order.
 COLUMNS = """
@@ -75,7 +78,7 @@ def test_a_task_that_is_not_installed_is_not_described(record, identity, number)
 
 
 def test_another_task_version_is_not_described(record, identity, number):
-    other = record(identity(task_version=2), measurements=[number("fvu", 0.1)])
+    other = record(identity(task_version=VERSION + 1), measurements=[number("fvu", 0.1)])
     assert table.from_records([other])["higher_is_better"].isna().all()
 
 
@@ -130,6 +133,25 @@ def test_select(frame):
 
 
 def test_csv_reads_back_equal(frame):
+    pd.testing.assert_frame_equal(table.from_csv(table.export(frame, "csv")), frame)
+
+
+def test_other_csv_is_refused():
+    with pytest.raises(ValueError, match="no long table"):
+        table.from_csv(b"a,b\n1,2\n")
+
+
+@given(st.lists(st.text(st.characters(codec="utf-8")), min_size=1, max_size=3))
+def test_csv_and_json_keep_every_name(names):
+    records = [
+        make_record(make_identity(sae=name), measurements=[make_number(name, -1 / 3, -1.0, 0.5)]) for name in names
+    ]
+    frame = table.from_records(records)
+    assert list(table.from_csv(table.export(frame, "csv"))["metric"]) == names
+    assert [row["metric"] for row in json.loads(table.export(frame, "json"))] == names
+
+
+def test_csv_is_read_by_others(frame):
     again = pd.read_csv(
         io.BytesIO(table.export(frame, "csv")), keep_default_na=False, na_values={"value": [""], "l0": [""]}
     )
@@ -193,5 +215,5 @@ def test_markdown(frame):
 
 def test_export_of_a_wide_table(frame):
     (wide,) = table.to_wide(frame)
-    assert table.export(wide, "md").decode().startswith("core v1")
+    assert table.export(wide, "md").decode().startswith(f"core v{VERSION}")
     assert table.export(wide, "csv").decode().splitlines()[0] == "SAE,L0,fvu ↓,ce_recovered_mean ↑"
