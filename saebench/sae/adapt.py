@@ -15,22 +15,27 @@ REQUIRED_MEMBERS = tuple(name for name in _MEMBERS if name != "control")
 def as_sae(built: object, name: str) -> SAE:
     """Return ``built`` as an SAE: itself if it fulfils the protocol, or an adapter if it is a SAELens SAE.
 
-    An SAE that does not say whether it is a control is none.
+    An SAE that does not say whether it is a control is none. Its fingerprint is replaced by one that covers what it
+    does, because the code that made it may be edited.
 
     Args:
         built: What a factory or a third-party scheme returned.
         name: The reference, for error messages and as the name of an adapted SAE.
 
     Raises:
-        SAELoadError: Members of the protocol are missing.
+        SAELoadError: Members of the protocol are missing, or the object takes no attributes.
     """
+    from saebench.sae.behaviour import cover_behaviour
+
     if "sae_lens" in sys.modules:  # an instance of it cannot exist before its import
         from sae_lens import SAE as LensSAE
 
         if isinstance(built, LensSAE):
             from saebench.sae.sae_lens_adapter import SAELensAdapter
 
-            return SAELensAdapter(built, name)
+            adapted = SAELensAdapter(built, name)
+            cover_behaviour(adapted, name)
+            return adapted
     missing = [member for member in REQUIRED_MEMBERS if not hasattr(built, member)]
     if missing:
         raise SAELoadError(
@@ -38,7 +43,9 @@ def as_sae(built: object, name: str) -> SAE:
             "saebench.sae.protocol.SAE; a subclass of saebench.sae.base.BaseAdapter has most of them."
         )
     set_default_control(built, name)
-    return cast(SAE, built)
+    sae = cast(SAE, built)
+    cover_behaviour(sae, name)
+    return sae
 
 
 def set_default_control(sae: Any, name: str) -> None:

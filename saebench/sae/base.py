@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from saebench.errors import HookMismatchError, NotApplicableError, SAELoadError
 from saebench.sae.protocol import SAE, Capability, HookSite, SparseCodes, fingerprint_of
+from saebench.sae.trained_on import Model, TrainedOn
 from saebench.stats import rng
 
 
@@ -28,6 +29,8 @@ class LoadContext:
             None when no language model is loaded.
         seed: The seed of controls that name none.
         device: Where the SAE goes.
+        hook_named: Whether the user named ``hook``, so that any SAE that names none takes it.
+        model: The language model of the run, which the SAE's metadata is compared with. None when none is loaded.
     """
 
     hook: HookSite | None = None
@@ -35,12 +38,22 @@ class LoadContext:
     d_in: Callable[[str], int] | None = None
     seed: int = 0
     device: torch.device | str = "cpu"
+    hook_named: bool = False
+    model: Model | None = None
+
+    @property
+    def named_hook(self) -> str | None:
+        """The hook point that the user named for SAEs that name none."""
+        return self.hook.site_in if self.hook is not None and self.hook_named else None
 
 
 class BaseAdapter(nn.Module, ABC):
     """An SAE that fulfils the protocol. Tensors are parameters or buffers, so ``to`` and ``state_dict`` are torch's.
 
     A subclass defines ``encode`` and ``decode``, and the method of every optional capability that it declares.
+
+    Attributes:
+        trained_on: What the SAE's metadata says about its training, which a run compares with what it does.
     """
 
     control: bool = False
@@ -66,6 +79,7 @@ class BaseAdapter(nn.Module, ABC):
         self.d_sae = d_sae
         self.capabilities = capabilities
         self.model_name = model_name
+        self.trained_on = TrainedOn(model=model_name)
 
     @abstractmethod
     def encode(self, x: Tensor) -> Tensor:
@@ -89,6 +103,10 @@ class BaseAdapter(nn.Module, ABC):
     def settings(self) -> dict[str, object]:
         """The settings beside the weights that change what the SAE computes; they are part of the fingerprint."""
         return {}
+
+    def notes(self) -> dict[str, object]:
+        """What a record says about the SAE beside its widths and hook, such as how it was trained."""
+        return self.trained_on.notes()
 
     def fingerprint(self) -> str:
         """Return a hex digest of weights, architecture, hook and settings; it is the same on every device."""

@@ -85,6 +85,9 @@ class BaselineScheme(Scheme):
         site = dict(ref.options).get("hook") or default
         return HookSite.at(site) if site else None
 
+    def width(self, ref: Reference) -> int | None:
+        return ref.inner.width if ref.inner else None
+
     def control(self, ref: Reference) -> str:
         return _PERMUTED if ref.inner else ref.body
 

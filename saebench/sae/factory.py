@@ -23,6 +23,7 @@ class PythonScheme(Scheme):
     """``python:pkg.module:factory`` or ``python:path/to/file.py:factory``; the factory receives the options."""
 
     name = "python"
+    runs_code = True
     forms = (
         Form("pkg.module:factory", "a function of yours that returns an SAE; the options are its arguments"),
         Form("path/to/file.py:factory", "such a function in a file"),

@@ -54,6 +54,11 @@ class Reference(ABC):
     def hook_for_controls(self) -> str | None:
         """The hook point that controls in the same run take by default, where the scheme suggests one."""
 
+    @property
+    @abstractmethod
+    def width(self) -> int | None:
+        """The width of what the SAE reads, or None where only loading tells it."""
+
     @abstractmethod
     def site(self, default: str | None) -> HookSite | None:
         """The hook that loading would give, or None where only loading tells it.

@@ -20,11 +20,14 @@ percent-encoded. Parsing imports no heavy library and loads no SAE, so that a ba
 from __future__ import annotations
 
 import re
+from functools import cached_property
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from saebench.errors import UsageError, did_you_mean
+from saebench.files import text_or_raise
 from saebench.sae.hook import HookSite
+from saebench.sae.options import SITE
 from saebench.sae.ref import Reference
 from saebench.sae.registry import scheme_registry
 from saebench.sae.scheme import Scheme
@@ -33,16 +36,17 @@ if TYPE_CHECKING:
     from saebench.sae.base import LoadContext
     from saebench.sae.protocol import SAE
 
+MAX_NESTED = 8  # references inside each other
 _NESTED = re.compile(r"([^()]+)\((.+)\)", re.DOTALL)
 
 
 class SAERef(Reference):
     """A parsed reference, which asks its scheme."""
 
-    @property
+    @cached_property
     def inner(self) -> SAERef | None:
-        nested = _NESTED.fullmatch(self.body)
-        return parse_sae_ref(nested[2]) if nested and nested[1] in self._scheme.wrappers else None
+        inside = _inside(self._scheme, self.body)
+        return None if inside is None else parse_sae_ref(inside)
 
     @property
     def control(self) -> str | None:
@@ -59,6 +63,22 @@ class SAERef(Reference):
     @property
     def hook_for_controls(self) -> str | None:
         return self._scheme.hook_for_controls(self)
+
+    @property
+    def width(self) -> int | None:
+        return self._scheme.width(self)
+
+    @property
+    def named_sites(self) -> tuple[str, ...]:
+        """The hook points that the options name, also those of the reference inside."""
+        sites = {name for form in self._scheme.forms for name, option in form.options.items() if option is SITE}
+        named = tuple(value for key, value in self.options if key in sites)
+        return named + self.inner.named_sites if self.inner else named
+
+    @property
+    def runs_code(self) -> bool:
+        """Whether the reference, or the one inside, names code that loading runs."""
+        return self._scheme.runs_code or (self.inner is not None and self.inner.runs_code)
 
     def site(self, default: str | None) -> HookSite | None:
         return self._scheme.site(self, default)
@@ -80,9 +100,15 @@ def parse_sae_ref(text: str) -> SAERef:
     """Parse a reference and check everything that can be known without loading weights or models.
 
     Raises:
-        UsageError: The scheme, the name, the release or an option does not exist, the scheme is broken, or the value
-            of an option is impossible.
+        UsageError: The scheme, the name, the release or an option does not exist, the scheme is broken, the value of an
+            option is impossible, or references are nested more than ``MAX_NESTED`` deep.
     """
+    text_or_raise(text, "SAE reference")
+    return _parse(text, 0)
+
+
+def _parse(text: str, depth: int) -> SAERef:
+    """Parse a reference that is inside ``depth`` others."""
     name, colon, rest = text.partition(":")
     registry = scheme_registry()
     if not colon or name not in registry.names():
@@ -90,6 +116,8 @@ def parse_sae_ref(text: str) -> SAERef:
         raise UsageError(
             f"SAE reference {text!r} must begin with one of {known}.{did_you_mean(name, registry.names())}"
         )
+    if depth > MAX_NESTED:
+        raise UsageError(f"An SAE reference holds more than {MAX_NESTED} references inside each other.")
     scheme = registry.get(name)
     # Options stand after the closing parenthesis of a nested reference, which may have options of its own.
     nested = scheme.wrappers and "(" in rest.partition("?")[0]
@@ -97,11 +125,21 @@ def parse_sae_ref(text: str) -> SAERef:
     body, query = (rest, "") if mark < 0 else (rest[:mark], rest[mark + 1 :])
     if not body:
         raise UsageError(f"SAE reference {text!r} names nothing after {name}:.")
-    ref = SAERef(name, body, _parse_query(query, text))
-    if inner := ref.inner:
-        ref = SAERef(name, f"{body.partition('(')[0]}({inner})", ref.options)
+    options = _parse_query(query, text)
+    if (inside := _inside(scheme, body)) is None:
+        ref = SAERef(name, body, options)
+    else:
+        inner = _parse(inside, depth + 1)
+        ref = SAERef(name, f"{body.partition('(')[0]}({inner})", options)
+        vars(ref)["inner"] = inner  # so that nothing parses it again
     scheme.validate(ref)
     return ref
+
+
+def _inside(scheme: Scheme, body: str) -> str | None:
+    """Return the reference in a body such as ``permuted-decoder(REF)``; None if the scheme has no such body."""
+    nested = _NESTED.fullmatch(body)
+    return nested[2] if nested and nested[1] in scheme.wrappers else None
 
 
 def load_sae(ref: str | SAERef, context: LoadContext) -> SAE:

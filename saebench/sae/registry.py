@@ -116,6 +116,7 @@ class _ThirdParty(Scheme):
     def __init__(self, scheme: Scheme, origin: str) -> None:
         self._scheme, self._origin = scheme, origin
         self.name, self.forms, self.wrappers = scheme.name, scheme.forms, scheme.wrappers
+        self.runs_code = scheme.runs_code
 
     def validate(self, ref: Reference) -> None:
         self._ask("validate", object, ref)
@@ -134,6 +135,10 @@ class _ThirdParty(Scheme):
     def site(self, ref: Reference, default: str | None) -> HookSite | None:
         site: HookSite | None = self._ask("site", HookSite | None, ref, default)
         return site
+
+    def width(self, ref: Reference) -> int | None:
+        width: int | None = self._ask("width", int | None, ref)
+        return width
 
     def control(self, ref: Reference) -> str | None:
         kind: str | None = self._ask("control", str | None, ref)

@@ -7,7 +7,6 @@ SAEs on attention z take and return flattened heads: ``d_in = n_heads * d_head``
 
 from __future__ import annotations
 
-import json
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Self
@@ -15,32 +14,43 @@ from typing import Any, Self
 import torch
 from sae_lens import SAE as LensSAE
 from sae_lens import TrainingSAE
-from sae_lens.constants import ACTIVATION_SCALER_CFG_FILENAME, SAE_CFG_FILENAME, SAE_WEIGHTS_FILENAME
-from sae_lens.loading.pretrained_sae_loaders import sae_lens_disk_loader
-from sae_lens.training.activation_scaler import ActivationScaler
-from safetensors import SafetensorError
+from sae_lens.loading.pretrained_saes_directory import get_norm_scaling_factor
 from torch import Tensor
 
-from saebench.errors import NotApplicableError, SAELoadError, UsageError
+from saebench.errors import NotApplicableError, SaebenchError, SAELoadError, UsageError
 from saebench.sae.base import BaseAdapter
 from saebench.sae.protocol import Capability, HookSite, SparseCodes
+from saebench.sae.sae_lens_load import (
+    FOLDED_SCALE,
+    TanhReLU,
+    fold_scale,
+    in_own_format,
+    only_weights,
+    read_folder,
+    read_release,
+)
+from saebench.sae.safetensors_file import one_line
+from saebench.sae.trained_on import TrainedOn
 
-PICKLES = frozenset({".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt"})
 _TOPK = frozenset({"topk", "abstopk"})
 _SKIP = frozenset({"skip_transcoder", "jumprelu_skip_transcoder"})
 _TRANSCODERS = _SKIP | {"transcoder", "jumprelu_transcoder"}
 _FEED_FORWARD = _TOPK | _TRANSCODERS | {"standard", "gated", "jumprelu"}  # one affine map, then an activation function
 _KNOWN = _FEED_FORWARD | {"matching_pursuit", "temporal"}
+# Trained to select latents of a whole batch; SAELens saves them as JumpReLU SAEs with one threshold for all latents.
+_OF_BATCHES = frozenset({"batchtopk", "matryoshka_batchtopk"})
 _PER_TOKEN_SCALE = frozenset({"layer_norm", "constant_norm_rescale"})
-_FOLDED_SCALE = frozenset({"expected_average_only_in", "covariance_whitening"})
 _NOT_BEHAVIOUR = frozenset({"metadata", "device", "dtype", "reshape_activations", "d_in", "d_sae", "d_out"})
 
 
 class SAELensAdapter(BaseAdapter):
     """A SAELens SAE under the protocol of saebench. It computes in float32.
 
+    Its architecture is the one that it was trained in: "batchtopk" for a BatchTopK SAE, although SAELens saves it as a
+    JumpReLU SAE.
+
     Attributes:
-        weights_dtype: The type of the stored weights that ``cfg.json`` names, if it names one.
+        weights_dtype: The type of the stored weights, such as "float16", if it is known.
     """
 
     def __init__(
@@ -51,6 +61,7 @@ class SAELensAdapter(BaseAdapter):
         hook: str | None = None,
         hook_out: str | None = None,
         weights_dtype: str | None = None,
+        trained_on: TrainedOn | None = None,
     ) -> None:
         """Adapt ``sae`` in place.
 
@@ -60,10 +71,11 @@ class SAELensAdapter(BaseAdapter):
             hook: Where it reads, in place of what its metadata says.
             hook_out: Where it writes, in place of what its metadata says (transcoders only).
             weights_dtype: The type of the stored weights, if known.
+            trained_on: How it was trained, in place of what its metadata says.
 
         Raises:
             SAELoadError: The SAE cannot be run faithfully: it names no hook, its scaling factor is unknown, it is of a
-                class for training, or its weights hold NaN or Inf.
+                class for training, its thresholds were never estimated, or its weights hold NaN or Inf.
         """
         if isinstance(sae, TrainingSAE):
             raise SAELoadError(
@@ -71,29 +83,38 @@ class SAELensAdapter(BaseAdapter):
                 "load the folder that this writes."
             )
         config = sae.cfg
-        architecture = config.architecture()
-        if config.normalize_activations in _FOLDED_SCALE:
+        kind = config.architecture()
+        if config.normalize_activations in FOLDED_SCALE:
             raise SAELoadError(
                 f"{name} was trained with normalize_activations={config.normalize_activations!r} but does not store "
                 "the factor; add ?norm_scaling_factor=FACTOR to the reference (1 if it is folded into the weights)."
             )
         if config.metadata.hook_head_index is not None:
             raise SAELoadError(f"{name} reads a single attention head, and saebench has no such hook.")
+        metadata = config.metadata.to_dict()
+        trained_as = metadata.get("training_architecture")
+        of_batches = kind == "jumprelu" and trained_as in _OF_BATCHES
+        has_tanh = isinstance(sae.activation_fn, TanhReLU)
         super().__init__(
             name=name,
-            architecture=architecture,
+            architecture=trained_as if of_batches else kind,
             hook=_hook_of(sae, name, hook, hook_out),
             d_in=config.d_in,
             d_out=getattr(config, "d_out", config.d_in),
             d_sae=config.d_sae,
-            capabilities=_capabilities(architecture, config.normalize_activations),
+            capabilities=_capabilities(kind, config.normalize_activations, has_tanh),
             model_name=config.metadata.model_name,
         )
+        self._kind = kind
+        self.trained_on = trained_on or TrainedOn.of(metadata)
         self.weights_dtype = weights_dtype
         sae.turn_off_forward_pass_hook_z_reshaping()
         self.sae = sae.to(dtype=torch.float32).eval().requires_grad_(False)
-        self._rescales = config.normalize_activations in _PER_TOKEN_SCALE and architecture not in _TRANSCODERS
+        self._rescales = config.normalize_activations in _PER_TOKEN_SCALE and kind not in _TRANSCODERS
+        self._has_tanh = has_tanh
+        self._has_zero_rows = self._rescaled_by_norm and not bool(self.sae.W_dec.norm(dim=-1).all())
         self.check_finite()
+        self._check_thresholds(of_batches)
 
     @classmethod
     def from_disk(
@@ -104,6 +125,7 @@ class SAELensAdapter(BaseAdapter):
         hook: str | None = None,
         hook_out: str | None = None,
         norm_scaling_factor: float | None = None,
+        default_hook: str | None = None,
     ) -> Self:
         """Load a SAELens folder (``cfg.json`` and ``sae_weights.safetensors``).
 
@@ -113,29 +135,17 @@ class SAELensAdapter(BaseAdapter):
             hook: Where the SAE reads, in place of what ``cfg.json`` says.
             hook_out: Where it writes, in place of what ``cfg.json`` says (transcoders only).
             norm_scaling_factor: The factor of the training activations, to be folded into the weights.
+            default_hook: Where it reads if its metadata does not say so.
 
         Raises:
             SAELoadError: A file is missing or damaged, or the SAE cannot be run faithfully.
         """
         folder = Path(folder)
         name = name or f"sae_lens:{folder}"
-        raw = _read_config(folder, name)
-        try:
-            sae = LensSAE.load_from_disk(folder, dtype="float32", converter=_read_folder)
-        except SafetensorError as error:
-            raise SAELoadError(
-                f"{name}: {SAE_WEIGHTS_FILENAME} is truncated or no safetensors file ({error}); download it again."
-            ) from error
-        except KeyError as error:
-            raise SAELoadError(
-                f"{name}: SAELens does not know {error}, which {SAE_CFG_FILENAME} asks for; if this is a training "
-                "checkpoint, save it with save_inference_model()."
-            ) from error
-        except (OSError, ValueError, TypeError, RuntimeError, AssertionError) as error:
-            raise SAELoadError(f"{name}: SAELens cannot load this folder: {_one_line(error)}") from error
-        _fold_scale(sae, norm_scaling_factor, folder / ACTIVATION_SCALER_CFG_FILENAME)
-        hook = hook or sae.cfg.metadata.hook_name or raw.get("hook_name") or raw.get("hook_point")
-        return cls(sae, name, hook=hook, hook_out=hook_out, weights_dtype=raw.get("dtype"))
+        sae, trained, dtype = read_folder(folder, name)
+        fold_scale(sae, norm_scaling_factor, folder, name)
+        hook = hook or sae.cfg.metadata.hook_name or default_hook
+        return cls(sae, name, hook=hook, hook_out=hook_out, weights_dtype=dtype, trained_on=trained)
 
     @classmethod
     def from_release(
@@ -147,6 +157,7 @@ class SAELensAdapter(BaseAdapter):
         hook: str | None = None,
         hook_out: str | None = None,
         norm_scaling_factor: float | None = None,
+        default_hook: str | None = None,
     ) -> Self:
         """Load from the Hugging Face hub.
 
@@ -157,20 +168,31 @@ class SAELensAdapter(BaseAdapter):
             hook: Where the SAE reads, in place of what its metadata says.
             hook_out: Where it writes, in place of what its metadata says (transcoders only).
             norm_scaling_factor: The factor of the training activations, to be folded into the weights.
+            default_hook: Where it reads if its metadata does not say so.
 
         Raises:
             SAELoadError: The SAE cannot be downloaded, or cannot be run faithfully.
         """
         name = name or f"sae_lens:{release}/{sae_id}"
+        trained, dtype = None, None
         try:
-            sae = LensSAE.from_pretrained(release, sae_id, dtype="float32")
+            with only_weights():
+                if in_own_format(release):
+                    sae, trained, dtype = read_release(release, sae_id, name)
+                else:
+                    sae = LensSAE.from_pretrained(release, sae_id, dtype="float32")
+        except SaebenchError:
+            raise
         except Exception as error:  # converters of SAELens and the hub client may raise anything
             raise SAELoadError(
-                f"{name} could not be loaded from the Hugging Face hub ({type(error).__name__}: {_one_line(error)}); "
+                f"{name} could not be loaded from the Hugging Face hub ({one_line(error)}); "
                 "check the network, HF_HUB_OFFLINE, and your access to the repository."
             ) from error
-        _fold_scale(sae, norm_scaling_factor, None)
-        return cls(sae, name, hook=hook, hook_out=hook_out)
+        if norm_scaling_factor is None and sae.cfg.normalize_activations == "expected_average_only_in":
+            norm_scaling_factor = get_norm_scaling_factor(release, sae_id)
+        fold_scale(sae, norm_scaling_factor, None, name)
+        hook = hook or sae.cfg.metadata.hook_name or default_hook
+        return cls(sae, name, hook=hook, hook_out=hook_out, weights_dtype=dtype, trained_on=trained)
 
     def encode(self, x: Tensor) -> Tensor:
         self._check_positions(x)
@@ -178,13 +200,19 @@ class SAELensAdapter(BaseAdapter):
         return z
 
     def decode(self, z: Tensor, x: Tensor | None = None) -> Tensor:
-        if self.architecture == "temporal":
+        if self._kind == "temporal":
             return self._decode_temporal(z, self._required(x, "predicts part of its code from earlier positions"))
         if self._rescales:
             # This sets the state that sae.decode() reads and then drops: the mean and scale of each token of x.
             self.sae.process_sae_in(self._required(x, "rescales each token"))
-        out: Tensor = self.sae.decode(z.to(torch.float32))
-        if self.architecture in _SKIP:
+        z = z.to(torch.float32)
+        if self._has_zero_rows:
+            # SAELens divides by the norm of each row, and here a latent of a zero row stays 0.
+            scaled = z * (1 / self._row_norms())
+            out: Tensor = self.sae.run_time_activation_norm_fn_out(scaled @ self.sae.W_dec + self.sae.b_dec)
+            return out
+        out = self.sae.decode(z)
+        if self._kind in _SKIP:
             out = out + self._required(x, "has a skip connection").to(torch.float32) @ self.sae.W_skip.T
         return out
 
@@ -193,7 +221,7 @@ class SAELensAdapter(BaseAdapter):
             return super().decoder_directions()
         directions: Tensor = self.sae.W_dec
         if self._rescaled_by_norm:
-            directions = directions / directions.norm(dim=-1, keepdim=True)
+            directions = directions / self._row_norms()[:, None]
         if self.sae.cfg.normalize_activations == "constant_scalar_rescale":
             directions = directions / self.sae.cfg.activation_normalization_factor
         return directions
@@ -202,20 +230,20 @@ class SAELensAdapter(BaseAdapter):
         if Capability.ENCODER_DIRECTIONS not in self.capabilities:
             return super().encoder_directions()
         directions: Tensor = self.sae.W_enc.T
-        if self.architecture == "gated":
+        if self._kind == "gated":
             directions = directions * self.sae.r_mag.exp()[:, None]
         if self._rescaled_by_norm:
             directions = directions * self.sae.W_dec.norm(dim=-1, keepdim=True)
         return directions
 
     def encode_sparse(self, x: Tensor) -> SparseCodes:
-        if self.architecture not in _TOPK:
+        if self._kind not in _TOPK:
             return super().encode_sparse(x)
         before = self.sae.process_sae_in(x) @ self.sae.W_enc + self.sae.b_enc
         if self._rescaled_by_norm:
             before = before * self.sae.W_dec.norm(dim=-1)
         k = self.sae.cfg.k
-        if self.architecture == "abstopk":
+        if self._kind == "abstopk":
             indices = before.abs().topk(k, dim=-1, sorted=False).indices
             return SparseCodes(before.gather(-1, indices), indices)
         values, indices = before.topk(k, dim=-1, sorted=False)
@@ -225,7 +253,8 @@ class SAELensAdapter(BaseAdapter):
         # Defaults are left out, so that fingerprints stay the same when a new SAELens release adds an option.
         config = self.sae.cfg
         behaviour = {f.name: f.default for f in fields(config) if f.name not in _NOT_BEHAVIOUR}
-        return {key: getattr(config, key) for key, default in behaviour.items() if getattr(config, key) != default}
+        given = {key: getattr(config, key) for key, default in behaviour.items() if getattr(config, key) != default}
+        return given | ({"activation_fn": "tanh-relu"} if self._has_tanh else {})
 
     def _decode_temporal(self, z: Tensor, x: Tensor) -> Tensor:
         self._check_positions(x)
@@ -238,7 +267,24 @@ class SAELensAdapter(BaseAdapter):
 
     @property
     def _rescaled_by_norm(self) -> bool:
-        return self.architecture in _TOPK and self.sae.cfg.rescale_acts_by_decoder_norm
+        return self._kind in _TOPK and self.sae.cfg.rescale_acts_by_decoder_norm
+
+    def _row_norms(self) -> Tensor:
+        """The norms of the decoder's rows, with 1 in place of 0."""
+        norms: Tensor = self.sae.W_dec.norm(dim=-1)
+        return norms.where(norms > 0, 1)
+
+    def _check_thresholds(self, of_batches: bool) -> None:
+        """Raise SAELoadError for thresholds that training never estimated: every positive latent would pass."""
+        threshold = self.sae.state_dict().get("threshold")
+        if threshold is None or bool((threshold > 0).any()):
+            return
+        if of_batches or bool((threshold == threshold[0]).all()):
+            raise SAELoadError(
+                f"{self.name}: no threshold is above 0 (they are {float(threshold.max()):.3g}), so they were never "
+                "estimated in training, and nearly all latents would be active; train it longer, or save the threshold "
+                'that it had. If it is a ReLU SAE, say "architecture": "standard" and leave the thresholds out.'
+            )
 
     def _required(self, x: Tensor | None, why: str) -> Tensor:
         if x is None:
@@ -246,13 +292,13 @@ class SAELensAdapter(BaseAdapter):
         return x
 
     def _check_positions(self, x: Tensor) -> None:
-        if self.architecture == "temporal" and x.ndim != 3:
+        if self._kind == "temporal" and x.ndim != 3:
             raise NotApplicableError(
                 f"{self.name} reads whole sequences; pass x as [batch, position, d_in], not {list(x.shape)}."
             )
 
 
-def _capabilities(architecture: str, normalisation: str) -> frozenset[Capability]:
+def _capabilities(architecture: str, normalisation: str, has_tanh: bool) -> frozenset[Capability]:
     """What an architecture is known to fulfil; nothing for one that a third party registered with SAELens."""
     if architecture not in _KNOWN:
         return frozenset()
@@ -260,7 +306,7 @@ def _capabilities(architecture: str, normalisation: str) -> frozenset[Capability
     scaled = normalisation in _PER_TOKEN_SCALE
     if not scaled or architecture in _TRANSCODERS:  # SAELens transcoders do not undo the input's scaling
         known.add(Capability.LINEAR_DECODER)
-    if architecture in _FEED_FORWARD and not scaled:
+    if architecture in _FEED_FORWARD and not scaled and not has_tanh:
         known.add(Capability.ENCODER_DIRECTIONS)
     if architecture != "abstopk":
         known.add(Capability.NON_NEGATIVE)
@@ -283,63 +329,3 @@ def _hook_of(sae: LensSAE[Any], name: str, hook: str | None, hook_out: str | Non
     if not site_out:
         raise SAELoadError(f"{name} does not say where it writes; add ?hook=SITE&hook_out=SITE to the reference.")
     return HookSite(site, site_out)
-
-
-def _read_config(folder: Path, name: str) -> dict[str, Any]:
-    """Return the content of ``cfg.json``. Raises SAELoadError that says what is wrong with the folder."""
-    if folder.is_file():
-        kind = "pickled weights can run code and are refused" if folder.suffix in PICKLES else "this is a file"
-        raise SAELoadError(
-            f"{name}: {kind}; name a folder with {SAE_CFG_FILENAME} and {SAE_WEIGHTS_FILENAME} (safetensors)."
-        )
-    if not (folder / SAE_WEIGHTS_FILENAME).is_file():
-        pickled = sorted(p.name for p in folder.glob("*") if p.suffix in PICKLES)
-        if pickled:
-            raise SAELoadError(
-                f"{name}: {pickled[0]} is pickled, which can run code, so it is refused; convert it to "
-                f"{SAE_WEIGHTS_FILENAME} (safetensors)."
-            )
-        raise SAELoadError(f"{name}: {folder} has no {SAE_WEIGHTS_FILENAME} (safetensors); is it a SAELens folder?")
-    try:
-        raw = json.loads((folder / SAE_CFG_FILENAME).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise SAELoadError(f"{name}: {folder} has no {SAE_CFG_FILENAME}; is it a SAELens folder?") from error
-    except (ValueError, OSError) as error:
-        raise SAELoadError(f"{name}: {SAE_CFG_FILENAME} cannot be read: {_one_line(error)}") from error
-    if not isinstance(raw, dict):
-        raise SAELoadError(f"{name}: {SAE_CFG_FILENAME} must hold a JSON object.")
-    return raw
-
-
-def _read_folder(
-    path: str | Path, device: str = "cpu", cfg_overrides: dict[str, Any] | None = None
-) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    config, tensors = sae_lens_disk_loader(path, device, cfg_overrides)
-    # Nested metadata is the format of SAELens 6. Without a version SAELens takes the file for an older one and silently
-    # drops the metadata, including the hook name.
-    if isinstance(config.get("metadata"), dict) and "architecture" in config:
-        config["metadata"].setdefault("sae_lens_version", "6.0.0")
-    return config, tensors
-
-
-def _fold_scale(sae: LensSAE[Any], factor: float | None, scaler_file: Path | None) -> None:
-    """Fold the scaling of the training activations into the weights if it is known."""
-    if sae.cfg.normalize_activations not in _FOLDED_SCALE:
-        if factor is not None:
-            raise UsageError("norm_scaling_factor is only for SAEs trained on activations that one factor scaled.")
-        return
-    scaler = ActivationScaler(scaling_factor=factor)
-    try:
-        if factor is None and scaler_file is not None and scaler_file.is_file():
-            scaler.load(scaler_file)
-        if scaler.scaling_factor is not None:
-            sae.fold_activation_norm_scaling_factor(scaler.scaling_factor)
-        if scaler.whitening is not None:
-            whitening = scaler.whitening
-            sae.fold_activation_whitening(whitening.mean, whitening.matrix, whitening.inverse_matrix)
-    except (NotImplementedError, OSError, ValueError, KeyError, SafetensorError) as error:
-        raise SAELoadError(f"the scaling of the training activations cannot be folded: {_one_line(error)}") from error
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300]

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
-import json
 import re
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from saebench.errors import UsageError, did_you_mean
+from saebench.errors import SAELoadError, UsageError, did_you_mean
 from saebench.sae.hook import HookSite
 from saebench.sae.options import POSITIVE, SITE, read_options
+from saebench.sae.sae_lens_config import named_hooks, read_config
 from saebench.sae.scheme import Form, Scheme
 
 if TYPE_CHECKING:
@@ -64,21 +64,28 @@ class SAELensScheme(Scheme):
             )
 
     def load(self, ref: Reference, context: LoadContext) -> SAE:
+        from saebench.sae.centred import centred_where_trained_so
         from saebench.sae.sae_lens_adapter import SAELensAdapter
 
-        options = read_options(ref, _OPTIONS)
+        options = {"default_hook": context.named_hook, **read_options(ref, _OPTIONS)}
         if (folder := _local(ref.body)) is not None:
-            return SAELensAdapter.from_disk(folder, name=str(ref), **options)
+            return centred_where_trained_so(SAELensAdapter.from_disk(folder, name=str(ref), **options), context)
         release, _, sae_id = ref.body.partition("/")
         if release not in sae_lens_releases():
             organisation, repository, sae_id = ref.body.split("/", 2)
             release = f"{organisation}/{repository}"
-        return SAELensAdapter.from_release(release, sae_id, name=str(ref), **options)
+        adapter = SAELensAdapter.from_release(release, sae_id, name=str(ref), **options)
+        return centred_where_trained_so(adapter, context)
 
     def site(self, ref: Reference, default: str | None) -> HookSite | None:
         options = dict(ref.options)
-        config = _config(Path(ref.body).expanduser())
-        return _site_of_folder(config, options) if config is not None else _site_of_release(ref.body, options)
+        if (folder := _local(ref.body)) is not None:
+            return _site_of_folder(folder, str(ref), options)
+        return _site_of_release(ref.body, options)
+
+    def width(self, ref: Reference) -> int | None:
+        folder = _local(ref.body)
+        return None if folder is None else width_of_folder(folder)
 
 
 @cache
@@ -104,31 +111,29 @@ def _local(body: str) -> Path | None:
         return None
 
 
-def _config(folder: Path) -> dict[str, Any] | None:
-    """The content of ``cfg.json``: empty if it cannot be read, None if the folder does not exist."""
+def width_of_folder(folder: Path) -> int | None:
+    """Return the width of what the SAE in a folder reads, as ``cfg.json`` names it; None if that cannot be read."""
     try:
-        if not folder.exists():
-            return None
-        config = json.loads((folder / "cfg.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return config if isinstance(config, dict) else {}
-
-
-def _site_of_folder(config: dict[str, Any], options: dict[str, str]) -> HookSite | None:
-    """The hook that a folder names. SAELens 6 keeps it in ``metadata``, older versions beside the other settings."""
-    if not config:
+        width = read_config(folder, str(folder)).get("d_in")
+    except SAELoadError:  # loading the SAE reports it
         return None
-    metadata = config["metadata"] if isinstance(config.get("metadata"), dict) else {}
-    named = (options.get("hook"), metadata.get("hook_name"), config.get("hook_name"), config.get("hook_point"))
-    site = next((name for name in named if name), None)
-    if not isinstance(site, str):
+    return width if type(width) is int else None
+
+
+def _site_of_folder(folder: Path, name: str, options: dict[str, str]) -> HookSite | None:
+    """The hook that a folder names; None if it names none, or cannot be read."""
+    try:
+        config = read_config(folder, name)
+    except SAELoadError:  # loading the SAE reports it
+        return None
+    named, named_out = named_hooks(config)
+    site = options.get("hook") or named
+    if site is None:
         return None
     if not str(config.get("architecture")).endswith("transcoder"):
         return HookSite.at(site)
-    written = (options.get("hook_out"), metadata.get("hook_name_out"), config.get("hook_name_out"))
-    site_out = next((name for name in written if name), None)
-    return HookSite(site, site_out) if isinstance(site_out, str) else None
+    site_out = options.get("hook_out") or named_out
+    return None if site_out is None else HookSite(site, site_out)
 
 
 def _site_of_release(body: str, options: dict[str, str]) -> HookSite | None:

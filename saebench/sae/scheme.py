@@ -48,11 +48,14 @@ class Scheme(ABC):
         forms: The ways to write a reference.
         wrappers: The names W of bodies ``W(REF)`` that hold another reference. That one is parsed, checked and given
             its canonical form before ``validate`` is called, and is ``ref.inner``.
+        runs_code: Whether a reference names code that loading runs, as ``python:`` does. A config file may name such a
+            reference only if the user allows it on the command line.
     """
 
     name: str
     forms: tuple[Form, ...] = ()
     wrappers: frozenset[str] = frozenset()
+    runs_code: bool = False
 
     @abstractmethod
     def validate(self, ref: Reference) -> None:
@@ -69,6 +72,10 @@ class Scheme(ABC):
             ref: A validated reference.
             default: The hook point of SAEs that name none.
         """
+        return None
+
+    def width(self, ref: Reference) -> int | None:
+        """Return the width of what the SAE reads, or None where only loading tells it."""
         return None
 
     def control(self, ref: Reference) -> str | None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from saebench.errors import SAELoadError, UsageError, did_you_mean
 from saebench.sae.hook import HookSite
 from saebench.sae.options import read_options
+from saebench.sae.sae_lens_scheme import width_of_folder
 from saebench.sae.scheme import Form, Scheme
 
 if TYPE_CHECKING:
@@ -43,6 +44,9 @@ class ZooScheme(Scheme):
     def site(self, ref: Reference, default: str | None) -> HookSite | None:
         hook = self.hook_for_controls(ref)
         return HookSite.at(hook) if hook else None
+
+    def width(self, ref: Reference) -> int | None:
+        return width_of_folder(zoo_folder(ref.body))
 
     def control(self, ref: Reference) -> str | None:
         return "frozen-decoder" if zoo_card(ref.body).get("control") else None

@@ -16,6 +16,7 @@ from saebench.stats.intervals import Estimate, jackknife
 _Entries = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]  # counts, sequences, latents
 _NONE = np.zeros(0)
 _UNMERGED = 2**20  # the entries of blocks, 12 bytes each, that wait to be merged
+_CHUNK, _CHUNK_GPU = 2**21, 2**26  # the latents of tokens that are counted at a time
 _PENDING = 2**26  # the counts that may stay on a GPU (256 MB)
 _PERCENT = {"density_over_1pct": 1, "density_over_10pct": 10}
 
@@ -47,22 +48,23 @@ class FiringCounts:
         """
         values = codes[0] if isinstance(codes, tuple) else codes
         device = values.device
-        active = torch.ne(values, 0)
         present, local = torch.unique(sequence.cpu(), return_inverse=True)
-        l0, l1 = active.sum(-1), values.abs().sum(-1, dtype=torch.float64)
         if isinstance(codes, tuple) and device.type == "cpu":  # no table of all latents: it could take gigabytes
+            active = torch.ne(values, 0)
             keys, times = (local[:, None] * self.d_sae + codes[1])[active].unique(return_counts=True)
-            rows = present[keys // self.d_sae]
-            self._take(sequence, _entries(times.numpy(), rows.numpy(), (keys % self.d_sae).numpy()), l0, l1)
+            entries = _entries(times.numpy(), present[keys // self.d_sae].numpy(), (keys % self.d_sae).numpy())
+            self._take(sequence, entries, active.sum(-1), values.abs().sum(-1, dtype=torch.float64))
             return
         if device.type == "cuda":
             local = local.pin_memory().to(device, non_blocking=True)
         counts = torch.zeros(len(present), self.d_sae, dtype=torch.int32, device=device)
         if isinstance(codes, tuple):
+            active = torch.ne(values, 0)
             keys = local[:, None] * self.d_sae + codes[1]
             counts.view(-1).index_add_(0, keys.flatten(), active.flatten().to(torch.int32))
+            l0, l1 = active.sum(-1), values.abs().sum(-1, dtype=torch.float64)
         else:
-            counts.index_add_(0, local, active.to(torch.int32))
+            l0, l1 = _add_dense(counts, local, values)
         block = (sequence, present, counts, l0, l1)
         if device.type != "cuda":
             self._take_table(*block)
@@ -155,6 +157,21 @@ class FiringCounts:
             for limit in (0.0, *(percent * tokens for percent in _PERCENT.values()))
         ]
         return [float((self.d_sae - above[0]) / self.d_sae), *(float(number / self.d_sae) for number in above[1:])]
+
+
+def _add_dense(counts: Tensor, local: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    """Count the active latents of tokens into ``counts[sequences, d_sae]``, and return each token's L0 and L1.
+
+    A few tokens are taken at a time, because masks and absolute values of all of them take more than the latents do.
+    """
+    sums = []
+    step = max(1, (_CHUNK_GPU if values.is_cuda else _CHUNK) // max(1, values.shape[1]))
+    for rows in (slice(start, start + step) for start in range(0, max(1, len(values)), step)):
+        active = torch.ne(values[rows], 0)
+        counts.index_add_(0, local[rows], active.to(torch.int32))
+        sums.append((active.sum(-1), values[rows].abs().sum(-1, dtype=torch.float64)))
+    l0, l1 = (torch.cat(parts) for parts in zip(*sums, strict=True))
+    return l0, l1
 
 
 def _entries(counts: NDArray[Any], rows: NDArray[Any], columns: NDArray[Any]) -> _Entries:

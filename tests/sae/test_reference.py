@@ -194,26 +194,33 @@ class TestLoad:
         assert load_sae(ref, LoadContext()).hook.site_in == "blocks.2.hook_resid_post"
 
     @pytest.mark.parametrize(
-        ("body", "release", "sae_id"),
+        ("body", "repository", "folder"),
         [
-            ("gpt2-small-res-jb/blocks.8.hook_resid_pre", "gpt2-small-res-jb", "blocks.8.hook_resid_pre"),
+            (
+                "gpt2-small-res-jb/blocks.8.hook_resid_pre",
+                "jbloom/GPT2-Small-SAEs-Reformatted",
+                "blocks.8.hook_resid_pre",
+            ),
             ("someone/a-repo/sub/folder", "someone/a-repo", "sub/folder"),
         ],
     )
     def test_hub(
-        self, body: str, release: str, sae_id: str, lens: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+        self,
+        body: str,
+        repository: str,
+        folder: str,
+        lens_folder: Callable[..., Path],
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        import sae_lens
+        files, asked = lens_folder("topk"), []
 
-        asked = []
-
-        def hub(*args: str, **kwargs: str) -> Any:
+        def download(*args: str) -> str:
             asked.append(args)
-            return lens("topk")
+            return str(files / Path(args[1]).name)
 
-        monkeypatch.setattr(sae_lens.SAE, "from_pretrained", hub)
+        monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
         assert load_sae(f"sae_lens:{body}", LoadContext()).name == f"sae_lens:{body}"
-        assert asked == [(release, sae_id)]
+        assert asked == [(repository, f"{folder}/{name}") for name in ("cfg.json", "sae_weights.safetensors")]
 
     def test_baselines(self, context: LoadContext) -> None:
         assert load_sae("baseline:pca?k=4", context).d_sae == 4

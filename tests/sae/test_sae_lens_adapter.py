@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import pytest
 import sae_lens
 import torch
@@ -78,13 +79,16 @@ def test_capabilities(lens: Callable[..., Any], case: str, absent: set[Capabilit
         ),
     ],
 )
-def test_batchtopk_saves_as_jumprelu(training: type, config: Any, tmp_path: Path, sequences: Tensor) -> None:
+def test_batchtopk_is_called_so_although_it_is_saved_as_jumprelu(
+    training: type, config: Any, tmp_path: Path, sequences: Tensor
+) -> None:
     config.metadata.hook_name = SITE
     sae = training(config)
     sae.topk_threshold = torch.tensor(0.1)
     sae.save_inference_model(tmp_path)
     ours = SAELensAdapter.from_disk(tmp_path)
-    assert ours.architecture == "jumprelu"
+    assert json.loads((tmp_path / "cfg.json").read_text())["architecture"] == "jumprelu"
+    assert ours.architecture == config.architecture()
     assert_close(ours.decode(ours.encode(sequences)), sae_lens.SAE.load_from_disk(tmp_path)(sequences))
     with pytest.raises(SAELoadError, match="save_inference_model"):
         SAELensAdapter(sae, "training")
@@ -209,14 +213,17 @@ def pickle_only(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (truncate, "truncated or no safetensors"),
+        (truncate, "sae_weights.safetensors is truncated.*fetch it again"),
         (pickle_only, "sae.pt is pickled.*safetensors"),
         (lambda folder: (folder / WEIGHTS).unlink(), "has no sae_weights.safetensors"),
         (lambda folder: (folder / "cfg.json").unlink(), "has no cfg.json"),
-        (lambda folder: (folder / "cfg.json").write_text("{"), "cfg.json cannot be read"),
+        (lambda folder: (folder / "cfg.json").write_text("{"), "cfg.json is not valid JSON"),
         (lambda folder: (folder / "cfg.json").write_text("[]"), "JSON object"),
         (lambda folder: edit_config(folder, lambda c: c.update(architecture="batchtopk")), "training checkpoint"),
-        (lambda folder: edit_config(folder, lambda c: c.update(d_sae=31)), "size mismatch"),
+        (
+            lambda folder: edit_config(folder, lambda c: c.update(d_sae=31)),
+            "needed, because cfg.json says d_in=16, d_sae=31",
+        ),
         (lambda folder: edit_weights(folder, lambda t: t.pop("b_dec")), "b_dec"),
         (lambda folder: edit_config(folder, lambda c: c["metadata"].update(hook_head_index=2)), "attention head"),
     ],
@@ -238,9 +245,14 @@ def test_hub_failure_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     def offline(*args: object, **kwargs: object) -> None:
         raise ConnectionError("no route\nto host")
 
-    monkeypatch.setattr(sae_lens.SAE, "from_pretrained", offline)
-    with pytest.raises(SAELoadError, match=r"ConnectionError: no route to host.*network"):
-        SAELensAdapter.from_release("gpt2-small-res-jb", "blocks.8.hook_resid_pre")
+    monkeypatch.setattr(sae_lens.SAE, "from_pretrained", offline)  # for formats that SAELens converts
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", offline)
+    for release, sae_id in (
+        ("gpt2-small-res-jb", "blocks.8.hook_resid_pre"),
+        ("gemma-scope-2b-pt-res-canonical", "layer_12/width_16k/canonical"),
+    ):
+        with pytest.raises(SAELoadError, match=r"ConnectionError: no route to host.*network"):
+            SAELensAdapter.from_release(release, sae_id)
 
 
 class TestFingerprint:
