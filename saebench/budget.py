@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-from saebench.errors import UsageError
+from saebench.errors import UsageError, shown
 
 _UNITS = {unit: 10 ** (3 * power) for power, unit in enumerate(["b", "kb", "mb", "gb", "tb"])}
 _UNITS |= {unit: 2 ** (10 * power) for power, unit in enumerate(["b", "kib", "mib", "gib", "tib"])}
+
+# What the allocators of torch, CUDA, C++ and the system say.
+_EXHAUSTED = re.compile(
+    "(can't|cannot|not|un|failed to) ?(able to )?allocate (memory|[0-9.]+ ?[kmgt]?i?b)|(out of|not enough) memory"
+    "|alloc_failed|bad_alloc|bad allocation",
+    re.IGNORECASE,
+)
+_AMOUNT = re.compile(r"allocate ([0-9][0-9.]*) ?(bytes|[KMGTP]?i?B)\b", re.IGNORECASE)
 
 MEMORY = 10**9
 CACHE = 20 * 10**9
@@ -51,7 +60,7 @@ def parse_bytes(text: str | int) -> int:
     match = re.fullmatch(r"\s*([0-9]{1,18}(?:\.[0-9]{0,18})?)\s*([a-z]*)\s*", str(text).lower())
     unit = match[2] or "b" if match else ""
     if match is None or unit not in _UNITS:
-        raise UsageError(f"{text!r} is not an amount of memory; write it like 800MB, 1.5GB or 2GiB.")
+        raise UsageError(f"{shown(text)} is not an amount of memory; write it like 800MB, 1.5GB or 2GiB.")
     return int(Fraction(match[1]) * _UNITS[unit])  # exact, where a float would lose bytes beyond 2**53
 
 
@@ -62,3 +71,37 @@ def format_bytes(n: float) -> str:
             return f"{n:.3g} {unit}"
         n /= 1000
     return f"{n:.3g} TB" if n < 999.5 else f"{n:.0f} TB"
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Return whether an error means that memory has run out: that of the machine or that of a GPU.
+
+    Allocators of libraries raise RuntimeError for it, and only their text tells.
+    """
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        return True
+    return isinstance(error, RuntimeError | OSError) and _EXHAUSTED.search(_text(error)) is not None
+
+
+def memory_sentence(error: BaseException) -> str:
+    """Return what to say when memory has run out: how much was asked for, as far as the error tells, and what helps."""
+    asked = _AMOUNT.search(_text(error))
+    amount = ""
+    if asked is not None:
+        more = (
+            format_bytes(int(asked[1]))
+            if asked[1].isdigit() and asked[2].lower() == "bytes"
+            else " ".join(asked.groups())
+        )
+        amount = f": another {more} could not be allocated"
+    return (
+        f"Out of memory{amount}. Give a smaller --batch-size or --memory-budget, a smaller preset, or a model and SAE "
+        "with fewer weights, or free memory that other programs take."
+    )
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)[:10_000]
+    except Exception:  # the error of somebody else's code, whose text cannot be made
+        return ""

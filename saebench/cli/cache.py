@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from saebench.cli.output import echo
 from saebench.errors import SaebenchError
 
 
@@ -39,7 +40,7 @@ def info() -> None:
     folder = cache_folder()
     with _accessible(folder):
         n_series, size = usage(folder)
-    click.echo(f"folder  {folder}\nseries  {n_series}\nsize    {format_bytes(size)}")
+    echo(f"folder  {folder}\nseries  {n_series}\nsize    {format_bytes(size)}")
 
 
 @cache.command()
@@ -55,7 +56,7 @@ def clear() -> None:
     folder = cache_folder()
     with _accessible(folder):
         freed = clear_cache(folder)
-    click.echo(f"freed {format_bytes(freed)} in {folder}")
+    echo(f"freed {format_bytes(freed)} in {folder}")
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from saebench.cli.output import echo
 from saebench.version import __version__
 
 if TYPE_CHECKING:
@@ -28,15 +29,15 @@ def doctor() -> None:
     Exit codes: 0 the default run can start (it fetches missing assets), 1 it cannot.
     """
     for title, lines in (("Versions", _versions()), ("Devices", _devices()), ("Cache", _cache())):
-        click.echo(title)
+        echo(title)
         for line in lines:
-            click.echo(f"  {line}")
-        click.echo()
+            echo(f"  {line}")
+        echo()
     problems = list(_problems())
     for problem in problems:
-        click.echo(f"problem: {problem}")
+        echo(f"problem: {problem}")
     if not problems:
-        click.echo("`saebench run` can start.")
+        echo("`saebench run` can start.")
     click.get_current_context().exit(CANNOT_START if problems else 0)
 
 
@@ -77,21 +78,22 @@ def _cache() -> Iterator[str]:
     from saebench.data import assets
     from saebench.data.assets import State
     from saebench.errors import AssetError
+    from saebench.progress import ConsoleProgress
     from saebench.runner.cache import cache_folder
 
     home = assets.home()
     yield f"{home} ({shutil.disk_usage(_existing(home)).free / 1e9:.1f} GB free)"
     for asset in assets.manifest().values():
+        size = asset.download_size / 1e6
         try:
             status = assets.status(asset.name)
+            if status.state is State.COMPLETE:
+                assets.path(asset.name, ConsoleProgress())
+                yield f"{asset.name}: complete, {status.size / 1e6:,.0f} MB"
+            else:
+                yield f"{asset.name}: {status.state.value}; `saebench assets pull {asset.name}` fetches {size:,.0f} MB"
         except AssetError as error:
             yield f"{asset.name}: damaged. {error}"
-            continue
-        if status.state is State.COMPLETE:
-            yield f"{asset.name}: complete, {status.size / 1e6:,.0f} MB"
-        else:
-            size = asset.download_size / 1e6
-            yield f"{asset.name}: {status.state.value}; `saebench assets pull {asset.name}` fetches {size:,.0f} MB"
     try:
         n_series, shared = usage(cache_folder())
     except OSError as error:
@@ -102,9 +104,10 @@ def _cache() -> Iterator[str]:
 
 def _problems() -> Iterator[str]:
     """Yield what prevents ``saebench run`` from starting."""
+    from saebench.data import assets
     from saebench.errors import SaebenchError
     from saebench.results.provenance import PACKAGES, package_versions
-    from saebench.runner.assets import missing_assets
+    from saebench.runner.assets import missing_assets, needed_assets
     from saebench.runner.plan import make_plan
     from saebench.runner.request import make_request
 
@@ -113,7 +116,11 @@ def _problems() -> Iterator[str]:
     if not os.access(Path.cwd(), os.W_OK):
         yield f"The current folder {Path.cwd()} is not writable; change to another folder, or give --out."
     try:
-        missing = missing_assets(make_plan(make_request({})))
+        plan = make_plan(make_request({}))
+        missing = missing_assets(plan)
+        for name in needed_assets(plan):
+            if name not in {asset.name for asset in missing}:
+                assets.path(name)
     except SaebenchError as error:
         yield str(error)
         return
@@ -125,7 +132,7 @@ def _cannot_fetch(missing: list[Asset]) -> Iterator[str]:
     from saebench.data import assets
 
     names = ", ".join(asset.name for asset in missing)
-    command = [sys.executable, "-m", "pip", "--version"]
+    command = [sys.executable, "-P", "-m", "pip", "--version"]  # not a pip.py of the current folder
     if subprocess.run(command, capture_output=True, check=False).returncode != 0:
         yield f"{names} must be fetched, but pip does not work here; run `{sys.executable} -m ensurepip`."
     folder = _existing(assets.home())
@@ -141,4 +148,4 @@ def _cannot_fetch(missing: list[Asset]) -> Iterator[str]:
 
 def _existing(folder: Path) -> Path:
     """Return ``folder``, or its nearest parent that exists."""
-    return next(path for path in (folder, *folder.parents) if path.exists())
+    return next(path for path in (folder, *folder.parents) if os.path.exists(path))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from functools import cache
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from saebench.data import assets
+from saebench.data.source import read_content
 from saebench.errors import DataError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
@@ -56,8 +58,8 @@ def read_dataset(name: str) -> pd.DataFrame:
 
     Raises:
         UsageError: There is no such dataset.
-        AssetError: The asset is missing.
-        DataError: The file is damaged.
+        AssetError: The asset is missing or damaged.
+        DataError: The file is not as it should be.
     """
     check_dataset_name(name)
     return _read_csv(dataset_files()[name], required=("prompt", "target"))
@@ -110,13 +112,13 @@ def shifted_version(name: str) -> str | None:
 
 def _read_csv(file_name: str, required: tuple[str, ...]) -> pd.DataFrame:
     import pandas as pd
-    import zstandard
 
-    path = assets.path(ASSET) / file_name
+    path = assets.file(ASSET, file_name)
+    content = read_content(path)
     try:
         # keep_default_na=False, because "NA" and "null" are words of a text here, not missing values.
-        frame = pd.read_csv(path, compression="zstd", dtype={"prompt": str}, keep_default_na=False)
-    except (OSError, ValueError, zstandard.ZstdError) as error:  # pandas' parser errors are ValueErrors
+        frame = pd.read_csv(io.BytesIO(content), dtype={"prompt": str}, keep_default_na=False)
+    except ValueError as error:  # pandas' parser errors are ValueErrors
         raise DataError(f"Cannot read {path} ({error}); run `saebench assets verify {ASSET}`.") from error
     if missing := [column for column in required if column not in frame.columns]:
         raise DataError(f"{path} has no column {missing[0]!r}; run `saebench assets verify {ASSET}`.")

@@ -7,9 +7,11 @@ from dataclasses import replace
 
 from saebench.data.documents import Documents
 from saebench.data.heldout import evaluation_documents
-from saebench.data.json_lines import read_json_lines
+from saebench.data.hub import load_table
+from saebench.data.plain_text import read_plain_text
 from saebench.data.probes import read_dataset
-from saebench.data.text_ref import AssetText, HubText, JsonlText, TextRef, parse_text_ref
+from saebench.data.tables import read_rows
+from saebench.data.text_ref import AssetText, FileText, HubText, PlainText, TextRef, parse_text_ref
 from saebench.data.tokens import TokenBatch, tokenize
 from saebench.errors import DataError, UsageError
 
@@ -60,22 +62,20 @@ def _read(ref: TextRef, field: str | None) -> Iterable[str]:
                 raise UsageError(f"The texts of asset:sae-probes are in the field 'prompt', and there is no {field!r}.")
             texts: list[str] = read_dataset(name)["prompt"].tolist()
             return texts
-        case JsonlText(path, default):
+        case FileText(path, default, format):
             name = field or default
-            return (row.text(name, "Name another one as 'jsonl:PATH:FIELD'.") for row in read_json_lines(path))
+            hint = f"Name another one as '{format}:PATH:FIELD'."
+            return (row.text(name, hint) for row in read_rows(path, format, [name]))
+        case PlainText(path):
+            if field is not None:
+                raise UsageError(f"Plain text has no fields, and so no {field!r}.")
+            return read_plain_text(path)
         case HubText():
             return _read_hub(ref if field is None else replace(ref, field=field))
 
 
 def _read_hub(ref: HubText) -> Iterable[str]:
-    try:
-        import datasets
-    except ImportError as error:
-        raise DataError("Texts from the hub need the extra 'hub': pip install 'saebench[hub]'.") from error
-    try:
-        table = datasets.load_dataset(ref.dataset, ref.config, split=ref.split, revision=ref.revision)
-    except Exception as error:  # datasets, the hub client and the network each raise their own kinds
-        raise DataError(f"Cannot load the dataset {ref.dataset!r} from the hub: {error}") from error
+    table = load_table("Texts", ref.dataset, ref.config, ref.split, ref.revision)
     if "." in ref.field:  # a field of a column of structs, such as prompt.text
         table = table.flatten()
     if ref.field not in table.column_names:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from saebench.budget import out_of_memory
 from saebench.errors import SaebenchError
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def for_batches(rows: slice, batch_size: int, work: Callable[[slice], None]) -> 
         try:
             work(slice(start, min(start + batch_size, rows.stop)))
         except (MemoryError, RuntimeError) as error:
-            if not _out_of_memory(error):
+            if not out_of_memory(error):
                 raise
             if batch_size == 1:
                 raise SaebenchError(
@@ -77,10 +78,3 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
 def host_buffer(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     """Return an empty tensor on the CPU that ``device`` can copy into without waiting."""
     return torch.empty(shape, dtype=dtype, pin_memory=device.type == "cuda")
-
-
-def _out_of_memory(error: Exception) -> bool:
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    text = str(error).lower()
-    return any(sign in text for sign in ("can't allocate memory", "out of memory", "not enough memory", "alloc_failed"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from saebench.errors import ModelError, UsageError
 from saebench.lm.model import LanguageModel
 from saebench.lm.reference import LMRef, parse_lm_ref
 
+_FOREIGN = "transformers_modules"  # the package into which transformers copies code that comes with models
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 
 
@@ -54,13 +56,16 @@ def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
     return DTYPES[dtype]
 
 
-def load_lm(ref: str | LMRef, *, device: torch.device, dtype: torch.dtype) -> LanguageModel:
+def load_lm(
+    ref: str | LMRef, *, device: torch.device, dtype: torch.dtype, trust_remote_code: bool = False
+) -> LanguageModel:
     """Load a causal language model and its tokenizer.
 
     Args:
         ref: The reference of the model.
         device: The device to load it onto.
         dtype: The dtype of its weights.
+        trust_remote_code: Whether Python code that comes with the model may run. Only the user can decide this.
 
     Raises:
         UsageError: The reference is wrong.
@@ -73,22 +78,32 @@ def load_lm(ref: str | LMRef, *, device: torch.device, dtype: torch.dtype) -> La
     lm_ref = parse_lm_ref(ref) if isinstance(ref, str) else ref
     source, kwargs = _source(lm_ref)
     # Left open, transformers would ask on the terminal whether to run code that comes with the model.
-    kwargs["trust_remote_code"] = False
+    kwargs["trust_remote_code"] = trust_remote_code
+    expected: tuple[type[BaseException], ...] = (
+        OSError,
+        ValueError,
+        KeyError,
+        ImportError,
+        RuntimeError,
+        SafetensorError,
+    )
+    if trust_remote_code:
+        expected = (Exception, SystemExit)  # code of others may raise anything
     try:
         model, report = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, output_loading_info=True, **kwargs)
         tokenizer = AutoTokenizer.from_pretrained(source, **kwargs)
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
+    except expected as error:
         cause = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        if "trust_remote_code" in str(error):
+        if "trust_remote_code" in str(error) and not trust_remote_code:
             cause = (
-                "its configuration names Python code of its own, which saebench does not run; use a model whose "
-                "architecture is part of transformers."
+                "its configuration names Python code of its own, which saebench does not run unasked; use a model "
+                "whose architecture is part of transformers, or read that code and give --trust-remote-code."
             )
         raise ModelError(f"{lm_ref} could not be loaded: {cause[:300]}") from error
     if missing := sorted(report["missing_keys"]):  # transformers would use random weights for them
         raise ModelError(f"{lm_ref} lacks {len(missing)} weights of {type(model).__name__}, such as {missing[0]!r}.")
     model = model.eval().requires_grad_(False).to(device)
-    return LanguageModel(model, tokenizer, name=str(lm_ref), fingerprint=fingerprint(model))
+    return LanguageModel(model, tokenizer, name=str(lm_ref), fingerprint=fingerprint(model, tokenizer))
 
 
 def _source(ref: LMRef) -> tuple[str, dict[str, Any]]:
@@ -101,11 +116,12 @@ def _source(ref: LMRef) -> tuple[str, dict[str, Any]]:
     return str(Path(ref.name)), {}
 
 
-def fingerprint(model: Any) -> str:
-    """Return the sha256, in hex, of the configuration and of every weight as loaded.
+def fingerprint(model: Any, tokenizer: Any = None) -> str:
+    """Return the sha256, in hex, of the configuration, of every weight as loaded, and of code that came with the model.
 
     It is the same on every machine and for every dtype of the files. It differs between the dtypes that the model is
-    loaded in, because rounding to bfloat16 changes the weights. Tensors are hashed in parallel, and tied ones once.
+    loaded in, because rounding to bfloat16 changes the weights. Tensors are hashed in parallel, and tied ones once. The
+    tokenizer counts only if its code came with the model.
     """
     state = dict(sorted(model.state_dict().items()))
     distinct = {_place(tensor): tensor for tensor in state.values()}
@@ -114,7 +130,22 @@ def fingerprint(model: Any) -> str:
     digest = hashlib.sha256(json.dumps(_settings(model.config.to_dict()), sort_keys=True, default=str).encode())
     for name, tensor in state.items():
         digest.update(f"|{name}|{tuple(tensor.shape)}|{tensor.dtype}|{hashes[_place(tensor)]}".encode())
+    for name, code in _own_code(model, tokenizer):
+        digest.update(f"|{name}|{hashlib.sha256(code).hexdigest()}".encode())
     return digest.hexdigest()
+
+
+def _own_code(*parts: Any) -> list[tuple[str, bytes]]:
+    """Return the Python files that came with a model and run, each with its name in their folder."""
+    packages = {type(part).__module__.rpartition(".")[0] for part in parts}
+    packages = {package for package in packages if package.startswith(f"{_FOREIGN}.")}
+    files = {
+        name.removeprefix(package): Path(module.__file__)
+        for package in packages
+        for name, module in list(sys.modules.items())
+        if name.startswith(f"{package}.") and getattr(module, "__file__", None)
+    }
+    return [(name, file.read_bytes()) for name, file in sorted(files.items())]
 
 
 def _settings(config: dict[str, Any]) -> dict[str, Any]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from saebench.errors import UsageError
+from saebench.files import text_or_raise
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ def parse_lm_ref(text: str) -> LMRef:
     Raises:
         UsageError: The reference names no model; the message says what to write.
     """
+    text_or_raise(text, "model reference")
     scheme, colon, body = text.partition(":")
     if colon and scheme == "asset":
         from saebench.data import assets
@@ -39,11 +42,16 @@ def parse_lm_ref(text: str) -> LMRef:
         if name.count("/") != 1 or not all(name.split("/")):
             raise UsageError(f"{text!r} is not a Hugging Face model; write hf:ORG/NAME or hf:ORG/NAME@REVISION.")
         return LMRef(text, "hf", name, revision or None)
-    folder = Path(text).expanduser()
-    if (folder / "config.json").is_file():
-        return LMRef(text, "path", str(folder))
-    if folder.is_dir():
+    # The functions of os.path, unlike the methods of Path, take any text, such as a name that no file can have.
+    folder = os.path.expanduser(text)
+    if os.path.isfile(os.path.join(folder, "config.json")):
+        return LMRef(text, "path", str(Path(folder)))
+    if os.path.isdir(folder):
         raise UsageError(
             f"{text!r} is a folder without config.json; a local model must be a folder that transformers can load."
+        )
+    if os.sep in text or text.startswith((".", "~")):
+        raise UsageError(
+            f"The model folder {text!r} does not exist; a model is asset:NAME, hf:ORG/NAME[@REVISION] or a folder."
         )
     raise UsageError(f"{text!r} is neither asset:NAME, hf:ORG/NAME[@revision] nor an existing folder with a model.")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from saebench.errors import HookMismatchError, did_you_mean
 
 _PATTERN = re.compile(
-    r"blocks\.([0-9]+)\.(hook_resid_pre|hook_resid_mid|hook_resid_post|hook_mlp_out|hook_attn_out|attn\.hook_z)"
+    r"blocks\.([0-9]{1,9})\.(hook_resid_pre|hook_resid_mid|hook_resid_post|hook_mlp_out|hook_attn_out|attn\.hook_z)"
 )
 _KINDS = (
     "hook_resid_pre",
@@ -47,7 +47,7 @@ def parse_site(name: str) -> Site:
     """Parse the name of a hook point. Raises HookMismatchError if it is not of a supported kind."""
     match = _PATTERN.fullmatch(name)
     if match is None:
-        number = re.search("[0-9]+", name)
+        number = re.search("[0-9]{1,9}", name)
         examples = [f"blocks.{number[0] if number else 0}.{kind}" for kind in _KINDS]
         hint = did_you_mean(name, examples)
         raise HookMismatchError(

@@ -33,6 +33,10 @@ class Fluency:
         """Choose the language model ``lm_ref``, which is loaded later, and its device and dtype."""
         self.lm_ref, self.device, self.dtype = lm_ref, device, dtype
 
+    def fingerprint(self) -> str:
+        """Return the fingerprint of the language model. Raises ModelError when it cannot be loaded."""
+        return _loaded(self.lm_ref, self.device, self.dtype).lm.fingerprint
+
     def __call__(
         self, prompts: Sequence[str], continuations: Sequence[str]
     ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

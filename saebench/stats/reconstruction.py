@@ -9,7 +9,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-_CHUNK = 2**18  # the numbers that are converted at a time; their float64 copies take 2 MB
+# The numbers that are converted at a time: a float64 copy takes 2 MB, which stays in the cache of a CPU, or 128 MB on a
+# GPU, which needs many numbers to be busy.
+_CHUNK, _CHUNK_GPU = 2**18, 2**24
 _PENDING = 2**18  # the tokens whose sums may stay on a GPU (20 MB)
 
 
@@ -73,12 +75,23 @@ class ReconstructionSums:
             xhat: Their reconstructions.
             sequence: The number of each token's sequence, best on the CPU.
         """
+        step = max(1, (_CHUNK_GPU if x.is_cuda else _CHUNK) // x.shape[1])
+        parts = [
+            self._summands(x[start : start + step], xhat[start : start + step]) for start in range(0, len(x), step)
+        ]
+        rows = torch.cat(parts, 1) if parts else torch.zeros(len(self._columns), 0, dtype=torch.float64)
+        self._pending.append((sequence, rows))
+        if not rows.is_cuda or sum(len(tokens) for tokens, _ in self._pending) > _PENDING:
+            self._fetch()
+
+    def _summands(self, x: Tensor, xhat: Tensor) -> Float[Tensor, "columns tokens"]:
+        """Return what each token adds to each sum."""
         x, xhat = x.double(), xhat.double()
         mean, scale = self._centre.mean.to(x.device), self._scale.to(x.device)
         error, spread = x - xhat, x - mean
         norm, norm_hat = x.norm(dim=-1), xhat.norm(dim=-1)
         dot = (x * xhat).sum(-1)
-        rows = torch.stack(
+        return torch.stack(
             [
                 error.square().sum(-1),
                 spread.square().sum(-1),
@@ -93,9 +106,6 @@ class ReconstructionSums:
                 (norm > 0).double(),
             ]
         )
-        self._pending.append((sequence, rows))
-        if not rows.is_cuda or sum(len(tokens) for tokens, _ in self._pending) > _PENDING:
-            self._fetch()
 
     def _fetch(self) -> None:
         for sequence, rows in self._pending:

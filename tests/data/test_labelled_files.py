@@ -3,16 +3,20 @@ import csv
 import io
 import json
 import math
+from functools import partial
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saebench.data.labelled_files import class_name, read_csv, read_jsonl
+from saebench.data.labelled_files import class_name, read_labelled
 from saebench.errors import DataError
 
 # Text as UTF-8 can hold it.
 TEXT = st.text(st.characters(codec="utf-8"), max_size=20)
+
+
+read_csv, read_jsonl, read_parquet = (partial(read_labelled, format=name) for name in ("csv", "jsonl", "parquet"))
 
 
 @pytest.fixture(scope="session")
@@ -105,14 +109,14 @@ def test_bad_lines_name_file_and_line(scratch, line, message):
 def test_wild_content_is_rows_or_one_data_error(scratch, content):
     for data in (content, b"prompt,target\n" + content, b'{"prompt": "x", "target": ' + content):
         written(scratch, data)
-        for read in (read_csv, read_jsonl):
+        for read in (read_csv, read_jsonl, read_parquet):
             with contextlib.suppress(DataError):
                 rows = list(read(scratch))
                 assert all(isinstance(prompt, str) and name == name.strip() and name for prompt, name in rows)
 
 
 def test_a_file_that_cannot_be_read(tmp_path):
-    for read in (read_csv, read_jsonl):
+    for read in (read_csv, read_jsonl, read_parquet):
         with pytest.raises(DataError, match="Cannot read"):
             list(read(tmp_path))
 

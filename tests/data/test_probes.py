@@ -73,7 +73,7 @@ def test_absent_asset_says_what_to_run(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "garbage", "gone", "column"])
-def test_damaged_file_is_a_data_error(fake_probes, damage):
+def test_damaged_file_is_named_with_the_command_that_helps(fake_probes, damage):
     path = fake_probes.add(NEWS, [(f"text {i * 7919 % 1000}", i) for i in range(2000)])
     match damage:
         case "truncated":
@@ -86,5 +86,6 @@ def test_damaged_file_is_a_data_error(fake_probes, damage):
             path.unlink()
         case "column":
             fake_probes.add(NEWS, [("x", 1)], header=("text", "target"))
-    with pytest.raises(DataError, match="saebench assets verify sae-probes"):
+    error, command = (DataError, "verify sae-probes") if damage == "column" else (AssetError, "pull sae-probes --force")
+    with pytest.raises(error, match=f"saebench assets {command}"):
         read_dataset("97_news_class")

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from saebench.data.heldout import zoo_documents
 from saebench.data.text import Documents, load_documents
-from saebench.data.text_ref import AssetText, HubText, JsonlText, parse_text_ref
+from saebench.data.text_ref import AssetText, FileText, HubText, parse_text_ref
 from saebench.errors import DataError, UsageError
 
 
@@ -39,10 +39,10 @@ def test_parse(ref, parsed):
 
 def test_parse_jsonl_field_after_the_last_colon(jsonl):
     plain, colon = jsonl([]), jsonl([], "part:1.jsonl")
-    assert parse_text_ref(f"jsonl:{plain}") == JsonlText(plain, "text")
-    assert parse_text_ref(f"jsonl:{plain}:body") == JsonlText(plain, "body")
-    assert parse_text_ref(f"jsonl:{colon}") == JsonlText(colon, "text")
-    assert parse_text_ref(f"jsonl:{colon}:body") == JsonlText(colon, "body")
+    assert parse_text_ref(f"jsonl:{plain}") == FileText(plain, "text")
+    assert parse_text_ref(f"jsonl:{plain}:body") == FileText(plain, "body")
+    assert parse_text_ref(f"jsonl:{colon}") == FileText(colon, "text")
+    assert parse_text_ref(f"jsonl:{colon}:body") == FileText(colon, "body")
 
 
 @pytest.mark.parametrize(

@@ -267,5 +267,57 @@ def test_code_in_a_model_folder_never_runs_whatever_the_terminal_answers(
     assert not marker.exists()
     assert "[y/N]" not in done.stdout + done.stderr
     if file == "config.json":
-        assert "which saebench does not run" in done.stdout
-        assert "trust_remote_code" not in done.stdout
+        assert "which saebench does not run unasked" in done.stdout
+        assert "read that code and give --trust-remote-code" in done.stdout
+
+
+def _with_code(folder: Path, scale: float) -> Path:
+    """Let a folder of a Llama bring code in two files: one writes a file when it runs, the other holds ``scale``."""
+    (folder / "modeling_foreign.py").write_text(
+        f"open({str(folder / 'executed')!r}, 'w').close()\n"
+        "from transformers import LlamaForCausalLM\nfrom .part import SCALE\n"
+        "class Foreign(LlamaForCausalLM):\n"
+        "    def get_input_embeddings(self):\n"
+        "        return super().get_input_embeddings()\n"
+    )
+    (folder / "part.py").write_text(f"SCALE = {scale}\n")
+    config = json.loads((folder / "config.json").read_text())
+    config["auto_map"] = {"AutoModelForCausalLM": "modeling_foreign.Foreign"}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def test_code_in_a_model_folder_runs_when_the_user_says_so_and_counts_for_the_fingerprint(
+    tiny_llama_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.setattr(sys, "path", [*sys.path])  # transformers adds the folder of the modules
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_llama_dir, folder)
+
+    def load() -> str:
+        return load_lm(str(folder), device=torch.device("cpu"), dtype=torch.float32, trust_remote_code=True).fingerprint
+
+    without = load()
+    assert without == load_lm(str(folder), device=torch.device("cpu"), dtype=torch.float32).fingerprint
+    _with_code(folder, 1.0)
+    assert not (folder / "executed").exists()
+    first = load()
+    assert (folder / "executed").exists()
+    assert load() == first
+    _with_code(folder, 2.0)
+    assert len({without, first, load()}) == 3
+
+
+def test_code_in_a_model_folder_that_fails_is_an_error_of_the_model(
+    tiny_llama_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_llama_dir, folder)
+    _with_code(folder, 1.0)
+    for code, message in (("raise TypeError('no')", "no"), ("import sys\nsys.exit(5)", "5")):
+        (folder / "modeling_foreign.py").write_text(code)
+        with pytest.raises(ModelError, match=f"could not be loaded: {message}"):
+            load_lm(str(folder), device=torch.device("cpu"), dtype=torch.float32, trust_remote_code=True)

@@ -9,13 +9,25 @@ from saebench.data.assets.cache import AssetCache, AssetStatus, State
 from saebench.data.assets.manifest import Asset, manifest
 from saebench.progress import NullProgress, Progress
 
-__all__ = ["Asset", "AssetStatus", "State", "asset", "home", "manifest", "path", "pull", "status", "verify"]
+__all__ = [
+    "Asset",
+    "AssetStatus",
+    "State",
+    "asset",
+    "file",
+    "home",
+    "manifest",
+    "path",
+    "pull",
+    "status",
+    "verify",
+]
 
 
 def home() -> Path:
     """Return the cache folder: ``SAEBENCH_HOME`` if it is set, or else the platform's cache folder for saebench."""
     if chosen := os.environ.get("SAEBENCH_HOME"):
-        return Path(chosen).expanduser().absolute()
+        return Path(os.path.expanduser(chosen)).absolute()  # unlike Path.expanduser, leaves an unknown ~USER as it is
     from platformdirs import user_cache_path
 
     return user_cache_path("saebench", appauthor=False)
@@ -30,9 +42,21 @@ def asset(name: str) -> Asset:
     return _cache().asset(name)
 
 
-def path(name: str) -> Path:
-    """Return the folder of a complete asset, or raise AssetError, which names ``saebench assets pull NAME``."""
-    return _cache().path(name)
+def path(name: str, progress: Progress | None = None) -> Path:
+    """Return the folder of a complete asset, after a check that its files are as they were recorded.
+
+    A check that was made before costs little. Without ``progress``, a message about a long check is logged.
+
+    Raises:
+        UsageError: There is no such asset.
+        AssetError: It is missing or damaged; the message names the command that fetches it.
+    """
+    return _cache().path(name, progress)
+
+
+def file(name: str, file_name: str, progress: Progress | None = None) -> Path:
+    """Return one file of a complete asset, after a check that it is as it was recorded. Raises what `path` raises."""
+    return _cache().file(name, file_name, progress)
 
 
 def pull(name: str, progress: Progress | None = None, force: bool = False) -> Path:

