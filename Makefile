@@ -1,22 +1,33 @@
-# Everything runs in .venv, built from pyproject.toml with the versions of constraints.txt.
+# Everything runs in .venv, which holds exactly the packages that requirements/ locks: their versions and their hashes.
 PYTHON ?= python3
 BIN := .venv/bin
 PEER := .venv-peer/bin
 INSTALLED := .venv/.installed
+LOCK := $(addprefix requirements/,build.txt torch-cpu.txt all.txt cuda.txt)
+# --no-deps, because the lock is complete; `scripts/lock.py check` makes sure of it.
+INSTALL_LOCKED := $(BIN)/python -m pip install --disable-pip-version-check --no-deps --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help install hooks assets demo test bench check format clean
+.PHONY: help install lock hooks assets demo test soak bench check format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(INSTALLED) ## build the environment in .venv, with saebench (editable) and the development tools
 
-$(INSTALLED): pyproject.toml constraints.txt
+# pip's find-links may lead to a build of torch for CPUs; the registry's build for Linux needs CUDA beside it.
+$(INSTALLED): pyproject.toml $(LOCK)
 	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] < (3, 14) else "saebench needs Python 3.11, 3.12 or 3.13; name one with: make PYTHON=python3.12 ...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	$(INSTALL_LOCKED) -r requirements/build.txt
+	@$(INSTALL_LOCKED) --quiet --no-index -r requirements/torch-cpu.txt 2> /dev/null || echo "There is no build of torch for CPUs where pip's find-links leads; the registry's is taken."
+	$(INSTALL_LOCKED) --no-build-isolation -r requirements/all.txt
+	! $(BIN)/python scripts/lock.py needs-cuda || $(INSTALL_LOCKED) -r requirements/cuda.txt
+	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
+
+lock: $(INSTALLED) ## write requirements/ anew; UPGRADE="numpy torch==2.14.0" or UPGRADE=all moves versions
+	$(BIN)/python scripts/lock.py update $(UPGRADE)
 
 hooks: $(INSTALLED) ## have git run the quick checks before each commit
 	$(BIN)/pre-commit install
@@ -31,6 +42,9 @@ test: assets ## run all tests, also those on the real language models (fetches 9
 	$(BIN)/saebench assets pull smollm2-135m
 	$(BIN)/python -m pytest -n 2 --durations=15
 
+soak: $(INSTALLED) ## try to break the program with kills, processes, hostile inputs and fuzz (half an hour on two cores)
+	$(BIN)/python -m tests.soak --page docs/reliability-of-the-program.md
+
 bench: assets .venv-peer/.installed ## measure speed against SAEBench, sae-probes and the bare work (an hour on two quiet cores)
 	$(BIN)/saebench assets pull smollm2-135m
 	$(BIN)/python -m benchmarks
@@ -44,12 +58,13 @@ bench: assets .venv-peer/.installed ## measure speed against SAEBench, sae-probe
 	$(PEER)/python -c 'import torchvision' 2>/dev/null || $(PEER)/python -m pip uninstall --yes torchvision
 	@touch $@
 
-check: $(INSTALLED) ## ruff, spelling, mypy, the layering of rooms, and whether published tables and boards are up to date
+check: $(INSTALLED) ## ruff, spelling, mypy, the layering of rooms, the lock, and whether published tables and boards are up to date
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell
 	$(BIN)/mypy saebench scripts benchmarks examples/plugin
 	$(BIN)/lint-imports
+	$(BIN)/python scripts/lock.py check
 	$(BIN)/python scripts/render_tables.py --check
 	$(BIN)/python scripts/render_performance.py --check
 	$(BIN)/python scripts/build_leaderboards.py --check

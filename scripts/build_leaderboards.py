@@ -14,13 +14,14 @@ from saebench.errors import SaebenchError
 from saebench.leaderboard.board import load_board
 from saebench.leaderboard.data import build
 from saebench.leaderboard.render import to_csv, to_json, to_markdown
+from saebench.results.collection import Collection
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def files(definition: Path, results: Path) -> dict[Path, str]:
     """Return the path and content of each file of the board that ``definition`` defines."""
-    data = build(load_board(definition), [results])
+    data = build(load_board(definition), Collection([results]))
     contents = {".md": to_markdown(data), ".csv": to_csv(data), ".json": to_json(data, details=False)}
     return {definition.with_suffix(suffix): content for suffix, content in contents.items()}
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from typing import Any
 
 import pandas as pd
 
+from saebench import safe_text
+from saebench.results import csv_text
 from saebench.results.render import format_number, markdown
 
 Json = dict[str, Any]
@@ -22,7 +22,8 @@ _CSV_COLUMNS = (
 
 def to_markdown(data: Json) -> str:
     """Return the page of a board: a table per stratum, with ranked rows first, then incomplete ones, then controls."""
-    parts = [f"# {data['title']}", data["description"], *map(_stratum, data["strata"])]
+    parts = [f"# {safe_text.markdown(data['title'])}", safe_text.markdown(data["description"])]
+    parts += map(_stratum, data["strata"])
     if data["left_out"]:
         parts.append(_left_out(data["left_out"]))
     parts.append(
@@ -34,10 +35,11 @@ def to_markdown(data: Json) -> str:
 
 
 def to_csv(data: Json) -> str:
-    """Return a line per row and metric, with numbers in full, and empty cells where there is nothing."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, _CSV_COLUMNS, lineterminator="\n")
-    writer.writeheader()
+    """Return a line per row and metric, with numbers in full, and empty cells where there is nothing.
+
+    `saebench.results.csv_text.read` reads it back; it says what other readers should know.
+    """
+    lines = []
     for stratum in data["strata"]:
         shared = {"board": data["name"], "stratum": stratum["id"]}
         shared |= {key: stratum[key] for key in ("model", "hook", "width", "preset")}
@@ -45,14 +47,15 @@ def to_csv(data: Json) -> str:
             own = {key: row[key] for key in _CSV_COLUMNS if key in row} | _flat(row["rank"])
             for metric in stratum["metrics"]:
                 facts = {key: metric[key] for key in ("task", "metric", "higher_is_better", "ranked")}
-                writer.writerow(shared | own | facts | row["values"][metric["key"]])
-    return text.getvalue()
+                line = shared | own | facts | row["values"][metric["key"]]
+                lines.append([line.get(column) for column in _CSV_COLUMNS])
+    return csv_text.write(_CSV_COLUMNS, lines)
 
 
 def to_json(data: Json, *, details: bool = True) -> str:
     """Return the board as JSON; without ``details`` it lacks the pages of SAEs and tasks."""
     kept = data if details else {key: value for key, value in data.items() if key not in ("saes", "tasks")}
-    return json.dumps(kept, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return safe_text.json_text(json.dumps(kept, indent=1, ensure_ascii=False, allow_nan=False)) + "\n"
 
 
 def place(row: Json) -> str:
@@ -73,10 +76,9 @@ def _flat(rank: Json | None) -> Json:
 
 def _stratum(stratum: Json) -> str:
     what = "groups of SAEs" if stratum["groups"] else "SAEs"
-    width = "any width" if stratum["width"] == "all" else f"about {int(stratum['width']):,} latents"
-    if stratum["width"] == "unknown":
-        width = "width unknown"
-    heading = f"## {stratum['model']} · {stratum['hook']} · {what}, {width} · preset {stratum['preset']}"
+    width = {"all": "any width", "unknown": "width unknown"}.get(stratum["width"])
+    width = width or f"about {int(stratum['width']):,} latents"
+    heading = f"{stratum['model']} · {stratum['hook']} · {what}, {width} · preset {stratum['preset']}"
     lines = []
     for row in stratum["rows"]:
         rank = row["rank"]
@@ -93,7 +95,7 @@ def _stratum(stratum: Json) -> str:
         lines.append(line)
     table = pd.DataFrame(lines)
     empty = [name for name in ("L0", "mean rank", "rank interval") if not table[name].any()]
-    return f"{heading}\n\n{markdown(table.drop(columns=empty))}"
+    return f"## {safe_text.markdown(heading)}\n\n{markdown(table.drop(columns=empty))}"
 
 
 def _span(first: int, last: int) -> str:
@@ -102,7 +104,7 @@ def _span(first: int, last: int) -> str:
 
 def _header(metric: Json) -> str:
     arrow = {True: " ↑", False: " ↓", None: ""}[metric["higher_is_better"]]
-    star = " \\*" if metric["ranked"] else ""
+    star = " *" if metric["ranked"] else ""  # `markdown` escapes it
     return f"{metric['task']}: {metric['metric']}{arrow}{star}"
 
 
@@ -114,5 +116,5 @@ def _cell(value: Json) -> str:
 
 
 def _left_out(left_out: list[Json]) -> str:
-    lines = [f"- {entry['sae']}, {entry['task']} v{entry['task_version']}: {entry['reason']}" for entry in left_out]
-    return "## Not counted\n\n" + "\n".join(" ".join(line.split()) for line in lines)
+    lines = [f"{entry['sae']}, {entry['task']} v{entry['task_version']}: {entry['reason']}" for entry in left_out]
+    return "## Not counted\n\n" + "\n".join(f"- {safe_text.markdown(line)}" for line in lines)

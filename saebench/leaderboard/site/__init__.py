@@ -1,4 +1,4 @@
-"""A board as a site of static pages, which are made from its JSON values alone."""
+"""A board as a site of static pages, which are made from its JSON values alone, and a server for it."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from saebench.errors import SaebenchError
 from saebench.leaderboard.site.numbers import decimals, interval, number
 
 Json = dict[str, Any]
-_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._~-]{0,99}")
+FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._~-]{0,99}")
 
 
 def page_name(name: str) -> str:
@@ -18,7 +18,7 @@ def page_name(name: str) -> str:
 
     Raises SaebenchError otherwise, because it could lead out of the site's folder.
     """
-    if not _FILE_NAME.fullmatch(name):
+    if not FILE_NAME.fullmatch(name):
         raise SaebenchError(f"{name[:100]!r} cannot be the name of a page; build the board's data again with saebench.")
     return name
 

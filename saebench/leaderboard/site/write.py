@@ -16,6 +16,7 @@ from saebench.leaderboard.site.numbers import short
 
 Json = dict[str, Any]
 _HERE = Path(__file__).parent
+STATIC = _HERE / "static"  # the files that all pages share
 # `file:` is there beside 'self' because a page that is opened from a disk has no origin that 'self' could mean.
 POLICY = "; ".join(
     [
@@ -29,7 +30,8 @@ POLICY = "; ".join(
 )
 # Characters that HTML does not allow in text, and halves of surrogate pairs, which no encoding can write.
 _NOT_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
-_OURS = '<meta name="generator" content="saebench'
+# Every page begins with this.
+MARK = '<meta name="generator" content="saebench'
 
 
 def write_site(data: Json, out: Path) -> None:
@@ -55,7 +57,7 @@ def write_site(data: Json, out: Path) -> None:
     for path, text in pages.items():
         (out / path).parent.mkdir(parents=True, exist_ok=True)
         (out / path).write_bytes(text.encode("utf-8"))
-    shutil.copytree(_HERE / "static", out / "assets", dirs_exist_ok=True, copy_function=shutil.copyfile)
+    shutil.copytree(STATIC, out / "assets", dirs_exist_ok=True, copy_function=shutil.copyfile)
 
 
 def _board(data: Json) -> str:
@@ -76,7 +78,7 @@ def _render(template: str, data: Json, **context: Any) -> str:
 
 def _remove_former(folder: Path, keep: set[str]) -> None:
     for page in folder.glob("*.html"):
-        if page.name not in keep and _OURS in page.read_text(encoding="utf-8", errors="replace")[:1000]:
+        if page.name not in keep and MARK in page.read_text(encoding="utf-8", errors="replace")[:1000]:
             page.unlink()
 
 

@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from saebench.leaderboard.site.serve import make_server
 from tests.leaderboard.site import boards
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -202,12 +203,27 @@ def test_on_a_static_host(site, browse):
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=site("default"))
     handler.log_message = lambda *args: None
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    read_all(server, browse)
+
+
+def test_as_leaderboard_serve_gives_it(site, browse):
+    read_all(make_server(site("default"), 0), browse)
+
+
+def read_all(server, browse):
+    """Look at the board and follow the links to an SAE and to a task."""
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         watched = browse()
-        watched.page.goto(f"http://127.0.0.1:{server.server_port}/index.html")
+        page = watched.page
+        page.goto(f"http://127.0.0.1:{server.server_port}/index.html")
         watched.show_plots()
-        assert column(watched.page, 1) == [*boards.SAES, *boards.CONTROLS]
+        assert column(page, 1) == [*boards.SAES, *boards.CONTROLS]
+        for link in ("table.grid a.name", "a[href*='task/']"):
+            page.goto(f"http://127.0.0.1:{server.server_port}/")
+            page.click(link)
+            watched.show_plots()
+            assert "embedded default" in page.title()
     finally:
         server.shutdown()
         server.server_close()
