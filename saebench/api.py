@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,7 +34,8 @@ def run(
         config: A YAML file of options. Options that are given here win over it.
         progress: What reports progress; by default lines on stderr.
         **options: The other options of ``saebench run``: suite, model, hook, preset, text, out, seed, device, dtype,
-            limit, batch_size, memory_budget and cache_budget (bytes, or text such as "1.5GB"), overwrite, parameters.
+            limit, batch_size, memory_budget and cache_budget (bytes, or text such as "1.5GB"), overwrite, parameters,
+            trust_remote_code, allow_python.
 
     Returns:
         A table with one row per number; `saebench.results.table.COLUMNS` names its columns.
@@ -58,4 +60,9 @@ def run(
     summary = execute(plan, progress or ConsoleProgress())
     if summary.interrupted:
         raise KeyboardInterrupt
+    if summary.lost:
+        warnings.warn(
+            f"{len(summary.lost)} records are not in {summary.out} any more: somebody removed them during the run.",
+            stacklevel=2,
+        )
     return from_records(summary.records)

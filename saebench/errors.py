@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Iterable
+from typing import Any
 
 
 class SaebenchError(Exception):
@@ -45,3 +47,23 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return `` Did you mean 'x'?``, where x is the known name closest to ``name``, or "" if none is close."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f" Did you mean {close[0]!r}?" if close else ""
+
+
+class _Short(reprlib.Repr):
+    """A ``repr`` that never takes long, whatever it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxstring, self.maxother = 2, 100, 100
+
+    def repr_int(self, x: int, level: int) -> str:
+        # Python refuses to write numbers of thousands of digits.
+        return repr(x) if x.bit_length() <= 128 else f"a whole number of {x.bit_length()} bits"
+
+
+_SHORT = _Short()
+
+
+def shown(value: Any) -> str:
+    """Return a foreign value as messages show it: like ``repr``, but never longer than a few hundred characters."""
+    return _SHORT.repr(value)

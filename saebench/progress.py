@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol, TextIO, runtime_checkable
 
+from saebench.safe_text import visible
+
 QUIET_SECONDS = 2.0  # shorter work shows nothing
 LINE_SECONDS = 5.0  # the least time between two plain lines of one task
 
@@ -60,7 +62,8 @@ class NullProgress:
 class ConsoleProgress:
     """Shows tqdm bars on a terminal, and elsewhere at most one plain line per task every five seconds.
 
-    Amounts in the unit ``"B"`` (bytes) are shown in MB.
+    Amounts in the unit ``"B"`` (bytes) are shown in MB. Every message is one line, in which names of SAEs and files
+    give no commands to the terminal.
     """
 
     def __init__(self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
@@ -71,14 +74,15 @@ class ConsoleProgress:
     @contextmanager
     def task(self, description: str, total: float | None = None, unit: str = "") -> Iterator[Ticker]:
         if self._stream.isatty():
-            with _bar(self._stream, description, total, unit) as bar:
+            with _bar(self._stream, visible(description), total, unit) as bar:
                 yield bar
             return
-        lines = _LineTicker(self._stream, self._clock, description, total, unit)
+        lines = _LineTicker(self._stream, self._clock, visible(description), total, unit)
         yield lines
         lines.finish()  # not reached when the work has failed, because then it is not "done"
 
     def log(self, message: str) -> None:
+        message = visible(message)
         if self._stream.isatty():
             from tqdm import tqdm
 

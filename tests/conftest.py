@@ -16,6 +16,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -184,3 +185,12 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             execute, "cache_folder", lambda: folder if assets.home() == home else assets.home() / "activations"
         )
         yield
+
+
+@pytest.fixture(scope="session")
+def soak_pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProcessPoolExecutor]:
+    """A worker that has imported everything; it starts command lines that may be killed, hang or crash."""
+    from tests.soak.pool import make_pool
+
+    with make_pool(1, tmp_path_factory.mktemp("soak")) as pool:
+        yield pool

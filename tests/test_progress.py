@@ -91,3 +91,21 @@ def test_terminal_gets_a_bar_only_after_the_quiet_time():
     assert "10" not in stream.getvalue()
     progress.log("hello")
     assert "hello" in stream.getvalue()
+
+
+HOSTILE = "zoo:\x1b[2J\x9bm\u202e\nError: forged\r"
+
+
+@pytest.mark.parametrize("kind", [io.StringIO, Terminal])
+def test_names_give_no_commands_and_forge_no_lines(kind):
+    clock, stream = Clock(), kind()
+    progress = ConsoleProgress(stream, clock)
+    progress.log(HOSTILE)
+    with progress.task(HOSTILE, total=10) as ticker:
+        clock.now = 3
+        ticker.advance()
+    shown = stream.getvalue()
+    assert r"zoo:\x1b[2J\x9bm\u202e Error: forged" in shown
+    assert "\nError" not in shown
+    for command in ("[2J", "\x9b", "\u202e", "rror: forged\r"):
+        assert command not in shown.replace(r"\x1b[2J", "")

@@ -11,7 +11,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -26,6 +25,7 @@ from saebench.capabilities import Capability
 from saebench.cards.rules import Ascending, Unique, explain
 from saebench.cards.settings import Settings, Value
 from saebench.errors import SaebenchError, UsageError, did_you_mean
+from saebench.yaml_file import read_yaml
 
 Preset = Literal["smoke", "quick", "standard", "paper"]
 PRESETS: tuple[Preset, ...] = get_args(Preset)
@@ -40,7 +40,7 @@ _ITEMS: dict[str, type] = {"text": str, "whole numbers": int, "numbers": float}
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class Parameter(_Strict):
@@ -227,19 +227,6 @@ def cards_dir() -> Path:
         if (folder / "core.yaml").is_file():
             return folder
     raise SaebenchError(f"The task cards are missing from {package}; install saebench again.")
-
-
-def read_yaml(path: Path, what: str) -> Any:
-    """Return the content of ``path``.
-
-    Raises UsageError, which calls the file ``what``, when it cannot be read or is not YAML.
-    """
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"Cannot read the {what} {path} ({error.strerror}).") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"The {what} {path} is not valid YAML: {' '.join(str(error).split())}.") from error
 
 
 def load_card(path: Path | str) -> TaskCard:

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from saebench.errors import did_you_mean
+from saebench.errors import did_you_mean, shown
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def explain(error: ValidationError, task: str, named: str = "", known: Iterable[
     if kind in ("too_short", "string_too_short"):
         return f"{name} is empty; give at least one value."
     if kind == "literal_error":
-        return f"{where} must be one of {_choices(context)}, not {value!r}.{_meant(value, context)}"
+        return f"{where} must be one of {_choices(context)}, not {_shown(value)}.{_meant(value, context)}"
     if kind in _EXPECTED:
         return f"{where} must be {_EXPECTED[kind].format(**context)}, not {_shown(value)}."
     if kind == "missing":
@@ -100,7 +100,7 @@ def explain(error: ValidationError, task: str, named: str = "", known: Iterable[
 
 
 def _shown(value: Any) -> str:
-    return repr(list(value) if isinstance(value, tuple) else value)
+    return shown(list(value) if isinstance(value, tuple) else value)
 
 
 def _choices(context: Mapping[str, Any]) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
 
+from saebench.cli.output import echo
 from saebench.cli.quiet import quiet_libraries
 
 if TYPE_CHECKING:
@@ -19,11 +21,12 @@ _SAMPLE = (32, 8)  # context length, sequences
 @click.command("check-adapter", short_help="Check whether an SAE does what an evaluation needs.")
 @click.argument("ref")
 @click.option("--model", metavar="REF", help="Check also against this language model, on its activations.  [none]")
-@click.option(
-    "--hook", metavar="SITE", help="Hook point of a control that names none, such as blocks.9.hook_resid_post."
-)
+@click.option("--hook", metavar="SITE", help="Hook point of an SAE that names none, such as blocks.9.hook_resid_post.")
 @click.option("--text", metavar="REF", help="Text that --model reads.  [asset:sae-probes/97_news_class]")
-def check_adapter(ref: str, model: str | None, hook: str | None, text: str | None) -> None:
+@click.option(
+    "--trust-remote-code", is_flag=True, help="Let Python code that comes with the model run. Read it first."
+)
+def check_adapter(ref: str, model: str | None, hook: str | None, text: str | None, trust_remote_code: bool) -> None:
     """Check in seconds whether an SAE does what an evaluation needs.
 
     \b
@@ -42,17 +45,21 @@ def check_adapter(ref: str, model: str | None, hook: str | None, text: str | Non
 
     if text is not None and model is None:
         raise UsageError("--text is read by a language model; name it with --model.")
-    results = list(_results(ref, model, hook, text))
+    if trust_remote_code and model is None:
+        raise UsageError("--trust-remote-code is for the code of a language model; name one with --model.")
+    results = list(_results(ref, model, hook, text, trust_remote_code))
     width = max(len(result.name) for result in results)
     for result in results:
         verdict = "skipped" if result.skipped else "ok" if result.ok else "failed"
-        click.echo(f"{result.name:<{width}}  {verdict:<7}  {' '.join(result.detail.split())}".rstrip())
+        echo(f"{result.name:<{width}}  {verdict:<7}  {' '.join(result.detail.split())}".rstrip())
     failed = sum(not result.ok for result in results)
-    click.echo(f"\n{failed} of {len(results)} checks failed" if failed else f"\n{ref} fits")
+    echo(f"\n{failed} of {len(results)} checks failed" if failed else f"\n{ref} fits")
     click.get_current_context().exit(SOME_FAILED if failed else 0)
 
 
-def _results(ref: str, model: str | None, hook: str | None, text: str | None) -> Iterator[CheckResult]:
+def _results(
+    ref: str, model: str | None, hook: str | None, text: str | None, trust_remote_code: bool
+) -> Iterator[CheckResult]:
     from saebench.cards.registry import registry
     from saebench.data.text_ref import parse_text_ref
     from saebench.errors import HookMismatchError, SAELoadError
@@ -70,21 +77,25 @@ def _results(ref: str, model: str | None, hook: str | None, text: str | None) ->
     quiet_libraries()
     import torch
 
+    from saebench.lm.facts import Facts
     from saebench.lm.load import load_lm
     from saebench.passes.context import TaskContext
     from saebench.sae.base import LoadContext
     from saebench.sae.conformance import CheckResult, run_checks
     from saebench.sae.hook import HookSite
     from saebench.sae.reference import load_sae
+    from saebench.sae.trained_on import differences, trained_on
 
     site = HookSite.at(hook) if hook else None
-    loading = LoadContext(hook=site)
+    loading = LoadContext(hook=site, hook_named=site is not None)
     d_at = None
     if lm_ref is not None:
-        lm = load_lm(lm_ref, device=torch.device("cpu"), dtype=torch.float32)
+        device, dtype = torch.device("cpu"), torch.float32
+        lm = load_lm(lm_ref, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
         d_at = lm.d_at
         context = TaskContext(lm)
-        loading = LoadContext(hook=site, calibration=lambda at: context.calibration(text, at), d_in=d_at)
+        facts = Facts(lm)
+        loading = replace(loading, calibration=lambda at: context.calibration(text, at), d_in=d_at, model=facts)
     try:
         sae = load_sae(parsed, loading)
     except (SAELoadError, HookMismatchError) as error:
@@ -93,6 +104,8 @@ def _results(ref: str, model: str | None, hook: str | None, text: str | None) ->
     yield CheckResult("load", True)
     activations = None
     if lm_ref is not None:
+        for difference in differences(trained_on(sae), ref, (sae.hook.site_in, sae.hook.site_out), facts):
+            echo(f"Warning: {difference}", err=True)
         batch = context.batch(text, *_SAMPLE)
         activations = lm.prefix(batch.tokens, [sae.hook.site_in])[sae.hook.site_in][batch.evaluated]
     yield from run_checks(lambda: load_sae(parsed, loading), d_at, activations=activations)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from saebench.cli.filters import results_option
+from saebench.cli.output import echo
 from saebench.results import DEFAULT_FOLDER
 
 if TYPE_CHECKING:
@@ -85,12 +86,12 @@ def compare(
         )
     sides = [_chosen(results, name, task, preset, seed) for name in (a, b)]
     wanted = _wanted(sides, metrics, everything)
-    measured = [[(record, results.arrays_or_damage(record)) for record in side] for side in sides]
+    measured = [[results.measured_or_damage(record) for record in side] for side in sides]
     comparison = comparing.compare(*measured, wanted=wanted, subsets=subsets)
     _something_or_raise(comparison)
     if plot is not None:
         save_plot(comparison, plot)
-    click.echo(to_json(comparison) if format_ == "json" else to_text(comparison, "md" if format_ == "md" else "text"))
+    echo(to_json(comparison) if format_ == "json" else to_text(comparison, "md" if format_ == "md" else "text"))
 
 
 def _chosen(results: Results, name: str, task: str | None, preset: str | None, seed: int | None) -> list[Record]:

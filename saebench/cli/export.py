@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from saebench.cli.output import echo
 from saebench.results import DEFAULT_FOLDER
 
 
@@ -45,9 +46,12 @@ def export(folders: tuple[Path, ...], schema: str, out: Path, organization: str)
     from saebench.results.table import read
 
     sources = folders or (DEFAULT_FOLDER,)
-    written, left_out = write(read(*sources), out, organization)
+    try:
+        written, left_out = write(read(*sources), out, organization)
+    except OSError as error:
+        raise UsageError(f"Cannot write into {out} ({error.strerror or error}); choose another --out.") from error
     if not written:
         where = ", ".join(map(str, sources))
         raise UsageError(f"No record in {where} has a number that {schema} can hold; nothing was written.")
     rest = f"; left out without a number that the schema can hold: {left_out}" if left_out else ""
-    click.echo(f"records written to {out}: {written}{rest}")
+    echo(f"records written to {out}: {written}{rest}")

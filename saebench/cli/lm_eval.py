@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-import traceback
 
 import click
+
+from saebench.cli.output import echo, echo_traceback
 
 FAILED = 1
 
@@ -45,7 +46,7 @@ def lm_eval(context: click.Context, arguments: tuple[str, ...]) -> None:
     Exit codes: 0 success, 1 lm-eval failed, 2 the request is not possible.
     """
     if not arguments:
-        click.echo(context.get_help())
+        echo(context.get_help())
         return
     from saebench.cli.quiet import quiet_libraries
     from saebench.errors import SaebenchError, UsageError, did_you_mean
@@ -69,8 +70,8 @@ def lm_eval(context: click.Context, arguments: tuple[str, ...]) -> None:
             raise UsageError(
                 f"lm-eval has no task {missing!r}.{hint} `saebench lm-eval ls tasks` lists all tasks."
             ) from error
-        traceback.print_exc()
-        click.echo("\nlm-eval failed; the lines above show where.", err=True)
+        echo_traceback()
+        echo("\nlm-eval failed; the lines above show where.", err=True)
         context.exit(FAILED)
     finally:
         sys.argv = before

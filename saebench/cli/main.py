@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import errno
-import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -16,34 +17,49 @@ from saebench.cli.doctor import doctor
 from saebench.cli.export import export
 from saebench.cli.leaderboard import leaderboard
 from saebench.cli.lm_eval import lm_eval
-from saebench.cli.quiet import debugging, plain_warnings, set_environment
+from saebench.cli.output import echo, echo_traceback
+from saebench.cli.quiet import allow_any_text, debugging, plain_warnings, set_environment
 from saebench.cli.run import run
 from saebench.cli.saes import saes
 from saebench.cli.submit import submit
 from saebench.cli.table import table
 from saebench.cli.tasks import tasks
 from saebench.errors import SaebenchError
+from saebench.safe_text import visible, visible_lines
 from saebench.version import __version__
 
 USAGE, BUG, INTERRUPTED = 2, 70, 130
-# These errors mean that the machine refuses something (disk full, no permission); they are not bugs of saebench.
-_REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+# These errors mean that the machine refuses something; they are not bugs of saebench.
+_REFUSED = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM),  # the disk is full, or not to be written to
+    *(errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR),  # a path that the user gave leads nowhere
+}
 
 
 class _Failure(click.ClickException):
+    """One sentence for the user."""
+
     exit_code = USAGE
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(visible(sentence))
 
 
 class _Commands(click.Group):
     """A group of commands that turns every error into one sentence and an exit code."""
 
+    def make_context(self, *arguments: Any, **options: Any) -> click.Context:
+        with _safe_messages():
+            return super().make_context(*arguments, **options)
+
     def invoke(self, ctx: click.Context) -> Any:
         set_environment()
+        allow_any_text()
         try:
-            with plain_warnings():
+            with plain_warnings(), _safe_messages():
                 return super().invoke(ctx)
         except KeyboardInterrupt:
-            click.echo("interrupted; the same command continues where it stopped", err=True)
+            echo("interrupted; the same command continues where it stopped", err=True)
             ctx.exit(INTERRUPTED)
         except SaebenchError as error:
             _traceback_if_debugging()
@@ -57,14 +73,24 @@ class _Commands(click.Group):
                 _traceback_if_debugging()
                 where = f": {error.filename}" if error.filename else ""
                 raise _Failure(f"{error.strerror}{where}.") from error
-            traceback.print_exc()
-            click.echo("\nThis is a bug in saebench; please report it together with the lines above.", err=True)
+            echo_traceback()
+            echo("\nThis is a bug in saebench; please report it together with the lines above.", err=True)
             ctx.exit(BUG)
+
+
+@contextmanager
+def _safe_messages() -> Iterator[None]:
+    """Escape what click's messages repeat of the command line, such as names of files, for the terminal."""
+    try:
+        yield
+    except click.ClickException as error:
+        vars(error)["message"] = visible_lines(error.message)
+        raise
 
 
 def _traceback_if_debugging() -> None:
     if debugging():
-        traceback.print_exc()
+        echo_traceback()
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

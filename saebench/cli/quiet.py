@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import os
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO
+
+from saebench.safe_text import visible, visible_lines
 
 
 def debugging() -> bool:
@@ -22,9 +26,25 @@ def set_environment() -> None:
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 
+def allow_any_text() -> None:
+    """Let the terminal escape what it cannot show, such as a name that is not UTF-8, instead of ending the command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+class _SafeFormatter(logging.Formatter):
+    """Escapes what a terminal would act on in the names that log messages hold."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return visible_lines(super().format(record))
+
+
 @contextmanager
 def plain_warnings() -> Iterator[None]:
     """Show each warning of saebench on one line, and no warnings of other libraries."""
+    if logging.lastResort is not None:  # it prints what no handler was set up for
+        logging.lastResort.setFormatter(_SafeFormatter())
     if debugging() or sys.warnoptions:
         yield
         return
@@ -43,7 +63,7 @@ def _show(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    print(f"Warning: {message}", file=file or sys.stderr)
+    print(f"Warning: {visible(str(message))}", file=file or sys.stderr)
 
 
 def quiet_libraries() -> None:
@@ -53,8 +73,6 @@ def quiet_libraries() -> None:
     """
     if debugging():
         return
-    import logging
-
     from huggingface_hub.utils.tqdm import enable_progress_bars
     from transformers.utils.logging import disable_progress_bar
 

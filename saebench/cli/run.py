@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from saebench.cli.output import echo
 from saebench.cli.quiet import quiet_libraries
 
 if TYPE_CHECKING:
@@ -53,8 +54,8 @@ def _names(context: click.Context, parameter: click.Parameter, values: tuple[str
 @click.option(
     "--hook",
     metavar="SITE",
-    help="Hook point of controls that name none, such as blocks.9.hook_resid_post.  [that of the zoo's SAEs, else the "
-    "middle of the model]",
+    help="Hook point of SAEs that name none, such as blocks.9.hook_resid_post.  [for controls, that of the zoo's SAEs, "
+    "else the middle of the model]",
 )
 @click.option("--preset", metavar="NAME", help="Sizes of the tasks: smoke, quick, standard or paper.  [the suite's]")
 @click.option(
@@ -95,6 +96,16 @@ def _names(context: click.Context, parameter: click.Parameter, values: tuple[str
     type=click.Choice(["missing", "failed", "always"]),
     help="Compute what has no record (missing), also what failed (failed), or everything (always).  [missing]",
 )
+@click.option(
+    "--trust-remote-code",
+    is_flag=True,
+    help="Let Python code that comes with the language model run. Read it first: it can do whatever you can.",
+)
+@click.option(
+    "--allow-python",
+    is_flag=True,
+    help="Let --config name SAEs of the scheme `python:`, whose code then runs. Read it first.",
+)
 @click.option("--dry-run", is_flag=True, help="Only print what would be done and what it costs.")
 @click.pass_context
 def run(context: click.Context, /, config: Path | None, dry_run: bool, **options: Any) -> None:
@@ -116,7 +127,10 @@ def run(context: click.Context, /, config: Path | None, dry_run: bool, **options
     Ctrl-C the same command goes on. Missing language models and texts are fetched first, once. In the end the run
     prints a table, which `saebench table` prints again.
 
-    Exit codes: 0 all records ok (or not applicable), 1 some failed, 2 nothing could run, 130 interrupted.
+    Code of others runs only if you name it: an SAE `python:...` on the command line runs its file. A config file can
+    neither name code nor allow it.
+
+    Exit codes: 0 all records ok (or not applicable), 1 some failed or were lost, 2 nothing could run, 130 interrupted.
     """
     from saebench.runner.plan import make_plan
     from saebench.runner.request import make_request
@@ -125,8 +139,9 @@ def run(context: click.Context, /, config: Path | None, dry_run: bool, **options
     plan = make_plan(make_request(chosen, config))
     if dry_run:
         from saebench.runner.describe import describe
+        from saebench.runner.inputs import check_inputs
 
-        click.echo(describe(plan))
+        echo(describe(plan, check_inputs(plan)))
         return
 
     quiet_libraries()
@@ -135,19 +150,19 @@ def run(context: click.Context, /, config: Path | None, dry_run: bool, **options
 
     summary = execute(plan, ConsoleProgress())
     if summary.interrupted:
-        click.echo(
+        echo(
             f"interrupted: {len(summary.records)} of {len(plan.jobs)} records are written; "
             "the same command goes on from there",
             err=True,
         )
         context.exit(INTERRUPTED)
     _report(summary)
-    context.exit(SOME_FAILED if _failed(summary) else 0)
+    context.exit(SOME_FAILED if _failed(summary) or summary.lost else 0)
 
 
 def _set(value: object) -> bool:
-    """Whether the user set an option."""
-    return value is not None and value != ()
+    """Whether the user set an option; a flag that was not given is False."""
+    return value not in (None, (), False)
 
 
 def _failed(summary: RunSummary) -> list[str]:
@@ -165,16 +180,22 @@ def _name(record: Record) -> str:
 def _report(summary: RunSummary) -> None:
     from saebench.cards.registry import registry
     from saebench.results.table import from_records, to_wide
+    from saebench.safe_text import visible
 
     frame = from_records(summary.records)
     for wide in to_wide(frame, registry().table_columns()):
-        click.echo(f"\n{wide.to_markdown()}")
-    click.echo(f"\n{_closing_line(summary)}")
+        echo(f"\n{wide.to_markdown()}")
+    echo(f"\n{_closing_line(summary)}")
     if failed := _failed(summary):
-        click.echo("\nfailed:")
+        echo("\nfailed:")
         for line in failed:
-            click.echo(f"  {line}")
-        click.echo("once the cause is fixed, run again with --overwrite failed")
+            echo(f"  {visible(line)}")
+        echo("once the cause is fixed, run again with --overwrite failed")
+    if summary.lost:
+        echo(f"\nlost, because somebody removed them from {summary.out} during the run:")
+        for record in summary.lost:
+            echo(f"  {_name(record)} ({record.identity.task})")
+        echo("the same command makes them again")
 
 
 def _closing_line(summary: RunSummary) -> str:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from saebench.cli.output import echo
+
 if TYPE_CHECKING:
     from saebench.sae.registry import Entry
 
@@ -33,7 +35,7 @@ def saes(filter_: str | None) -> None:
 
     Options of a reference follow a question mark: "baseline:random?d_sae=2048&l0=32". Exit code: 0.
     """
-    click.echo(_everything() if filter_ is None else _releases(filter_))
+    echo(_everything() if filter_ is None else _releases(filter_))
 
 
 def _everything() -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from saebench.cli.filters import filter_options, to_filters
+from saebench.cli.output import write
 from saebench.results import DEFAULT_FOLDER
 
 if TYPE_CHECKING:
@@ -50,7 +51,8 @@ def table(
 ) -> None:
     """Print the table of records, by default of those in saebench-results.
 
-    DIR may be a folder of records of any depth, a part of one, or a single record. Several are joined.
+    DIR may be a folder of records of any depth, a part of one, or a single record. Several are joined. Files that are
+    not records are named on stderr and left out.
 
     \b
     Examples:
@@ -66,7 +68,8 @@ def table(
     metric, subset, model, hook, preset, seed, task_version, record_id, architecture, d_sae, l0 and control.
 
     A filter may be repeated, and then a row must fit one of its values; different filters must all fit. Names may hold
-    * and ?. LaTeX needs the package booktabs.
+    * and ?. LaTeX needs the package booktabs. In CSV, a text that a spreadsheet would run as a formula has an apostrophe
+    in front of it.
 
     Exit codes: 0, or 2 when there is nothing to show.
     """
@@ -87,7 +90,7 @@ def table(
 
         content = export(frame, file_format)
     if output is None:
-        click.echo(content, nl=False)
+        write(content)
         return
     try:
         output.write_bytes(content)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from saebench.cli.output import echo
+
 if TYPE_CHECKING:
     from saebench.cards.card import MetricSpec, TaskCard
 
@@ -32,7 +34,7 @@ def tasks(name: str | None) -> None:
     """
     from saebench.cards.registry import registry
 
-    click.echo(_card(registry().card(name)) if name else _list())
+    echo(_card(registry().card(name)) if name else _list())
 
 
 def _list() -> str:

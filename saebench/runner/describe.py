@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from tabulate import tabulate
@@ -11,8 +12,10 @@ from saebench.data.split import CALIBRATION_CONTEXT, CALIBRATION_SEQUENCES
 from saebench.runner.cache import cache_folder
 from saebench.runner.costs import HookPasses, Sampling, hook_passes, is_counted, samplings
 from saebench.runner.plan import Plan
-from saebench.runner.sites import by_hook, depth_of, restart_of
+from saebench.runner.shape import shape_of
+from saebench.runner.sites import by_hook, restart_of
 from saebench.sae.hook import HookSite
+from saebench.safe_text import visible
 
 _UNKNOWN = "known when the SAE is loaded"
 
@@ -25,10 +28,18 @@ class _Row(NamedTuple):
     blocks: str = ""  # the share of the model's blocks that a pass goes through
 
 
-def describe(plan: Plan) -> str:
-    """Describe a plan in plain text, without loading anything. Raises AssetError for a damaged model asset."""
-    counted, depth = hook_passes(plan), depth_of(plan.model)
-    parts = ["\n".join(_head(plan, depth))]
+def describe(plan: Plan, notes: Sequence[str] = ()) -> str:
+    """Describe a plan in plain text, without loading anything.
+
+    Args:
+        plan: The plan.
+        notes: Further lines that the reader should know, such as those of `saebench.runner.inputs.check_inputs`.
+
+    Raises:
+        AssetError: The asset of the model is damaged.
+    """
+    counted, depth = hook_passes(plan), shape_of(plan.model).n_layers
+    parts = ["\n".join([*_head(plan, depth), *notes])]
     if plan.saes:
         parts.append(_saes(plan))
     if plan.groups:
@@ -52,15 +63,15 @@ def _head(plan: Plan, depth: int | None) -> list[str]:
     budget = plan.request.budget()
     cache = f"{format_bytes(budget.cache)} in {cache_folder()}" if budget.cache else "none"
     lines = [
-        f"model   {plan.model}{f', {depth} blocks' if depth is not None else ''}",
-        f"results {plan.request.out}",
+        f"model   {visible(str(plan.model))}{f', {depth} blocks' if depth is not None else ''}",
+        f"results {visible(str(plan.request.out))}",
         f"memory  {format_bytes(budget.memory)} beside the weights",
         f"cache   {cache}",
     ]
     for task in plan.tasks:
         settings = ", ".join(f"{key}={value}" for key, value in task.parameters.items())
-        lines.append(f"task    {task.name} v{task.version} ({task.preset}): {settings}")
-    return [*lines, *plan.notes, _jobs(plan)]
+        lines.append(f"task    {task.name} v{task.version} ({task.preset}): {visible(settings)}")
+    return [*lines, *map(visible, plan.notes), _jobs(plan)]
 
 
 def _jobs(plan: Plan) -> str:
@@ -78,8 +89,8 @@ def _sae_groups(plan: Plan) -> str:
     cells = []
     for group in plan.groups:
         tasks = ", ".join(task.name for task in plan.tasks if group in task.groups)
-        first, *others = map(str, group.members)
-        cells += [[group.name, first, tasks], *(["", other, ""] for other in others)]
+        first, *others = (visible(str(ref)) for ref in group.members)
+        cells += [[visible(group.name), first, tasks], *(["", other, ""] for other in others)]
     return tabulate(cells, headers=["group", "SAE", "compared by"], tablefmt="plain", disable_numparse=True)
 
 
@@ -87,7 +98,7 @@ def _saes(plan: Plan) -> str:
     """The single SAEs by hook; each hook is named once."""
     cells = []
     for hook, saes in by_hook(plan).items():
-        cells += [[_where(hook) if number == 0 else "", str(ref)] for number, ref in enumerate(saes)]
+        cells += [[_where(hook) if number == 0 else "", visible(str(ref))] for number, ref in enumerate(saes)]
     return tabulate(cells, headers=["hook", "SAE"], tablefmt="plain", disable_numparse=True)
 
 

@@ -19,13 +19,13 @@ from saebench.passes.context import TaskContext
 from saebench.progress import NullProgress, Progress
 from saebench.results.identity import record_id
 from saebench.results.provenance import collect
-from saebench.results.record import Arrays, Identity, Record, Status
+from saebench.results.record import Arrays, Identity, Record, SAEInfo, Status
 from saebench.results.store import ResultStore, needed, writable_or_raise
 from saebench.runner.assets import pull_missing
 from saebench.runner.cache import cache_folder
-from saebench.runner.identity import job_identity
+from saebench.runner.identity import checked_data, job_identity
 from saebench.runner.info import label, sae_info, sentence
-from saebench.runner.loading import Loader, check_group, load_keys
+from saebench.runner.loading import Loader, check_group, load_keys, not_ending
 from saebench.runner.plan import Job, Plan, TaskPlan
 from saebench.runner.request import RunRequest
 from saebench.runner.sites import default_hook, known_sites
@@ -47,6 +47,8 @@ class RunSummary:
         new: How many jobs were run.
         wall_seconds: How long the run took.
         interrupted: Whether the user stopped it.
+        lost: The records that are not in ``out`` any more when the run ends; somebody else removed them.
+        differences: How the run used SAEs otherwise than their training did, as far as their metadata tells.
     """
 
     out: Path
@@ -54,6 +56,8 @@ class RunSummary:
     new: int = 0
     wall_seconds: float = 0.0
     interrupted: bool = False
+    differences: list[str] = field(default_factory=list)
+    lost: list[Record] = field(default_factory=list)
 
     def count(self, status: Status) -> int:
         """The number of records with this status."""
@@ -68,7 +72,8 @@ def execute(plan: Plan, progress: Progress | None = None) -> RunSummary:
         progress: Where to report; nowhere by default.
 
     Raises:
-        SaebenchError: A text, the language model or the folder of results cannot be used, which stops every job.
+        SaebenchError: The language model, the folder of results or the inputs of every task cannot be used, which stops
+            every job.
     """
     progress = progress or NullProgress()
     request = plan.request
@@ -82,7 +87,7 @@ def execute(plan: Plan, progress: Progress | None = None) -> RunSummary:
     try:
         pull_missing(plan, progress)
         progress.log(f"loading {plan.model} ({str(dtype).removeprefix('torch.')}, {device})")
-        lm = load_lm(plan.model, device=device, dtype=dtype)
+        lm = load_lm(plan.model, device=device, dtype=dtype, trust_remote_code=request.trust_remote_code)
         budget = _budget(request, device)
         resident = min(budget.resident, psutil.virtual_memory().available // 4)
         cache = TensorCache(cache_folder(), memory=resident, disk=budget.cache, log=progress.log)
@@ -90,6 +95,7 @@ def execute(plan: Plan, progress: Progress | None = None) -> RunSummary:
         for seed in dict.fromkeys(request.seed):
             context = TaskContext(lm, seed, request.batch_size, progress, budget=budget, cache=cache, sites=sites)
             _SeedRun(plan, context, summary, progress).run([job for job in plan.jobs if job.seed == seed])
+        summary.lost = _lost(summary)
     except KeyboardInterrupt:
         summary.interrupted = True
     summary.wall_seconds = time.monotonic() - started
@@ -105,7 +111,8 @@ class _SeedRun:
         self.tasks = {task.name: create(task.name) for task in plan.tasks}
         self.data: dict[str, dict[str, str]] = {}
         self.unusable: dict[str, SaebenchError] = {}  # why the inputs of a task cannot be used
-        self.loader = Loader(context, default_hook(plan, context.lm.n_layers))
+        hook_named = plan.request.hook is not None
+        self.loader = Loader(context, default_hook(plan, context.lm.n_layers), hook_named=hook_named)
 
     def run(self, jobs: list[Job]) -> None:
         """Run ``jobs`` in their order and release each SAE after the last job that needs it.
@@ -125,10 +132,12 @@ class _SeedRun:
     def _prepare(self, planned: TaskPlan) -> None:
         task = self.tasks[planned.name]
         try:
-            task.prepare(self.context, planned.settings)
-            self.data[planned.name] = task.data(self.context, planned.settings)
-        except SaebenchError as error:
-            self.unusable[planned.name] = error
+            with not_ending(planned.name):
+                task.prepare(self.context, planned.settings)
+                self.data[planned.name] = checked_data(task.data(self.context, planned.settings), planned.name)
+        except Exception as error:  # a task may be somebody else's code; the other tasks go on
+            known = isinstance(error, SaebenchError)
+            self.unusable[planned.name] = error if known else SaebenchError(f"{planned.name}: {sentence(error)}")
             self.data[planned.name] = {}
             self.progress.log(f"{planned.name} is left out, because its inputs cannot be used: {sentence(error)}")
 
@@ -137,22 +146,35 @@ class _SeedRun:
         fingerprint = ""
         try:
             fingerprint = self.loader.fingerprint(job)
+            self._tell_differences(job)
             if error := self.unusable.get(job.task.name):
                 raise error
-            existing = self.store.find(self._identity(job, fingerprint))
+            identity = self._identity(job, fingerprint)
+            existing = self._find(identity)
             if existing is not None and not needed(existing, self.plan.request.overwrite):
-                self.progress.log(f"{title}: exists already ({existing.status.value})")
-                return existing
-            self.progress.log(title)
-            output = self._measure(job, self.loader.saes(job))
-            record = self._record(job, fingerprint, started, Status.OK, output=output)
+                if not (damage := self.store.damage(existing)):
+                    self.progress.log(f"{title}: exists already ({existing.status.value})")
+                    return existing
+                self.progress.log(f"{title}: again, because the arrays of its record are unusable ({damage})")
+            else:
+                self.progress.log(title)
+            with not_ending(label(job.subject)):
+                output = self._measure(job, self.loader.saes(job))
+            record = self._record(job, identity, started, Status.OK, output=output)
             return self._write(record, output.arrays)
-        except _CannotWrite:
-            raise  # the next record could not be written either
+        except _StoreError:
+            raise  # the next record could not be read or written either
         except NotApplicableError as error:
             return self._unmeasured(job, title, fingerprint, started, Status.NOT_APPLICABLE, error)
         except Exception as error:  # no job stops another; the record keeps the reason
             return self._unmeasured(job, title, fingerprint, started, Status.FAILED, error)
+
+    def _tell_differences(self, job: Job) -> None:
+        """Log what the job does otherwise than the training of its SAEs; a run says each sentence once."""
+        for difference in self.loader.differences(job):
+            if difference not in self.summary.differences:
+                self.summary.differences.append(difference)
+                self.progress.log(f"warning: {difference}")
 
     def _measure(self, job: Job, saes: tuple[SAE, ...]) -> TaskOutput:
         task, subject = self.tasks[job.task.name], job.subject
@@ -162,7 +184,8 @@ class _SeedRun:
         if isinstance(subject, SAEGroupRef):
             check_group(subject, saes)
             assert isinstance(task, GroupTask)
-            return task.run_group(SAEGroup(subject.name, saes), self.context, job.task.settings)
+            group = SAEGroup(subject.name, saes, self.loader.fingerprints(job))
+            return task.run_group(group, self.context, job.task.settings)
         assert isinstance(task, SAETask)
         return task.run(saes[0], self.context, job.task.settings)
 
@@ -170,23 +193,43 @@ class _SeedRun:
         self, job: Job, title: str, fingerprint: str, started: float, status: Status, error: Exception
     ) -> Record:
         """Return the record of a job that gave no numbers, and write it unless a better one exists."""
-        record = self._record(job, fingerprint, started, status, error=error)
+        identity = self._identity(job, fingerprint)
+        measured = self._find(identity)
+        if status is Status.FAILED and not self.loader.loaded(job):
+            # The job has not begun. Without contents its record gives way as soon as the job succeeds, also when what
+            # is repaired, such as a text, changes them.
+            identity = identity.model_copy(update={"sae_fingerprint": "", "data": {}})
+        record = self._record(job, identity, started, status, error=error)
         self.progress.log(f"{title}: {status.value.replace('_', ' ')}: {record.error}")
-        existing = self.store.find(record.identity)
-        if existing is not None and existing.status is Status.OK:
+        if measured is not None and measured.status is Status.OK:
             self.summary.new += 1
             return record.model_copy(update={"error": f"{record.error} (The ok record of an earlier run is kept.)"})
+        existing = self._find(record.identity)
         # Every run tries again to load an SAE that could not be loaded; the same outcome does not count as new.
         same = existing is not None and (existing.status, existing.error) == (record.status, record.error)
         if existing is not None and same and not needed(existing, self.plan.request.overwrite):
             return existing
         return self._write(record, {})
 
+    def _find(self, identity: Identity) -> Record | None:
+        try:
+            return self.store.find(identity)
+        except OSError as error:
+            raise _StoreError(
+                f"Cannot read the results in {self.plan.request.out} ({error.strerror or error}); fix the cause and "
+                "run the same command again, or choose another folder."
+            ) from error
+
     def _write(self, record: Record, arrays: Arrays) -> Record:
         try:
             self.store.write(record, arrays)
+        except MemoryError as error:
+            raise SaebenchError(
+                "There is not enough memory to write its record; free some and run the same command again with "
+                "--overwrite failed."
+            ) from error
         except OSError as error:
-            raise _CannotWrite(
+            raise _StoreError(
                 f"Cannot write results into {self.plan.request.out} ({error.strerror or error}). Earlier records are "
                 "kept: fix the cause and run the same command again, or choose another folder."
             ) from error
@@ -196,14 +239,13 @@ class _SeedRun:
     def _record(
         self,
         job: Job,
-        fingerprint: str,
+        identity: Identity,
         started: float,
         status: Status,
         *,
         output: TaskOutput | None = None,
         error: Exception | None = None,
     ) -> Record:
-        identity = self._identity(job, fingerprint)
         return Record(
             record_id=record_id(identity),
             preset=job.task.preset,
@@ -211,8 +253,9 @@ class _SeedRun:
             error="" if error is None else sentence(error),
             error_type="" if error is None else type(error).__name__,
             identity=identity,
-            sae=sae_info(job.subject, self.loader.loaded(job), output, self.loader.hook),
+            sae=self._sae_info(job, output),
             measurements=output.measurements if output else [],
+            units=output.units if output else {},
             counts=output.counts if output else {},
             notes=output.notes if output else {},
             provenance=collect(
@@ -222,12 +265,28 @@ class _SeedRun:
             ),
         )
 
+    def _sae_info(self, job: Job, output: TaskOutput | None) -> SAEInfo:
+        saes = self.loader.loaded(job)
+        try:
+            return sae_info(job.subject, saes, output, self.loader.hook, self.loader.differences(job))
+        except Exception:
+            if output is not None:
+                raise
+            # A failed job is recorded also when the SAE can no longer be described.
+            return sae_info(job.subject, (), None, self.loader.hook)
+
     def _identity(self, job: Job, fingerprint: str) -> Identity:
         return job_identity(job, self.context, fingerprint, self.data[job.task.name])
 
 
-class _CannotWrite(SaebenchError):
-    """A record could not be written. It stops the whole run, not only one job."""
+def _lost(summary: RunSummary) -> list[Record]:
+    """Return the records that the store does not hold. A failed one may have given way to that of another process."""
+    store = ResultStore(summary.out)
+    return [record for record in summary.records if record.status is not Status.FAILED and not store.holds(record)]
+
+
+class _StoreError(SaebenchError):
+    """The folder of results cannot be read or written. It stops the whole run, not only one job."""
 
 
 def _budget(request: RunRequest, device: torch.device) -> Budget:

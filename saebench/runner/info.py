@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from saebench.errors import SaebenchError
+from typing import Any
+
+from saebench.budget import memory_sentence, out_of_memory
+from saebench.errors import SaebenchError, SAELoadError
 from saebench.evaluation.task import TaskOutput
+from saebench.files import is_text, storable_text
 from saebench.results.record import GROUP, SAEInfo
 from saebench.runner.plan import Subject
+from saebench.sae.base import BaseAdapter
 from saebench.sae.group_ref import SAEGroupRef
 from saebench.sae.protocol import SAE
 from saebench.sae.reference import SAERef
+from saebench.sae.trained_on import trained_on
+
+_LONGEST = 2000  # characters of an error in a record
 
 
 def label(subject: Subject) -> str:
@@ -16,7 +24,13 @@ def label(subject: Subject) -> str:
     return f"{GROUP}{subject.name}" if isinstance(subject, SAEGroupRef) else str(subject)
 
 
-def sae_info(subject: Subject, saes: tuple[SAE, ...], output: TaskOutput | None, hook: str) -> SAEInfo:
+def sae_info(
+    subject: Subject,
+    saes: tuple[SAE, ...],
+    output: TaskOutput | None,
+    hook: str,
+    differences: tuple[str, ...] = (),
+) -> SAEInfo:
     """Return what a record says about ``subject``.
 
     A group has the architecture of its members if they share one, else "mixed", and the largest ``d_in`` and ``d_sae``.
@@ -26,9 +40,11 @@ def sae_info(subject: Subject, saes: tuple[SAE, ...], output: TaskOutput | None,
         saes: The SAEs of ``subject``, or none if they could not be loaded.
         output: What the task measured, if it did; an SAE's L0 is taken from it.
         hook: The hook point of controls that name none.
+        differences: How the run uses the SAEs otherwise than their training did.
     """
+    said = {"differences": list(differences)} if differences else {}
     if isinstance(subject, SAEGroupRef):
-        return _group_info(subject, saes, hook)
+        return _group_info(subject, saes, hook, said)
     if not saes:
         known = _known_hook(subject, hook)
         control = subject.control is not None
@@ -42,17 +58,39 @@ def sae_info(subject: Subject, saes: tuple[SAE, ...], output: TaskOutput | None,
         d_sae=sae.d_sae,
         l0=next((m.value for m in output.measurements if m.metric == "l0"), None) if output else None,
         control=sae.control,
-        notes={"model_name": sae.model_name} if sae.model_name else {},
+        notes=_notes(sae) | said,
     )
 
 
-def sentence(error: Exception) -> str:
-    """The error in one line: the text of saebench's own errors, the type and text of others."""
-    text = " ".join(str(error).split())
+def check_description(info: SAEInfo) -> None:
+    """Raise SAELoadError for a description with a text that no file can hold."""
+    texts = {"name": info.name, "architecture": info.architecture, "hook": info.hook, **info.notes}
+    for field, text in texts.items():
+        if not is_text(str(text)):
+            raise SAELoadError(f"The SAE's {field} {text!a} holds half a surrogate pair, which no record can hold.")
+
+
+def sentence(error: BaseException) -> str:
+    """Return the error in one line that a record can hold: for errors that are not saebench's with their type.
+
+    If memory has run out, the line says what to lower, instead of what the allocator says.
+    """
+    if out_of_memory(error) and not isinstance(error, SaebenchError):
+        return memory_sentence(error)
+    try:
+        text = storable_text(" ".join(str(error).split()))
+    except Exception:  # the error of somebody else's code, whose text cannot be made
+        text = "(its text cannot be shown)"
+    if len(text) > _LONGEST:
+        text = f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
     return text if isinstance(error, SaebenchError) else f"{type(error).__name__}: {text}"
 
 
-def _group_info(group: SAEGroupRef, saes: tuple[SAE, ...], hook: str) -> SAEInfo:
+def _notes(sae: SAE) -> dict[str, Any]:
+    return dict(sae.notes()) if isinstance(sae, BaseAdapter) else trained_on(sae).notes()
+
+
+def _group_info(group: SAEGroupRef, saes: tuple[SAE, ...], hook: str, said: dict[str, Any]) -> SAEInfo:
     loaded: list[tuple[SAE, ...]] = [(sae,) for sae in saes] or [()] * len(group.members)
     infos = [sae_info(ref, sae, None, hook) for ref, sae in zip(group.members, loaded, strict=True)]
     architectures, hooks = ({getattr(info, key) for info in infos} for key in ("architecture", "hook"))
@@ -63,7 +101,7 @@ def _group_info(group: SAEGroupRef, saes: tuple[SAE, ...], hook: str) -> SAEInfo
         d_in=max(info.d_in for info in infos),
         d_sae=max(info.d_sae for info in infos),
         control=all(info.control for info in infos),
-        notes={"members": [str(ref) for ref in group.members]},
+        notes={"members": [str(ref) for ref in group.members]} | said,
     )
 
 

@@ -6,16 +6,21 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from saebench.errors import NotApplicableError, SAELoadError
+from saebench.errors import NotApplicableError, SAELoadError, shown
+from saebench.files import is_text
+from saebench.lm.facts import Facts
 from saebench.passes.context import TaskContext
 from saebench.runner.identity import derived_fingerprint, group_fingerprint
-from saebench.runner.info import sae_info, sentence
+from saebench.runner.info import check_description, sae_info, sentence
 from saebench.runner.plan import Job
 from saebench.sae.base import LoadContext
 from saebench.sae.group_ref import SAEGroupRef
 from saebench.sae.hook import HookSite
 from saebench.sae.protocol import SAE
 from saebench.sae.reference import SAERef, load_sae
+from saebench.sae.trained_on import differences, trained_on
+
+_LONGEST = 1000  # characters of a fingerprint
 
 
 class LoadKey(NamedTuple):
@@ -33,9 +38,16 @@ def load_keys(job: Job) -> list[LoadKey]:
 class Loader:
     """The SAEs of one seed, loaded once each and kept as long as jobs need them."""
 
-    def __init__(self, context: TaskContext, hook: str) -> None:
-        """Begin with no SAE loaded. ``hook`` is the hook point of controls that name none."""
-        self.context, self.hook = context, hook
+    def __init__(self, context: TaskContext, hook: str, *, hook_named: bool = False) -> None:
+        """Begin with no SAE loaded.
+
+        Args:
+            context: The language model and the seed.
+            hook: The hook point of controls that name none.
+            hook_named: Whether the user chose ``hook``, so that all other SAEs that name none take it, too.
+        """
+        self.context, self.hook, self._hook_named = context, hook, hook_named
+        self._facts = Facts(context.lm)
         self._loaded: dict[LoadKey, SAE] = {}
 
     def keep(self, keys: Collection[LoadKey]) -> None:
@@ -54,17 +66,30 @@ class Loader:
         keys = load_keys(job)
         return tuple(self._loaded[key] for key in keys) if set(keys) <= self._loaded.keys() else ()
 
+    def differences(self, job: Job) -> tuple[str, ...]:
+        """Return a sentence for each way in which ``job`` uses its loaded SAEs otherwise than their training did."""
+        length = getattr(job.task.settings, "context_length", None)
+        sentences: dict[str, None] = {}
+        for ref, sae in zip(job.members, self.loaded(job), strict=False):
+            sites = (sae.hook.site_in, sae.hook.site_out)
+            sentences |= dict.fromkeys(differences(trained_on(sae), str(ref), sites, self._facts, length))
+        return tuple(sentences)
+
     def fingerprint(self, job: Job) -> str:
         """Return the fingerprint of the SAE or group, without making SAEs that are derived from the model.
 
         Raises the errors of `saes`.
         """
+        fingerprints = self.fingerprints(job)
+        return group_fingerprint(fingerprints) if isinstance(job.subject, SAEGroupRef) else fingerprints[0]
+
+    def fingerprints(self, job: Job) -> tuple[str, ...]:
+        """Return the fingerprint of each SAE of ``job``, as `fingerprint` does."""
         text = job.task.calibration_text
-        fingerprints = [
+        return tuple(
             derived_fingerprint(ref, self.context, text, self.hook) or fingerprint_of(self._member(job, ref))
             for ref in job.members
-        ]
-        return group_fingerprint(fingerprints) if isinstance(job.subject, SAEGroupRef) else fingerprints[0]
+        )
 
     def _member(self, job: Job, ref: SAERef) -> SAE:
         key = _key(job, ref)
@@ -77,26 +102,40 @@ class Loader:
         lm = self.context.lm
         loading = LoadContext(
             hook=HookSite.at(self.hook),
+            hook_named=self._hook_named,
             calibration=(lambda site: self.context.calibration(key.text, site)) if key.ref.fitted else None,
             d_in=lm.d_at,
             seed=self.context.seed,
             device=lm.device,
+            model=self._facts,
         )
-        try:
+        with not_ending(str(key.ref)):
             sae = load_sae(key.ref, loading)
-        except SystemExit as error:  # a module of the user that is a script and calls sys.exit
-            raise SAELoadError(
-                f"{key.ref}: its code ended the program (exit status {error.code}) while loading."
-            ) from error
-        sae_info(key.ref, (sae,), None, self.hook)  # raises here if the SAE cannot be described in a record
+        check_description(sae_info(key.ref, (sae,), None, self.hook))  # before the SAE is measured
         return sae
+
+
+@contextmanager
+def not_ending(whose: str) -> Iterator[None]:
+    """Raise SAELoadError where somebody's code would end the program, as a module that is a script does.
+
+    Args:
+        whose: The SAE or task whose code runs in the block, for the message.
+    """
+    try:
+        yield
+    except (Exception, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        status = f" (exit status {error.code})" if isinstance(error, SystemExit) else f" ({type(error).__name__})"
+        raise SAELoadError(f"{whose}: its code ended the program{status}.") from error
 
 
 def fingerprint_of(sae: SAE) -> str:
     """Return the SAE's own fingerprint. Raises SAELoadError when it gives none."""
     fingerprint = sae.fingerprint()
-    if not isinstance(fingerprint, str) or not fingerprint:
-        raise SAELoadError(f"{sae.name}: fingerprint() must give a text that identifies it, not {fingerprint!r}.")
+    if not isinstance(fingerprint, str) or not 0 < len(fingerprint) <= _LONGEST or not is_text(fingerprint):
+        raise SAELoadError(f"{sae.name}: fingerprint() must give a text that identifies it, not {shown(fingerprint)}.")
     return fingerprint
 
 

@@ -9,10 +9,11 @@ from saebench.cards.card import PRESETS, Groups, Scope
 from saebench.cards.registry import registry
 from saebench.cards.settings import Settings, TextSettings, Value
 from saebench.data.text_ref import parse_text_ref
-from saebench.errors import UsageError, did_you_mean
+from saebench.errors import HookMismatchError, UsageError, did_you_mean
 from saebench.lm.reference import LMRef, parse_lm_ref
-from saebench.lm.site import parse_site
+from saebench.runner.fit import check_named_hooks, chosen_hook, misfits
 from saebench.runner.request import RunRequest
+from saebench.runner.shape import shape_of
 from saebench.sae.group_ref import SAEGroupRef, parse_sae_group, seed_groups, size_groups
 from saebench.sae.reference import SAERef, parse_sae_ref
 from saebench.sae.zoo import zoo_names
@@ -120,7 +121,7 @@ def make_plan(request: RunRequest) -> Plan:
 
     Raises:
         UsageError: A name, a reference or a setting is wrong, or there is nothing to do.
-        HookMismatchError: ``hook`` is not a hook point that saebench can splice.
+        HookMismatchError: The request names a hook point that does not exist, or no SAE fits the language model.
     """
     # A suite is every task at the preset of the same name.
     if request.suite not in PRESETS:
@@ -129,8 +130,6 @@ def make_plan(request: RunRequest) -> Plan:
             f"There is no suite {request.suite!r}; suites are {known}.{did_you_mean(request.suite, PRESETS)}"
         )
     preset = request.preset or request.suite
-    if request.hook is not None:
-        parse_site(request.hook)
     names = request.tasks or registry().names()
     for name in request.parameters:
         if name not in names:
@@ -143,7 +142,20 @@ def make_plan(request: RunRequest) -> Plan:
     tasks = tuple(task for task in planned if task.takes_saes or task.groups)
     saes = tuple(ref for ref in _saes(request, named_groups) if any(task.takes(ref) for task in tasks))
     plan = Plan(request, parse_lm_ref(request.model), tasks, saes, (), tuple(_notes(request, planned)))
-    return replace(plan, jobs=tuple(_jobs(plan)))
+    return _checked(replace(plan, jobs=tuple(_jobs(plan))))
+
+
+def _checked(plan: Plan) -> Plan:
+    """Return the plan with a note on each SAE that is known not to fit the language model.
+
+    Raises HookMismatchError when the request names a hook point that the model cannot have, and when no job is left.
+    """
+    shape = shape_of(plan.model)
+    check_named_hooks(plan.request.hook, plan.refs, plan.model, shape)
+    unfit = misfits(plan.refs, plan.model, shape, chosen_hook(plan.request.hook, plan.refs))
+    if plan.jobs and all(any(member in unfit for member in job.members) for job in plan.jobs):
+        raise HookMismatchError(next(iter(unfit.values())))
+    return replace(plan, notes=(*plan.notes, *(f"will fail: {reason}" for reason in unfit.values())))
 
 
 def _named_groups(request: RunRequest) -> tuple[SAEGroupRef, ...]:

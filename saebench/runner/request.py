@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
 from saebench.budget import CACHE, MEMORY, Budget, format_bytes, parse_bytes
-from saebench.errors import UsageError, did_you_mean
+from saebench.errors import UsageError, did_you_mean, shown
+from saebench.files import text_or_raise
 from saebench.results import DEFAULT_FOLDER
+from saebench.sae.group_ref import parse_sae_group
+from saebench.sae.reference import SAERef, parse_sae_ref
+from saebench.yaml_file import read_yaml
 
 DEFAULT_MODEL = "asset:gemma-3-270m"
 MIN_MEMORY = 64 * 10**6
+_MANY = 10**9  # more sequences than any text has
+_OWN = "saebench"  # the type of the errors whose message names the value already
 
 
 class RunRequest(BaseModel):
@@ -31,21 +37,28 @@ class RunRequest(BaseModel):
     preset: str | None = None
     text: str | None = None
     out: Path = DEFAULT_FOLDER
-    seed: list[Annotated[int, Field(ge=0)]] = Field(default_factory=lambda: [0], min_length=1)
+    seed: list[Annotated[int, Field(ge=0, lt=2**63)]] = Field(default_factory=lambda: [0], min_length=1)
     device: str = "auto"
     dtype: str = "auto"
-    limit: int | None = Field(default=None, ge=2)
-    batch_size: int | None = Field(default=None, ge=1)  # None: chosen from the model and the memory budget
+    limit: int | None = Field(default=None, ge=2, le=_MANY)
+    batch_size: int | None = Field(default=None, ge=1, le=_MANY)  # None: chosen from the model and the memory budget
     memory_budget: int = MEMORY  # bytes; text such as "1.5GB" is allowed, too
     cache_budget: int = CACHE
     overwrite: Literal["missing", "failed", "always"] = "missing"
     parameters: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    trust_remote_code: bool = False  # Python code that comes with the language model may run
+    allow_python: bool = False  # the config file may name SAEs whose code then runs
 
     @field_validator("out")
     @classmethod
     def _home(cls, out: Path) -> Path:
         """Expand ``~``, which no shell does in a config file."""
-        return out.expanduser()
+        if "\0" in str(out):
+            raise _wrong("no folder can have a zero byte in its name.")
+        try:
+            return out.expanduser()
+        except RuntimeError as error:
+            raise _wrong(f"there is no user {out.parts[0][1:]!r}, whose home folder {str(out)!r} names.") from error
 
     @field_validator("memory_budget", "cache_budget", mode="before")
     @classmethod
@@ -53,14 +66,13 @@ class RunRequest(BaseModel):
         try:
             return parse_bytes(size)
         except UsageError as error:
-            raise PydanticCustomError("budget", "{reason}", {"reason": str(error)}) from error
+            raise _wrong(str(error)) from error
 
     @field_validator("memory_budget")
     @classmethod
     def _enough(cls, size: int) -> int:
         if size < MIN_MEMORY:
-            reason = f"{format_bytes(size)} of working memory is too little for any model; give 64 MB or more."
-            raise PydanticCustomError("budget", "{reason}", {"reason": reason})
+            raise _wrong(f"{format_bytes(size)} of working memory is too little for any model; give 64 MB or more.")
         return size
 
     def budget(self) -> Budget:
@@ -75,22 +87,73 @@ class RunRequest(BaseModel):
 def make_request(options: dict[str, Any], config: Path | None = None) -> RunRequest:
     """Return the request of ``options`` and, where these say nothing, of a YAML config file.
 
+    A file may come from somebody else, so it cannot let code run: see `_refuse_code`.
+
     Raises UsageError that names the path of the key that is wrong.
     """
-    merged = {**(_read_config(config) if config else {}), **options}
+    content = _read_config(config) if config else {}
+    merged = {**content, **options}
+    for name, value in merged.items():
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str) and name != "out":
+                text_or_raise(text, f"value of {name}")
     try:
-        return RunRequest.model_validate(merged)
+        request = RunRequest.model_validate(merged)
     except ValidationError as error:
         raise UsageError(_explain(error, config)) from error
+    if config is not None:
+        _refuse_code(request, content.keys() - options.keys(), config)
+    return request
+
+
+def _refuse_code(request: RunRequest, from_file: Set[str], config: Path) -> None:
+    """Raise UsageError when a config file allows code to run, or names code that the command line does not name.
+
+    Args:
+        request: The request.
+        from_file: The options that the file gives and the command line does not.
+        config: The file.
+    """
+    for name in ("trust_remote_code", "allow_python"):
+        if name in from_file:
+            raise UsageError(
+                f"Option {name!r} in {config}: a file cannot allow code to run; give --{name.replace('_', '-')} on the "
+                "command line."
+            )
+    if request.allow_python:
+        return
+    named, trusted = list[SAERef](), set[SAERef]()
+    for name, references in (("sae", _saes(request)), ("sae_group", _members(request))):
+        code = [_innermost(ref) for ref in references if ref.runs_code]
+        named, trusted = (named + code, trusted) if name in from_file else (named, trusted.union(code))
+    for ref in named:
+        if ref not in trusted:
+            raise UsageError(
+                f"{config} names {ref}, which is code that the run would execute; if you trust it, give --allow-python "
+                "or name it on the command line."
+            )
+
+
+def _saes(request: RunRequest) -> list[SAERef]:
+    return [parse_sae_ref(text) for text in request.sae or ()]
+
+
+def _members(request: RunRequest) -> list[SAERef]:
+    return [member for text in request.sae_group or () for member in parse_sae_group(text).members]
+
+
+def _innermost(ref: SAERef) -> SAERef:
+    """Return the reference that names the code: ``ref``, or one inside it."""
+    return _innermost(ref.inner) if ref.inner is not None and ref.inner.runs_code else ref
+
+
+def _wrong(reason: str) -> PydanticCustomError:
+    """Return the error of a validator; ``reason`` names the value."""
+    return PydanticCustomError(_OWN, "{reason}", {"reason": reason})
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"The config file {path} cannot be read: {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"The config file {path} is not valid YAML: {' '.join(str(error).split())}") from error
+    content = read_yaml(path, "config file")
     if content is None:
         return {}
     if not isinstance(content, dict):
@@ -110,6 +173,6 @@ def _explain(error: ValidationError, config: Path | None) -> str:
     where = f" in {config}" if config else ""
     if first["type"] == "extra_forbidden":
         return f"Unknown option {key!r}{where}.{did_you_mean(str(first['loc'][-1]), RunRequest.model_fields)}"
-    if first["type"] == "budget":  # its message names the value already
+    if first["type"] == _OWN:
         return f"Option {key!r}{where}: {first['msg']}"
-    return f"Option {key!r}{where}: {first['msg']} (got {first['input']!r})."
+    return f"Option {key!r}{where}: {first['msg']} (got {shown(first['input'])})."

@@ -80,7 +80,7 @@ def test_factory_that_breaks_a_promise(invoke: Invoke, tmp_path: Path):
     [
         (["baseline:pca", "--hook", "blocks.1.hook_resid"], "is not a hook that saebench can splice"),
         (["baseline:pcaa"], "Did you mean 'pca'?"),
-        (["baseline:pca", "--model", "no/such/model"], "neither asset:NAME"),
+        (["baseline:pca", "--model", "no/such/model"], "does not exist; a model is asset:NAME"),
         (["baseline:pca", "--text", "asset:sae-probes/97_news_class"], "name it with --model"),
         (["baseline:pca", "--model", "asset:gemma-3-270"], "Did you mean 'gemma-3-270m'?"),
     ],

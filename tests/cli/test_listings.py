@@ -17,7 +17,7 @@ from tests.cli.conftest import Invoke
 class TestTasks:
     def test_list(self, invoke: Invoke):
         listing = invoke("tasks").stdout
-        assert "core v1  Reconstruction" in listing
+        assert f"core v{registry().card('core').version}  Reconstruction" in listing
         assert "ce_recovered_mean" in listing
 
     def test_broken_plug_in_says_why(self, invoke: Invoke, monkeypatch: pytest.MonkeyPatch):
@@ -65,6 +65,25 @@ class TestAssets:
         assert page.exit_code == 0, page.output
         row = next(line for line in page.stdout.splitlines() if line.startswith("sae-probes"))
         assert "damaged" in row
+
+    def test_verify_with_a_damaged_one(self, invoke: Invoke, empty_cache: Path):
+        for name in ("sae-probes", "smollm2-135m"):
+            folder = empty_cache / "assets" / name
+            folder.mkdir(parents=True)
+            (folder / "asset.json").write_text("{")
+        page = invoke("assets", "verify")
+        assert page.exit_code == 1, page.output
+        assert page.stdout.count("damaged\n") == 2
+        assert "saebench assets pull smollm2-135m --force" in page.stdout
+
+    @pytest.mark.parametrize("home", ["~nouser", "x" * 5000, "a/../b"])
+    def test_odd_places(self, invoke: Invoke, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, home: str):
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("SAEBENCH_HOME", home)
+        monkeypatch.setenv("PIP_NO_INDEX", "1")
+        for command in (["list"], ["path", "sae-probes"], ["verify"], ["pull", "sae-probes"]):
+            result = invoke("assets", *command)
+            assert result.exit_code in (0, 1, 2), result.output
 
     def test_pull_asks_for_names(self, invoke: Invoke):
         for arguments in ([], ["sae-probes", "--all"]):
@@ -115,6 +134,7 @@ class TestDoctor:
 
     def test_healthy(self, invoke: Invoke, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
         monkeypatch.setattr(assets, "status", lambda name: AssetStatus(name, State.COMPLETE, tmp_path, 5_000_000))
+        monkeypatch.setattr(assets, "path", lambda name, progress=None: tmp_path)
         result = invoke("doctor")
         assert result.exit_code == 0, result.output
         for expected in ("python ", "torch ", "cores", "native bfloat16", "--dtype auto is", "probes: complete, 5 MB"):
@@ -158,6 +178,23 @@ class TestDoctor:
         assert result.exit_code == 1, "a damaged asset must not end the examination"
         assert "smollm2-135m: damaged. smollm2-135m is damaged; pull it again." in result.stdout
         assert "problem: gemma-3-270m is damaged; pull it again." in result.stdout
+
+    def test_damaged_file(self, invoke: Invoke, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+        def damaged(name: str, progress: object = None) -> Path:
+            raise AssetError(f"model.safetensors of {name} has changed; pull it again.")
+
+        monkeypatch.setattr(assets, "status", lambda name: AssetStatus(name, State.COMPLETE, tmp_path, 5_000_000))
+        monkeypatch.setattr(assets, "path", damaged)
+        result = invoke("doctor")
+        assert result.exit_code == 1
+        assert "smollm2-135m: damaged. model.safetensors of smollm2-135m has changed" in result.stdout
+        assert "problem: model.safetensors of gemma-3-270m has changed; pull it again." in result.stdout
+
+    def test_a_cache_folder_whose_name_is_too_long(self, invoke: Invoke, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setenv("SAEBENCH_HOME", "x" * 5000)
+        result = invoke("doctor")
+        assert result.exit_code == 1, result.output
+        assert "File name too long" in result.stdout
 
     def test_empty_zoo(self, invoke: Invoke, tmp_path: Path):
         (tmp_path / "zoo.json").unlink()

@@ -12,6 +12,7 @@ from click.testing import Result
 
 from saebench.tasks.core.task import CoreTask
 from tests.cli.conftest import Inputs, Invoke
+from tests.results.conftest import VERSION
 
 
 def records(folder: Path) -> dict[str, dict[str, Any]]:
@@ -115,7 +116,7 @@ def test_tasks_may_be_repeated(invoke: Invoke, inputs: Inputs, tmp_path: Path):
         (["--model", "asset:gemma-3-270"], "Did you mean 'gemma-3-270m'?"),
         (["--text", "asset:sae-probes/97_news_clas"], "Did you mean '97_news_class'?"),
         (["--text", "jsonl:no-such-file.jsonl"], "does not exist"),
-        (["--model", "no/such/folder"], "neither asset:NAME"),
+        (["--model", "no/such/folder"], "does not exist; a model is asset:NAME"),
         (["--hook", "blocks.1.hook_resid_pos"], "is not a hook that saebench can splice"),
         (["--tasks", " , "], "name at least one task"),
         (["--overwrite", "allways"], "allways"),
@@ -140,7 +141,7 @@ def test_unknown_names_before_any_model_loads(
 def test_dry_run_loads_and_writes_nothing(invoke: Invoke, inputs: Inputs, tmp_path: Path):
     result = invoke("run", *inputs.arguments, "--sae", inputs.good, "--seed", 3, "--out", tmp_path / "out", "--dry-run")
     assert result.exit_code == 0, result.output
-    for expected in (inputs.model, inputs.good, "core v1 (smoke)", "1 jobs", "seeds 3"):
+    for expected in (inputs.model, inputs.good, f"core v{VERSION} (smoke)", "1 jobs", "seeds 3"):
         assert expected in result.stdout
     assert not (tmp_path / "out").exists()
     budgets = ["--memory-budget", "2GB", "--cache-budget", "0"]
@@ -159,7 +160,7 @@ class TestConfig:
         content = f"model: {inputs.model}\ntext: {inputs.text}\nsae: baseline:pca\nseed: [4, 5]\npreset: smoke\n"
         result = self.dry(invoke, tmp_path, content, "--sae", "baseline:neurons", "--preset", "standard")
         assert result.exit_code == 0, result.output
-        assert "core v1 (standard)" in result.stdout
+        assert f"core v{VERSION} (standard)" in result.stdout
         assert "baseline:neurons" in result.stdout
         assert "baseline:pca" not in result.stdout
         assert "seeds 4, 5" in result.stdout
@@ -187,7 +188,7 @@ class TestConfig:
     def test_missing_file(self, invoke: Invoke, tmp_path: Path):
         result = invoke("run", "--config", tmp_path / "none.yaml", "--dry-run")
         assert result.exit_code == 2
-        assert "none.yaml cannot be read" in result.stderr
+        assert "Cannot read the config file" in result.stderr
 
 
 @pytest.mark.usefixtures("no_model")

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from saebench.errors import HookMismatchError
 from saebench.runner.describe import describe
 from saebench.runner.plan import make_plan
 from saebench.runner.request import make_request
@@ -77,10 +78,36 @@ def test_a_transcoder(inputs: Inputs, tmp_path: Path):
     ]
 
 
-@pytest.mark.parametrize("site", ["blocks.1.ln2.hook_normalized", "blocks.7.hook_resid_post"])
-def test_a_site_that_the_model_does_not_have(inputs: Inputs, tmp_path: Path, site: str):
-    text = describe(plan(inputs, folder(tmp_path / "sae", hook_name=site)))
-    assert rows(text)[1] == [site, "suffix passes: zero and mean ablation", "2", "128"]
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        ({"hook_name": "blocks.1.ln2.hook_normalized"}, "is not a hook that saebench can splice"),
+        ({"hook_name": "blocks.7.hook_resid_post"}, "has 3 blocks, 0 to 2"),
+        ({"hook_name": SITE, "d_in": 48}, f"It expects 48 dimensions at {SITE}, but"),
+    ],
+)
+def test_an_sae_that_does_not_fit_the_model(inputs: Inputs, tmp_path: Path, config: dict[str, Any], reason: str):
+    sae = folder(tmp_path / "sae", **config)
+    text = describe(plan(inputs, sae, inputs.topk(0)))
+    assert re.search(f"^will fail: {re.escape(sae)}: .*{re.escape(reason)}", text, re.MULTILINE)
+    with pytest.raises(HookMismatchError, match=re.escape(reason)):
+        plan(inputs, sae, f"baseline:permuted-decoder({sae})")
+    unknown = describe(plan(inputs, sae, inputs.topk(0), model="hf:a/b"))
+    assert ("will fail" in unknown) == ("ln2" in config["hook_name"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"hook": "blocks.3.hook_resid_post"}, "^--hook: There is no hook 'blocks.3.hook_resid_post': .* has 3 blocks"),
+        ({"hook": "blocks.1.mlp"}, "^--hook: 'blocks.1.mlp' is not a hook that saebench can splice"),
+        ({"sae": ["baseline:pca?hook=blocks.3.hook_resid_post"]}, "^baseline:pca.*has 3 blocks"),
+        ({"sae": ["baseline:permuted-decoder(baseline:pca?hook=x)"]}, "'x' is not a hook"),
+    ],
+)
+def test_a_hook_that_the_request_names_and_the_model_lacks(inputs: Inputs, options: dict[str, Any], message: str):
+    with pytest.raises(HookMismatchError, match=message):
+        plan(inputs, inputs.topk(0), **options)
 
 
 def test_budgets(inputs: Inputs):

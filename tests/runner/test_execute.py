@@ -54,7 +54,7 @@ def _truncated(folder: Path) -> str:
 Bad = Callable[[Inputs, Path], str]
 BAD: dict[str, tuple[Bad, str, str]] = {
     "NaN weights": (lambda i, p: f"sae_lens:{save_topk(p / 'nan', nan=True)}", "SAELoadError", "NaN or Inf"),
-    "truncated": (lambda i, p: _truncated(p / "cut"), "SAELoadError", "truncated or no safetensors"),
+    "truncated": (lambda i, p: _truncated(p / "cut"), "SAELoadError", "is truncated"),
     "d_in": (
         lambda i, p: f"sae_lens:{save_topk(p / 'narrow', d_in=16)}",
         "HookMismatchError",

@@ -111,7 +111,8 @@ def test_a_description_says_what_would_be_done(small_zoo: list[str], tmp_path: P
     text = describe(plan(out=tmp_path / "there", seed=[0, 1], limit=100))
     assert "asset:gemma-3-270m" in text
     assert str(tmp_path / "there") in text
-    assert "core v1 (quick): text=asset:sae-probes/97_news_class, context_length=128" in text
+    version = registry().card("core").version
+    assert f"core v{version} (quick): text=asset:sae-probes/97_news_class, context_length=128" in text
     assert "14 jobs: 7 SAEs x 1 tasks x seeds 0, 1" in text
     assert "100 sequences x 128 tokens" in text
     assert not (tmp_path / "there").exists()
@@ -129,7 +130,7 @@ def test_budgets_decide_no_record(small_zoo: list[str]):
         ({"tasks": ["coer"]}, "Did you mean 'core'"),
         ({"model": "asset:gemma-3-270"}, "Did you mean 'gemma-3-270m'"),
         ({"model": "hf:gemma"}, "write hf:ORG/NAME"),
-        ({"model": "no/such/folder"}, "neither asset:NAME"),
+        ({"model": "no/such/folder"}, "does not exist; a model is asset:NAME"),
         ({"sae": ["zoo:topk-s3"]}, "Did you mean 'topk-s"),
         ({"sae": ["zo:topk-s0"]}, "Did you mean 'zoo'"),
         ({"sae": ["baseline:pcaa"]}, "Did you mean 'pca'"),

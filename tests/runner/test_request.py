@@ -93,7 +93,7 @@ def test_the_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
         ("overwrite: allways", "Option 'overwrite'.*'missing', 'failed' or 'always'"),
         ("parameters: {core: 5}", "Option 'parameters.core'"),
         ("parameters: [core]", "Option 'parameters'"),
-        ("1: 2", "Option '1'"),
+        ("1: 2", "line 1, column 1.: a key must be a text"),
         ("- zoo:a", "must hold options like .* not a list"),
         ("just words", "not a str"),
         ("sae: [", "not valid YAML"),
@@ -107,10 +107,10 @@ def test_what_is_wrong_in_a_config_file_is_named(tmp_path: Path, text: str, mess
 
 
 def test_a_config_file_that_cannot_be_read(tmp_path: Path):
-    with pytest.raises(UsageError, match=r"none\.yaml cannot be read: No such file"):
+    with pytest.raises(UsageError, match=r"Cannot read the config file .*none\.yaml: No such file"):
         make_request({}, tmp_path / "none.yaml")
     (tmp_path / "latin.yaml").write_bytes(b"sae: caf\xe9")
-    with pytest.raises(UsageError, match="not valid YAML"):
+    with pytest.raises(UsageError, match=r"latin\.yaml is not UTF-8 at byte 8"):
         make_request({}, tmp_path / "latin.yaml")
 
 

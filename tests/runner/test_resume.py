@@ -116,7 +116,7 @@ def test_a_damaged_record_is_made_again(run: Run, inputs: Inputs):
     first = run(inputs.topk(0))
     [path] = first.out.rglob("*.json")
     path.write_text(path.read_text()[:-40])
-    with pytest.warns(UserWarning, match="Ignoring the result file"):
+    with pytest.warns(UserWarning, match="Leaving out"):
         second = run(inputs.topk(0))
     assert second.new == 1
     assert numbers(ResultStore(first.out)) == numbers(first.records)

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from saebench.lm.reference import LMRef
-from saebench.runner.sites import default_hook, depth_of, known_sites, restart_of
+from saebench.runner.shape import Shape, shape_of
+from saebench.runner.sites import default_hook, known_sites, restart_of
 from tests.runner.conftest import SITE, Inputs
 from tests.runner.test_costs import OUT, PRE, folder, plan
 
@@ -29,30 +30,39 @@ def test_sites_that_no_model_has_are_not_captured(inputs: Inputs, tmp_path: Path
     ],
 )
 def test_the_hook_of_saes_that_name_none(inputs: Inputs, saes: list[str], hook: str | None, expected: str):
-    assert default_hook(plan(inputs, *saes, hook=hook), 7) == expected
+    assert default_hook(plan(inputs, *saes, hook=hook, model="hf:a/b"), 7) == expected
 
 
 @pytest.mark.parametrize(
-    ("config", "depth"),
+    ("config", "shape"),
     [
-        ('{"num_hidden_layers": 26}', 26),
-        ('{"n_layer": 12}', 12),
-        ('{"text_config": {"num_hidden_layers": 34}, "vision_config": {"num_hidden_layers": 2}}', 34),
-        ('{"num_hidden_layers": "many"}', None),
-        ('{"text_config": null}', None),
-        ("[]", None),
-        ("{", None),
+        ('{"num_hidden_layers": 26}', Shape(26)),
+        ('{"n_layer": 12, "n_embd": 768}', Shape(12, 768)),
+        (
+            '{"text_config": {"num_hidden_layers": 34, "hidden_size": 64}, "vision_config": {"hidden_size": 2}}',
+            Shape(34, 64),
+        ),
+        ('{"hidden_size": 9, "text_config": {"num_hidden_layers": 34, "hidden_size": 64}}', Shape(34, 64)),
+        ('{"num_hidden_layers": 3, "hidden_size": -1}', Shape(3)),
+        ('{"num_hidden_layers": true}', Shape()),
+        ('{"num_hidden_layers": 1e3}', Shape()),
+        ('{"num_hidden_layers": "many"}', Shape()),
+        ('{"text_config": null}', Shape()),
+        ('{"n_layer": ' + "9" * 5000 + "}", Shape()),
+        ("[]", Shape()),
+        ("[" * 10_000, Shape()),
+        ("{", Shape()),
     ],
 )
-def test_depth(tmp_path: Path, config: str, depth: int | None):
+def test_what_the_settings_of_a_model_tell(tmp_path: Path, config: str, shape: Shape):
     (tmp_path / "config.json").write_text(config)
-    assert depth_of(LMRef("m", "path", str(tmp_path))) == depth
+    assert shape_of(LMRef("m", "path", str(tmp_path))) == shape
 
 
-def test_depth_of_what_is_not_on_this_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_what_is_not_on_this_disk_tells_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("SAEBENCH_HOME", str(tmp_path))
-    assert depth_of(LMRef("asset:gemma-3-270m", "asset", "gemma-3-270m")) is None
-    assert depth_of(LMRef("hf:a/b", "hf", "a/b")) is None
+    assert shape_of(LMRef("asset:gemma-3-270m", "asset", "gemma-3-270m")) == Shape()
+    assert shape_of(LMRef("hf:a/b", "hf", "a/b")) == Shape()
     (tmp_path / "assets" / "gemma-3-270m").mkdir(parents=True)
     (tmp_path / "assets" / "gemma-3-270m" / "config.json").write_text('{"num_hidden_layers": 18}')
-    assert depth_of(LMRef("asset:gemma-3-270m", "asset", "gemma-3-270m")) == 18
+    assert shape_of(LMRef("asset:gemma-3-270m", "asset", "gemma-3-270m")) == Shape(18)
