@@ -119,7 +119,7 @@ def _check_size(text: str) -> None:
             if event.anchor in {part.anchor for part in stack}:
                 raise _at(event, f"the alias {event.anchor!r} puts a list or mapping into itself")
             # An alias of nothing is reported where the values are built.
-            closed = anchored.get(event.anchor, _Size(None))
+            closed = anchored.get(event.anchor or "", _Size(None))
             total += closed.characters
         if closed is not None:
             if closed.anchor is not None:

@@ -74,7 +74,7 @@ def problems(source: str) -> list[str]:
         for part in content:
             if not names(part) or names(part) - CONTENTS:
                 found.append(f"line {call.lineno}: its content is {ast.unparse(part)}")
-        for part in numbers:
+        for part in (part for part in numbers if not isinstance(part, ast.Starred)):
             if bad := names(part) - NUMBERS:
                 found.append(f"line {call.lineno}: its numbers hold {', '.join(sorted(bad))}")
     return found

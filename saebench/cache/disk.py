@@ -13,27 +13,26 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from safetensors import SafetensorError
 from torch import Tensor
 
+from saebench.atomic import is_temporary, remove_abandoned
 from saebench.cache.ledger import Item, Ledger, Use
 from saebench.cache.shards import (
     KEY_FILE,
     SERIES_NAME,
     SHARD_NAME,
-    TEMP_PREFIX,
     DamagedShardError,
     Shard,
     read_shard,
     size_bound,
+    write_key,
     write_shard,
 )
 
-_ABANDONED_AFTER_NS = 24 * 3600 * 10**9  # the process that was writing such a temporary file has ended by then
 _SCANS_PER_LIMIT = 8
 _ATTEMPTS = 3
 
@@ -108,8 +107,7 @@ class DiskTier:
             self._evict(item)
         folder = self._folder / shard.series
         folder.mkdir(parents=True, exist_ok=True)
-        if not (folder / KEY_FILE).exists():
-            (folder / KEY_FILE).write_text(key, encoding="utf-8")
+        write_key(folder, key)
         path, size = write_shard(folder, shard, tensors)
         # The key is counted with each shard, which is simple and never counts too little.
         self._ledger.add((shard.series, path.name), size + key_size)
@@ -146,12 +144,11 @@ class DiskTier:
     def _scan(self) -> None:
         uses: dict[Item, Use] = {}
         for folder, files in _walk(self._folder):
+            if any(map(is_temporary, files)):
+                remove_abandoned(folder)
             key_size = files[KEY_FILE].st_size if KEY_FILE in files else 0
             for name, status in files.items():
-                if name.startswith(TEMP_PREFIX):
-                    if time.time_ns() - status.st_mtime_ns > _ABANDONED_AFTER_NS:
-                        (folder / name).unlink(missing_ok=True)
-                elif name != KEY_FILE:
+                if SHARD_NAME.fullmatch(name):
                     uses[folder.name, name] = Use(status.st_size + key_size, status.st_mtime_ns)
         self._ledger.replace(uses)
         self._unseen = 0
@@ -190,9 +187,7 @@ def _walk(folder: Path) -> Iterator[tuple[Path, dict[str, os.stat_result]]]:
         if SERIES_NAME.fullmatch(series.name) and series.is_dir(follow_symlinks=False):
             files = {}
             for entry in _entries(series.path):
-                if not (
-                    entry.name == KEY_FILE or entry.name.startswith(TEMP_PREFIX) or SHARD_NAME.fullmatch(entry.name)
-                ):
+                if not (entry.name == KEY_FILE or is_temporary(entry.name) or SHARD_NAME.fullmatch(entry.name)):
                     continue
                 try:
                     status = entry.stat(follow_symlinks=False)

@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import re
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -16,9 +15,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from saebench.atomic import temporary_name, write_atomic
+
 FORMAT = 1  # of names, files and keys; it is part of the key, so that another format uses other folders
 KEY_FILE = "key.json"
-TEMP_PREFIX = ".tmp-"
 SERIES_NAME = re.compile(r"[0-9a-f]{64}")
 SHARD_NAME = re.compile(r"[0-9]{8,}-[0-9]{8,}-([0-9a-f]{32})\.safetensors")
 
@@ -67,6 +67,15 @@ def series_name(key: str) -> str:
     return hashlib.sha256(key.encode("utf-8")).hexdigest()
 
 
+def write_key(folder: Path, key: str) -> None:
+    """Write the key of a series beside its shards, whole or not at all, unless it is there. Raises OSError."""
+    path, content = folder / KEY_FILE, key.encode()
+    with contextlib.suppress(FileNotFoundError):
+        if path.stat().st_size == len(content):
+            return
+    write_atomic(path, lambda file: file.write(content), sync=False)
+
+
 def size_bound(shard: Shard, tensors: Mapping[str, Tensor]) -> int:
     """Return the most bytes that the file of ``tensors`` can take, a few dozen per tensor more than it will."""
     far = 10**15
@@ -94,7 +103,7 @@ def write_shard(folder: Path, shard: Shard, tensors: dict[str, Tensor]) -> tuple
         OSError: The disk cannot be written to.
         SafetensorError: The file cannot be written.
     """
-    temp = folder / f"{TEMP_PREFIX}{uuid.uuid4().hex}"
+    temp = folder / temporary_name()
     try:
         temp.touch(exist_ok=False)  # now the folder is not empty, so no other process removes it
         save_file(tensors, temp, metadata=shard.metadata)

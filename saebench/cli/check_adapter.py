@@ -23,9 +23,7 @@ _SAMPLE = (32, 8)  # context length, sequences
 @click.option("--model", metavar="REF", help="Check also against this language model, on its activations.  [none]")
 @click.option("--hook", metavar="SITE", help="Hook point of an SAE that names none, such as blocks.9.hook_resid_post.")
 @click.option("--text", metavar="REF", help="Text that --model reads.  [asset:sae-probes/97_news_class]")
-@click.option(
-    "--trust-remote-code", is_flag=True, help="Let Python code that comes with the model run. Read it first."
-)
+@click.option("--trust-remote-code", is_flag=True, help="Let Python code that comes with the model run. Read it first.")
 def check_adapter(ref: str, model: str | None, hook: str | None, text: str | None, trust_remote_code: bool) -> None:
     """Check in seconds whether an SAE does what an evaluation needs.
 

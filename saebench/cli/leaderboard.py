@@ -64,7 +64,7 @@ def build(name: str | None, folders: tuple[Path, ...], out: Path) -> None:
     from saebench.leaderboard.board import find_board
     from saebench.leaderboard.data import build as build_data
     from saebench.leaderboard.render import to_csv, to_json, to_markdown
-    from saebench.leaderboard.site import write_site
+    from saebench.leaderboard.site import write_site, write_text
     from saebench.results.collection import Collection
 
     folders = folders or (DEFAULT_FOLDER,)
@@ -79,7 +79,7 @@ def build(name: str | None, folders: tuple[Path, ...], out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
         for suffix, content in contents.items():
-            (out / f"{board.name}{suffix}").write_bytes(content.encode())
+            write_text(out / f"{board.name}{suffix}", content)
         write_site(data, out)
     except OSError as error:
         raise UsageError(f"Cannot write the board into {out} ({error.strerror}); choose another --out.") from error

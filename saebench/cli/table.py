@@ -68,8 +68,8 @@ def table(
     metric, subset, model, hook, preset, seed, task_version, record_id, architecture, d_sae, l0 and control.
 
     A filter may be repeated, and then a row must fit one of its values; different filters must all fit. Names may hold
-    * and ?. LaTeX needs the package booktabs. In CSV, a text that a spreadsheet would run as a formula has an apostrophe
-    in front of it.
+    * and ?. LaTeX needs the package booktabs. In CSV, a text that a spreadsheet would run as a formula has an
+    apostrophe in front of it.
 
     Exit codes: 0, or 2 when there is nothing to show.
     """

@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import psutil
 import zstandard
@@ -98,13 +98,13 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         _check(path, head)
         stream = file
         if head.startswith((GZIP, ZSTD)):
-            unpacked = io.BufferedReader(_Pieces(_ungzipped(file) if head.startswith(GZIP) else _unzstd(file)))
+            unpacked = _buffered(_ungzipped(file) if head.startswith(GZIP) else _unzstd(file))
             head = unpacked.peek(_HEAD)[:_HEAD]
             _check(path, head, packed=True)
             stream = unpacked
         encoding = next((name for mark, name in _MARKS.items() if head.startswith(mark)), None)
         if encoding is not None:
-            stream = io.BufferedReader(_Pieces(_recoded(stream, encoding)))
+            stream = _buffered(_recoded(stream, encoding))
         elif head.startswith(codecs.BOM_UTF8):
             stream.read(len(codecs.BOM_UTF8))
         yield stream
@@ -146,6 +146,11 @@ def _reading(path: Path) -> Iterator[None]:
         raise DataError(f"Cannot read {name}: {error.strerror or error}.") from error
     except ValueError as error:  # no file can have this name
         raise DataError(f"Cannot read {name}: {error}.") from error
+
+
+def _buffered(pieces: Iterator[bytes]) -> io.BufferedReader:
+    """Return a buffered stream of the bytes that an iterator gives."""
+    return io.BufferedReader(cast(io.RawIOBase, _Pieces(pieces)))
 
 
 class _Pieces(io.RawIOBase):

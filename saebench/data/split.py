@@ -34,8 +34,8 @@ def split_documents(documents: Documents, rng: np.random.Generator, share: float
     if n < 2:
         raise DataError(
             f"The text {documents.ref!r} has {'one' if n else 'no'} document, but at least two are needed, one to "
-            "calibrate controls and one to evaluate. Divide it into more documents: a line of JSON for each, or an empty "
-            "line between them in plain text."
+            "calibrate controls and one to evaluate. Divide it into more documents: a line of JSON for each, or an "
+            "empty line between them in plain text."
         )
     apart = np.zeros(n, dtype=bool)
     apart[rng.permutation(n)[: min(max(1, round(share * n)), n - 1)]] = True

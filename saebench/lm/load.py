@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 from saebench.errors import ModelError, UsageError
+from saebench.lm.folder import check_folder, check_types, weight_types
+from saebench.lm.foreign import loading
 from saebench.lm.model import LanguageModel
 from saebench.lm.reference import LMRef, parse_lm_ref
 
@@ -70,40 +72,41 @@ def load_lm(
     Raises:
         UsageError: The reference is wrong.
         AssetError: The asset is missing.
-        ModelError: The model cannot be loaded, lacks weights, or cannot be wrapped.
+        ModelError: The model cannot be loaded, lacks weights or a tokenizer, or cannot be wrapped.
     """
-    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     lm_ref = parse_lm_ref(ref) if isinstance(ref, str) else ref
     source, kwargs = _source(lm_ref)
+    if lm_ref.scheme == "path":
+        check_folder(Path(source), str(lm_ref))
     # Left open, transformers would ask on the terminal whether to run code that comes with the model.
     kwargs["trust_remote_code"] = trust_remote_code
-    expected: tuple[type[BaseException], ...] = (
-        OSError,
-        ValueError,
-        KeyError,
-        ImportError,
-        RuntimeError,
-        SafetensorError,
-    )
-    if trust_remote_code:
-        expected = (Exception, SystemExit)  # code of others may raise anything
-    try:
+    with loading(str(lm_ref), trusted=trust_remote_code):
         model, report = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, output_loading_info=True, **kwargs)
-        tokenizer = AutoTokenizer.from_pretrained(source, **kwargs)
-    except expected as error:
-        cause = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        if "trust_remote_code" in str(error) and not trust_remote_code:
-            cause = (
-                "its configuration names Python code of its own, which saebench does not run unasked; use a model "
-                "whose architecture is part of transformers, or read that code and give --trust-remote-code."
-            )
-        raise ModelError(f"{lm_ref} could not be loaded: {cause[:300]}") from error
+        types = weight_types(_folder(source, kwargs))
     if missing := sorted(report["missing_keys"]):  # transformers would use random weights for them
         raise ModelError(f"{lm_ref} lacks {len(missing)} weights of {type(model).__name__}, such as {missing[0]!r}.")
-    model = model.eval().requires_grad_(False).to(device)
-    return LanguageModel(model, tokenizer, name=str(lm_ref), fingerprint=fingerprint(model, tokenizer))
+    check_types(types, model, str(lm_ref))
+    with loading(f"The tokenizer of {lm_ref}", trusted=trust_remote_code):
+        tokenizer = AutoTokenizer.from_pretrained(source, **kwargs)
+        tokenizer("a b", add_special_tokens=False, verbose=False)
+        if len(tokenizer) <= len(tokenizer.all_special_ids):
+            raise ModelError(
+                f"{lm_ref} has no tokenizer: there is nothing but special tokens in its vocabulary; copy the files of "
+                "the tokenizer from the model that it was made from."
+            )
+    with loading(str(lm_ref), trusted=trust_remote_code):
+        model = model.eval().requires_grad_(False).to(device)
+        return LanguageModel(model, tokenizer, name=str(lm_ref), fingerprint=fingerprint(model, tokenizer))
+
+
+def _folder(source: str, options: dict[str, Any]) -> Path:
+    """Return the folder that a model was loaded from. That of a model of the hub lies in the hub's cache."""
+    from transformers.utils import cached_file
+
+    config = cached_file(source, "config.json", revision=options.get("revision"), local_files_only=True)
+    return Path(config).parent
 
 
 def _source(ref: LMRef) -> tuple[str, dict[str, Any]]:
@@ -140,7 +143,7 @@ def _own_code(*parts: Any) -> list[tuple[str, bytes]]:
     packages = {type(part).__module__.rpartition(".")[0] for part in parts}
     packages = {package for package in packages if package.startswith(f"{_FOREIGN}.")}
     files = {
-        name.removeprefix(package): Path(module.__file__)
+        name.removeprefix(package): Path(str(module.__file__))
         for package in packages
         for name, module in list(sys.modules.items())
         if name.startswith(f"{package}.") and getattr(module, "__file__", None)

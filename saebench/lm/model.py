@@ -19,6 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from saebench.errors import HookMismatchError, ModelError, did_you_mean
+from saebench.lm.bridge import bridged
 from saebench.lm.head import Head, head_of
 from saebench.lm.site import Site, parse_site
 
@@ -77,7 +78,9 @@ class LanguageModel:
         hidden, logits = self._probe(probe)
         self.d_model: int = hidden.shape[-1]
         self.head: Head = head_of(model, hidden.flatten(0, 1), logits.flatten(0, 1))
-        self.bridge = _bridge(model, tokenizer, name)
+        self.n_embeddings = int(model.get_input_embeddings().weight.shape[0])
+        model.get_input_embeddings().register_forward_pre_hook(lambda _, tokens: self.check_tokens(tokens[0]))
+        self.bridge = bridged(model, name)
         model.requires_grad_(False)  # the bridge turns it on again
         self._blocks = _block_list(model)
         self.n_layers = len(self._blocks)
@@ -111,6 +114,22 @@ class LanguageModel:
             self.site(name)
             self._widths[name] = self.prefix(self._probe_tokens(), [name])[name].shape[-1]
         return self._widths[name]
+
+    def check_tokens(self, tokens: Tensor) -> None:
+        """Raise ModelError if the model has no embedding for one of the tokens.
+
+        Every pass makes this check, because a GPU could not be used any more after such a token.
+        """
+        if not tokens.numel():
+            return
+        least, most = (int(token) for token in tokens.aminmax())
+        if least < 0 or most >= self.n_embeddings:
+            token = least if least < 0 else most
+            raise ModelError(
+                f"The tokenizer of {self.name} gives the token {token} for this text, but the model has an embedding "
+                f"only for the tokens 0 to {self.n_embeddings - 1}, so they do not belong together; use the tokenizer "
+                "that the model was trained with."
+            )
 
     # ------------------------------------------------------------------ passes
 
@@ -340,22 +359,6 @@ def replacing(site: Site, activation: Tensor) -> Callable[[Tensor], Tensor]:
     return lambda _: activation
 
 
-def _bridge(model: Any, tokenizer: Any, name: str) -> Any:
-    from transformer_lens.model_bridge import TransformerBridge
-
-    if not getattr(model.config, "architectures", None):
-        model.config.architectures = [type(model).__name__]
-    try:
-        return TransformerBridge.boot_transformers(
-            name, hf_model=model, tokenizer=tokenizer, dtype=next(model.parameters()).dtype
-        )
-    except (ValueError, KeyError, NotImplementedError, AttributeError) as error:
-        reason = str(error).splitlines()[0][:200]
-        raise ModelError(
-            f"TransformerLens cannot name the hook points of {type(model).__name__} ({name}): {reason}"
-        ) from error
-
-
 def _block_list(model: Any) -> nn.ModuleList:
     """Return the transformer's blocks: the ModuleList in the base model or its decoder with an entry for each layer."""
     lists = [
@@ -365,7 +368,7 @@ def _block_list(model: Any) -> nn.ModuleList:
     ]
     layers = getattr(model.config, "num_hidden_layers", None)
     for module in lists:
-        if len(module) == layers:
+        if 0 < len(module) == layers:
             return module
     raise ModelError(
         f"The blocks of {type(model).__name__} cannot be found, so saebench cannot splice this architecture."

@@ -104,6 +104,7 @@ class TaskContext:
         Raises:
             UsageError: The model has fewer positions than ``context_length``.
             DataError: The text is too short, or holds only special tokens.
+            ModelError: The model has no embedding for a token of the text.
         """
         return self.shared(
             ("batch", ref, context_length, sequences), lambda: self._batch(ref, context_length, sequences)
@@ -126,6 +127,7 @@ class TaskContext:
         Raises:
             UsageError: The model has fewer positions than ``context_length``.
             DataError: A text has no token to evaluate.
+            ModelError: The model has no embedding for a token of a text.
         """
         return self.shared(
             ("examples", context_length, Documents("", list(texts)).content_hash),
@@ -209,6 +211,7 @@ class TaskContext:
     def _batch(self, ref: str, context_length: int, sequences: int) -> TokenBatch:
         self._check_length(context_length)
         batch = tokenize(self.text(ref).evaluation, self.lm.tokenizer, context_length, sequences, self.seed)
+        self.lm.check_tokens(batch.tokens)
         if not bool(batch.evaluated[:, 1:].any()):
             raise DataError(
                 f"Text {ref!r} gives special tokens only, so there is nothing to evaluate; use a text that the "
@@ -233,6 +236,7 @@ class TaskContext:
     def _examples(self, texts: Sequence[str], context_length: int) -> Examples:
         self._check_length(context_length)
         read = tokenize_examples(texts, self.lm.tokenizer, context_length)
+        self.lm.check_tokens(torch.from_numpy(read.tokens))
         examples = Examples(self.lm, read, self._cache(), self.budget.passes, self.progress, self.batch_size)
         examples.want(*self.sites)
         return examples

@@ -17,8 +17,8 @@ from typing import Any, Literal, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from saebench.atomic import write_atomic
 from saebench.errors import SaebenchError, UsageError
-from saebench.results.atomic import write_atomic
 from saebench.results.identity import inputs_by_content
 from saebench.results.paired import Key, Scored, scores
 from saebench.results.record import Arrays, Measurement, Record

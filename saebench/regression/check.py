@@ -6,7 +6,7 @@ import json
 import shlex
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,6 @@ from saebench.errors import SaebenchError, UsageError
 from saebench.progress import Progress
 from saebench.regression.baseline import Baseline, Entry, entry, read_baseline, write_baseline
 from saebench.regression.verdicts import NEW_ONLY, UPDATE, Row, Tolerance, compare, direction, named, unusable, written
-from saebench.results.array_file import DamagedRecordError
 from saebench.results.paired import Key, scores
 from saebench.results.record import Arrays, Record
 from saebench.results.store import ResultStore
@@ -47,7 +46,6 @@ class Outcome:
     problems: tuple[str, ...] = ()  # sentences about problems that do not belong to one metric
     wrote: bool = False  # whether the baseline was written
     l0: tuple[float | None, float | None] = (None, None)  # the L0 of the baseline's SAE and of this one
-    remade: tuple[str, ...] = ()  # older records that were damaged, and therefore measured again
 
     @property
     def passed(self) -> bool:
@@ -98,10 +96,9 @@ def check(
     if known is None and mode is Mode.COMPARE:
         missing = f"There is no baseline {shown}: write it with {UPDATE} (or {NEW_ONLY}), review it, and commit it."
         return Outcome(sae, shown, [], command, (missing,))
-    found = _measure(options, progress)
-    measured, remade = found.measured, tuple(found.remade)
-    if found.problems:
-        return Outcome(sae, shown, [], command, tuple(found.problems), remade=remade)
+    measured, problems = _measure(options, progress)
+    if problems:
+        return Outcome(sae, shown, [], command, tuple(problems))
     before = known or Baseline(entries=[])
     keys = _selected(measured, metrics)
     if isinstance(tolerance, Mapping):
@@ -115,7 +112,7 @@ def check(
     if added and not problems:
         wrote = write_baseline(path, before.with_new(new))
         rows = sorted([*rows, *written(new)], key=lambda row: row.key)
-    return Outcome(sae, shown, rows, command, tuple(problems), wrote, (_l0(before.entries), _l0(now)), remade)
+    return Outcome(sae, shown, rows, command, tuple(problems), wrote, (_l0(before.entries), _l0(now)))
 
 
 def reproduce(options: Mapping[str, Any]) -> str:
@@ -134,58 +131,28 @@ def reproduce(options: Mapping[str, Any]) -> str:
     return f"echo {content} > parameters.yaml\n{shlex.join([*words, '--config', 'parameters.yaml'])}"
 
 
-@dataclass
-class _Run:
-    """What a run gave: records that are ok, with their arrays, and what failed.
+def _measure(options: Mapping[str, Any], progress: Progress | None) -> tuple[Measured, list[str]]:
+    """Return the records that are ok, with their arrays, and what failed. A task that does not apply gives neither.
 
-    A task that does not apply gives neither.
+    The run measures again what is damaged in the folder of records. Raises DamagedRecordError for a record that is
+    damaged all the same, because the disk fails, for example.
     """
-
-    measured: Measured = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-    damaged: dict[str, DamagedRecordError] = field(default_factory=dict)  # by task, an older record that is unusable
-    remade: list[str] = field(default_factory=list)  # what was said of records that were damaged, by task
-
-
-def _measure(options: Mapping[str, Any], progress: Progress | None) -> _Run:
-    """Run the suite. The records of an earlier session are used again, and measured again where they are damaged.
-
-    Raises DamagedRecordError for a record that is damaged as soon as it is written.
-    """
-    first = _run({**options, "overwrite": "failed"}, progress)
-    if not first.damaged:
-        return first
-    tasks = list(first.damaged)
-    parameters = {task: of_task for task, of_task in (options.get("parameters") or {}).items() if task in tasks}
-    again = _run({**options, "tasks": tasks, "parameters": parameters, "overwrite": "always"}, progress)
-    for error in again.damaged.values():
-        raise error
-    kept = [(record, arrays) for record, arrays in first.measured if record.identity.task not in tasks]
-    remade = [
-        f"the record {error.path.stem} of {task} was damaged ({error.reason})" for task, error in first.damaged.items()
-    ]
-    return _Run([*kept, *again.measured], [*first.problems, *again.problems], remade=remade)
-
-
-def _run(options: Mapping[str, Any], progress: Progress | None) -> _Run:
     with warnings.catch_warnings():
         # A project that turns warnings into errors means its own warnings, not those of the libraries underneath.
         warnings.simplefilter("ignore")
         warnings.filterwarnings("default", module=r"saebench\.")
-        frame = run(progress=progress, **options)
-    store, found = ResultStore(options["out"]), _Run()
+        frame = run(progress=progress, **{**options, "overwrite": "failed"})
+    store = ResultStore(options["out"])
+    measured, problems = [], []
     for row in frame.drop_duplicates("record_id").itertuples():
         if row.status == "failed":
-            found.problems.append(f"The task {row.task} failed: {row.error}")
+            problems.append(f"The task {row.task} failed: {row.error}")
         elif row.status == "ok":
             record = store.read(str(row.record_id))
             if record is None:
                 raise SaebenchError(f"The record {row.record_id} is gone from {options['out']}; run the test again.")
-            try:
-                found.measured.append((record, store.arrays(record)))
-            except DamagedRecordError as error:
-                found.damaged[record.identity.task] = error
-    return found
+            measured.append((record, store.arrays(record)))
+    return measured, problems
 
 
 def _selected(measured: Measured, patterns: Sequence[str] | None) -> set[Key]:

@@ -12,9 +12,9 @@ from typing import Any
 
 from tabulate import tabulate
 
+from saebench.atomic import write_atomic
 from saebench.regression.check import Outcome
 from saebench.regression.verdicts import Row, Verdict
-from saebench.results.atomic import write_atomic
 from saebench.results.paired import Scored
 from saebench.safe_text import json_text, markdown, visible, visible_lines
 from saebench.version import __version__
@@ -32,7 +32,6 @@ def to_result(outcome: Outcome, test: str) -> Result:
         "sae": outcome.sae,
         "baseline": outcome.baseline,
         "wrote_baseline": outcome.wrote,
-        "measured_again": list(outcome.remade),
         "l0": {"baseline": outcome.l0[0], "now": outcome.l0[1]},
         "metrics": [_row(row) for row in outcome.rows],
         "problems": list(outcome.problems),
@@ -67,11 +66,7 @@ def heading(result: Result) -> str:
 
 
 def summary(results: Sequence[Result]) -> list[str]:
-    """Return what a reader should know of tests that pass, too.
-
-    These are the baselines that were written, the damaged records that were measured again, and the numbers that
-    became better.
-    """
+    """Return lines about passing tests: the baselines that were written, and the numbers that became better."""
     writers: dict[str, list[str]] = {}
     for result in results:
         if result["wrote_baseline"]:
@@ -82,7 +77,6 @@ def summary(results: Sequence[Result]) -> list[str]:
         for path, tests in writers.items()
         if len(tests) > 1
     ]
-    lines += [f"measured again: {what}" for result in results for what in result["measured_again"]]
     better = ((result, row) for result in results for row in result["metrics"] if row["verdict"] == Verdict.BETTER)
     lines += [
         f"better than {result['baseline']}: {_name(row)} {_text(row['now'])}, was {_text(row['baseline'])}"

@@ -15,9 +15,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from saebench.atomic import write_atomic
 from saebench.cards.card import MetricSpec
 from saebench.cards.registry import registry
-from saebench.results.atomic import write_atomic
 from saebench.results.record import GROUP, Measurement, Record, Status
 from saebench.results.slug import slug
 from saebench.safe_text import json_text

@@ -18,9 +18,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from saebench.atomic import remove_abandoned_below, temporary_name, write_atomic
 from saebench.errors import SaebenchError, UsageError
 from saebench.results.array_file import MOST_UNPACKED, DamagedRecordError, storable, write_arrays
-from saebench.results.atomic import remove_abandoned_below, temporary_name, write_atomic
 from saebench.results.identity import record_id
 from saebench.results.packing import pack
 from saebench.results.record import Arrays, Identity, Measurement, Record, Status

@@ -58,8 +58,8 @@ def pull_missing(plan: Plan, progress: Progress) -> None:
         assets.path(name, progress)
     if failed and all(failed.keys() & _needed_by(plan, task) for task in plan.tasks):
         raise next(iter(failed.values()))
-    for name, error in failed.items():
-        progress.log(f"{name} cannot be used, so what needs it fails: {error}")
+    for name, reason in failed.items():
+        progress.log(f"{name} cannot be used, so what needs it fails: {reason}")
 
 
 def _model(plan: Plan) -> list[str]:

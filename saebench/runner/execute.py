@@ -136,8 +136,8 @@ class _SeedRun:
                 task.prepare(self.context, planned.settings)
                 self.data[planned.name] = checked_data(task.data(self.context, planned.settings), planned.name)
         except Exception as error:  # a task may be somebody else's code; the other tasks go on
-            known = isinstance(error, SaebenchError)
-            self.unusable[planned.name] = error if known else SaebenchError(f"{planned.name}: {sentence(error)}")
+            known = error if isinstance(error, SaebenchError) else None
+            self.unusable[planned.name] = known or SaebenchError(f"{planned.name}: {sentence(error)}")
             self.data[planned.name] = {}
             self.progress.log(f"{planned.name} is left out, because its inputs cannot be used: {sentence(error)}")
 

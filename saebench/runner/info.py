@@ -83,7 +83,12 @@ def sentence(error: BaseException) -> str:
         text = "(its text cannot be shown)"
     if len(text) > _LONGEST:
         text = f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
-    return text if isinstance(error, SaebenchError) else f"{type(error).__name__}: {text}"
+    if not isinstance(error, SaebenchError):
+        return f"{type(error).__name__}: {text}"
+    cause = error.__cause__
+    if cause is not None and out_of_memory(cause) and "Out of memory" not in text:
+        text = f"{text} {memory_sentence(cause)}"
+    return text
 
 
 def _notes(sae: SAE) -> dict[str, Any]:

@@ -7,14 +7,17 @@ as (values, indices) and decoded by adding up the decoder rows of the active lat
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from saebench.budget import out_of_memory
 from saebench.errors import NotApplicableError, SaebenchError
 from saebench.sae.base import sparse_from_dense
 from saebench.sae.protocol import SAE, Capability, SparseCodes
+from saebench.sae.wording import one_line
 
 Codes = Tensor | SparseCodes
 
@@ -105,11 +108,11 @@ class Coder:
     def _encode(self, x: Tensor) -> Codes:
         copied = x.to(torch.float32, copy=True)
         if self._selects_k:
-            values, indices = self.sae.encode_sparse(copied)
+            values, indices = self._ask("encode_sparse", copied)
             self._check("encode_sparse", values, (len(x), values.shape[-1]))
             self._check("encode_sparse", indices, tuple(values.shape))
             return SparseCodes(values.detach(), indices.detach().long())
-        z = self.sae.encode(copied).detach()
+        z = self._ask("encode", copied).detach()
         self._check("encode", z, (*x.shape[:-1], self.sae.d_sae))
         # On other devices than the CPU, counting the active latents would make the host wait for the device.
         if not self._sparse or z.device.type != "cpu" or not self._few(int(torch.count_nonzero(z)) / len(z), z):
@@ -125,7 +128,7 @@ class Coder:
         return self._own_decode(codes, x)
 
     def _own_decode(self, z: Tensor, x: Tensor) -> Tensor:
-        xhat = self.sae.decode(z, x.to(torch.float32, copy=True)).detach()
+        xhat = self._ask("decode", z, x.to(torch.float32, copy=True)).detach()
         self._check("decode", xhat, (*x.shape[:-1], self.sae.d_out))
         return xhat.float()
 
@@ -162,6 +165,19 @@ class Coder:
                 return True
         self._directions = self._constant = None
         return False
+
+    def _ask(self, method: str, *arguments: Tensor) -> Any:
+        """Return what a method of the SAE gives. Raises SaebenchError, unless memory has run out, when it fails."""
+        try:
+            return getattr(self.sae, method)(*arguments)
+        except SaebenchError:
+            raise
+        except Exception as error:  # SAEs are other people's code
+            if out_of_memory(error):
+                raise
+            raise SaebenchError(
+                f"{self.sae.name}: {method} failed with {one_line(error)}; `saebench check-adapter` tells more."
+            ) from error
 
     def _check(self, method: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
         if tuple(tensor.shape) != shape:

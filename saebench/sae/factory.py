@@ -6,12 +6,14 @@ import importlib
 import importlib.util
 import inspect
 import sys
+import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from saebench.errors import SaebenchError, SAELoadError, UsageError
 from saebench.sae.scheme import Form, Scheme
+from saebench.sae.wording import one_line
 
 if TYPE_CHECKING:
     from saebench.sae.base import LoadContext
@@ -83,7 +85,7 @@ def load_from_factory(body: str, options: Mapping[str, str], name: str) -> SAE:
     except SaebenchError:
         raise
     except Exception as error:  # the user's own code may raise anything
-        raise SAELoadError(f"{name} failed with {type(error).__name__}: {error}") from error
+        raise SAELoadError(f"{name} failed with {one_line(error)}{_place(error)}.") from error
     return as_sae(built, name)
 
 
@@ -117,6 +119,13 @@ def _import(source: str) -> Any:
     sys.modules[spec.name] = module  # dataclasses look up their module there
     spec.loader.exec_module(module)
     return module
+
+
+def _place(error: BaseException) -> str:
+    """Where an error arose, such as " (my_saes.py, line 12)", so that it can be found without a traceback."""
+    frames = traceback.extract_tb(error.__traceback__)
+    inside = [frame for frame in frames if Path(frame.filename) != Path(__file__)]
+    return f" ({Path(inside[-1].filename).name}, line {inside[-1].lineno})" if inside else ""
 
 
 def _check_arguments(factory: Callable[..., object], arguments: Mapping[str, object], name: str) -> None:

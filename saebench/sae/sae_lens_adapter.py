@@ -29,8 +29,8 @@ from saebench.sae.sae_lens_load import (
     read_folder,
     read_release,
 )
-from saebench.sae.safetensors_file import one_line
 from saebench.sae.trained_on import TrainedOn
+from saebench.sae.wording import one_line
 
 _TOPK = frozenset({"topk", "abstopk"})
 _SKIP = frozenset({"skip_transcoder", "jumprelu_skip_transcoder"})

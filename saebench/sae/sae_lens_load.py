@@ -20,8 +20,9 @@ from saebench.errors import SAELoadError, UsageError, shown
 from saebench.files import read_json, storable_text
 from saebench.sae import sae_lens_fields as fields
 from saebench.sae.sae_lens_config import FILE, LensConfig, checked_config, read_config
-from saebench.sae.safetensors_file import CONVERT, Stored, check_stored, one_line, read_floats, read_header, shown_name
+from saebench.sae.safetensors_file import Stored, check_stored, read_floats, read_header
 from saebench.sae.trained_on import TrainedOn
+from saebench.sae.wording import CONVERT, one_line, shown_name
 
 PICKLES = frozenset({".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt"})
 FOLDED_SCALE = frozenset({"expected_average_only_in", "covariance_whitening"})

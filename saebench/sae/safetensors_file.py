@@ -17,8 +17,10 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
+from saebench.budget import format_bytes, out_of_memory
 from saebench.errors import SAELoadError, shown
 from saebench.files import open_regular, parse_json, storable_text
+from saebench.sae.wording import CONVERT, one_line, shown_name
 
 _HEADER_LIMIT = 2**24  # bytes; the header of an SAE has a few hundred
 _MOST_DIMENSIONS = 8
@@ -31,10 +33,6 @@ _OTHERS |= {f"I{bits}": f"int{bits}" for bits in (8, 16, 32, 64)}
 _OTHERS |= {f"U{bits}": f"uint{bits}" for bits in (8, 16, 32, 64)}
 _PICKLED = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")  # how files of torch.save begin
 _AGAIN = "it is damaged or was not downloaded completely; fetch it again"
-CONVERT = (
-    "load it yourself where you trust it, with torch.load(FILE, weights_only=True), and save the tensors with "
-    "safetensors.torch.save_file"
-)
 
 
 @dataclass(frozen=True)
@@ -110,10 +108,12 @@ def read_floats(
     except (SafetensorError, OSError) as error:
         raise SAELoadError(f"{name}: {path.name} cannot be read ({one_line(error)}); {_AGAIN}.") from error
     except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise SAELoadError(f"{name}: {path.name} cannot be read ({one_line(error)}); {_AGAIN}.") from error
         needed = sum(4 * math.prod(header[key].shape) for key in names)
         raise SAELoadError(
-            f"{name}: {path.name} does not fit into memory ({needed / 1e9:.1f} GB in float32; {one_line(error)}); free "
-            "memory or use a larger machine."
+            f"{name}: {path.name} does not fit into memory: it takes {format_bytes(needed)} in float32; free memory or "
+            "use a larger machine."
         ) from error
 
 
@@ -145,16 +145,6 @@ def check_stored(
             f"{where}: {shown_name(key)} has the shape {list(stored.shape)}, but {list(shape)} is needed{why}; use "
             "files that belong together."
         )
-
-
-def shown_name(key: str) -> str:
-    """Return the name of a tensor or of a setting for messages: plain names as they are, others in quotes, short."""
-    return key if key.isascii() and key.replace(".", "_").isidentifier() and len(key) <= 80 else shown(key)
-
-
-def one_line(error: BaseException) -> str:
-    """Return the kind and the beginning of the text of another library's error, on one line."""
-    return f"{type(error).__name__}: {storable_text(' '.join(str(error).split()))[:300]}"
 
 
 def _header_text(file: BinaryIO, size: int, where: str) -> str:

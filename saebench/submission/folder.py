@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from saebench.atomic import is_temporary
 from saebench.cards.registry import registry
 from saebench.errors import UsageError, did_you_mean
 from saebench.files import read_regular
 from saebench.results.array_file import REMEDY, DamagedRecordError, read_arrays
-from saebench.results.atomic import is_temporary
 from saebench.results.identity import ID_LENGTH
 from saebench.results.record import Arrays, Record, Status
 from saebench.results.record_file import NotARecordError, parse_record

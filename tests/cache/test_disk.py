@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import SafetensorError
 
+from saebench.atomic import temporary_name
 from saebench.cache import shards
 from saebench.cache.tensors import TensorCache, clear, usage
 from tests.cache.conftest import BIG, KEY, content, fill, held, same, shard_files, size
@@ -155,15 +157,29 @@ def test_writing_twice_keeps_one_file(make, folder):
 def test_files_of_killed_writers(make, folder):
     fill(make().series(KEY, 1, 1))
     (shard,) = shard_files(folder)
-    old, young = shard.with_name(".tmp-old"), shard.with_name(".tmp-young")
-    for path, hours in [(old, 25), (young, 23)]:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    dead = shard.with_name(temporary_name().replace(f"-{os.getpid()}-", f"-{ended.pid}-"))
+    old, young = shard.with_name(f".tmp-{'a' * 32}"), shard.with_name(f".tmp-{'b' * 32}")  # from another machine
+    for path, minutes in [(dead, 0), (old, 65), (young, 55)]:
         path.write_bytes(b"half")
-        os.utime(path, (0, time.time() - hours * 3600))
+        os.utime(path, (0, time.time() - minutes * 60))
     fill(make().series({"name": "b"}, 1, 1))
+    assert not dead.exists()
     assert not old.exists()
     assert young.exists()
     assert clear(folder) > 4
     assert not list(folder.iterdir())
+
+
+def test_a_key_that_a_killed_writer_left_half(make, folder):
+    fill(make().series(KEY, 2, 1))
+    (key,) = folder.rglob("key.json")
+    whole = key.read_bytes()
+    key.write_bytes(whole[:10])
+    shard_files(folder)[0].unlink()
+    fill(make().series(KEY, 2, 1))
+    assert key.read_bytes() == whole
 
 
 # A disk that refuses

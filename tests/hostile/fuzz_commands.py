@@ -64,9 +64,10 @@ class Refused(SaebenchError):
 def doors_shut() -> Iterator[None]:
     """Refuse, while the block runs, to load models and SAEs, to fetch, to serve, to draw and to start processes."""
     import saebench.harness
+    import saebench.leaderboard.site.serve
     import saebench.lm.load
     import saebench.results.compare_plot
-    import saebench.runner.execute
+    import saebench.runner.execute  # noqa: F401
 
     def refuse(*args: object, **kwargs: object) -> None:
         raise Closed("This would take long.")
@@ -77,7 +78,7 @@ def doors_shut() -> Iterator[None]:
             "saebench.lm.load.load_lm",
             "saebench.sae.reference.load_sae",
             "saebench.data.assets.pull",
-            "saebench.cli.leaderboard.make_server",
+            "saebench.leaderboard.site.serve.make_server",
             "saebench.harness.register",
             "webbrowser.open",
         ):
@@ -108,7 +109,7 @@ def _value(draw: random.Random, parameter: click.Parameter) -> str:
     if isinstance(parameter.type, click.Choice) and kind < 0.9:
         return str(draw.choice(list(parameter.type.choices)))
     if isinstance(parameter.type, click.types.IntParamType) and kind < 0.9:
-        return draw.choice(("0", "1", "2", "7", "-1", "99999999999999999999", "1.5", "１２", "9" * 4301))
+        return draw.choice(("0", "1", "2", "7", "-1", "99999999999999999999", "1.5", "\uff11\uff12", "9" * 4301))
     good = PATHS if isinstance(parameter.type, click.Path) else _VALUES.get(str(parameter.name), _ANY)
     return draw.choice(good) if kind < 0.75 else mutated(draw, draw.choice(good), good)
 
@@ -162,8 +163,8 @@ def _run(words: list[str]) -> None:
         raise result.exception
     if code not in DOCUMENTED or "Traceback (most recent call last)" in result.output:
         raise AssertionError(f"exit code {code}\n{result.output[-3000:]}")
-    if code != 0:
-        raise Refused(result.output)
+    if code != 0:  # a report of what failed may be long, a refusal may not
+        raise Refused(result.output if code == 2 else f"exit code {code}")
 
 
 def example(draw: random.Random) -> tuple[str, object, Callable[[], Any]]:

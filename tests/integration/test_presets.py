@@ -1,9 +1,10 @@
-"""Every preset of every card can read what it names by default: the real texts, datasets and tokenizer, without passes."""
+"""Every preset of every card can read what it names by default, on the real texts and datasets, without any pass."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
@@ -17,6 +18,7 @@ from saebench.passes.context import TaskContext
 from saebench.passes.examples import Examples
 from saebench.runner.request import DEFAULT_MODEL
 from saebench.tasks.factory import create, resolve
+from saebench.tasks.sparse_probing.data import datasets
 
 pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("real")]
 
@@ -29,6 +31,13 @@ class QuickContext(TaskContext):
 
     def examples(self, texts: Sequence[str], context_length: int) -> Examples:
         return super().examples(sorted(texts, key=len)[:_READ], context_length)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _each_dataset_is_read_once() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(datasets, "load_labelled", cache(datasets.load_labelled))
+        yield
 
 
 @pytest.fixture(scope="module")

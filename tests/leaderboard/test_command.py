@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from saebench.cli.main import cli
+from saebench.results.record import Status
 from saebench.results.store import ResultStore
 from scripts import build_leaderboards
 from tests.results.conftest import make_identity, make_number, make_record
@@ -120,3 +122,33 @@ def test_only_damaged_records(tmp_path):
     assert made.exit_code == 0, made.output
     assert "0 rows from 0 records" in made.output
     assert "is damaged" in made.stderr
+
+
+def test_a_failed_sae_of_unknown_width_ends_nothing(results, tmp_path, boards):
+    failed = make_record(make_identity(sae="zoo:c"), status=Status.FAILED, error="weights hold NaN")
+    failed.sae.d_in, failed.sae.d_sae, failed.sae.l0 = 0, 0, None
+    ResultStore(results).write(failed)
+    out = tmp_path / "site"
+    made = invoke("build", "--board", boards / "mine.yaml", "--results", results, "--out", out)
+    assert made.exit_code == 0, made.output
+    assert "mine: 3 rows from 3 records" in made.output
+    assert "width unknown" in (out / "mine.md").read_text()
+
+
+def test_a_damaged_copy_hides_no_older_one(results, tmp_path, boards):
+    number = make_number("fvu", 0.5, 0.4, 0.6, contributions="fvu")
+    arrays = {"fvu.num": np.full(20, 0.5), "fvu.den": np.ones(20)}
+    paths = []
+    for days, folder in enumerate((results, tmp_path / "newer")):
+        created = datetime(2026, 1, 1 + days, tzinfo=UTC)
+        record = make_record(make_identity(sae="zoo:c"), measurements=[number], created=created)
+        paths.append(ResultStore(folder).write(record, arrays))
+    DAMAGES["one bit"](paths[1].with_suffix(".npz"))
+    folders = ("--results", results, "--results", tmp_path / "newer")
+    made = invoke("build", "--board", boards / "mine.yaml", *folders, "--out", tmp_path / "site")
+    assert made.exit_code == 0, made.output
+    assert "mine: 3 rows from 3 records" in made.output
+    [line] = made.stderr.splitlines()
+    assert f"its arrays in {paths[1].with_suffix('.npz')}" in line
+    assert "makes the record again" in line
+    assert str(paths[0]) in line

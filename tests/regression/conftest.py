@@ -23,7 +23,6 @@ from tests.results.conftest import make_identity, make_record
 
 assert report  # imported here: what a run inside a test imports first, pytester forgets again
 UNITS = 32
-ALL = registry().names()
 VERSION = registry().card("core").version
 LEVELS = {"fvu": 0.2, "ce_recovered_mean": 0.8, "ce_sae": 4.0, "l0": 32.0}
 
@@ -68,21 +67,18 @@ def made_up(noise: float = 0.0, identity: Mapping[str, Any] | None = None, **lev
 
 
 class MadeUp:
-    """Stands in for `saebench.run`: finds ``records``, and writes those that are there already only if ``rewrites``."""
+    """Stands in for `saebench.run`: finds ``records``."""
 
     def __init__(self) -> None:
         self.records: list[tuple[Record, Arrays]] = [made_up()]
         self.asked: list[dict[str, Any]] = []
-        self.rewrites = True
 
     def __call__(self, progress: Any = None, **options: Any) -> pd.DataFrame:
         self.asked.append(options)
         store = ResultStore(options["out"])
-        records = [(r, arrays) for r, arrays in self.records if r.identity.task in (options.get("tasks") or ALL)]
-        for record, arrays in records:
-            if self.rewrites or options["overwrite"] == "always" or store.find(record.identity) is None:
-                store.write(record, arrays)
-        rows = [(r.record_id, r.identity.task, r.status.value, r.error) for r, _ in records]
+        for record, arrays in self.records:
+            store.write(record, arrays)
+        rows = [(r.record_id, r.identity.task, r.status.value, r.error) for r, _ in self.records]
         return pd.DataFrame(rows, columns=["record_id", "task", "status", "error"])
 
 

@@ -14,7 +14,6 @@ from saebench.results.record import Arrays, Record, Status
 from saebench.results.store import ResultStore
 from tests.regression.conftest import VERSION, MadeUp, Project, made_up
 from tests.results.conftest import make_identity, make_record
-from tests.results.damage import DAMAGES
 
 pytest_plugins = ["pytester"]
 
@@ -271,24 +270,6 @@ def test_report(project: Project, finds: MadeUp):
     assert r"| core/ce_recovered_mean | higher" in page
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_record_is_measured_again(project: Project, finds: MadeUp, damage: str):
-    project.pytester.makeini("[pytest]\nsaebench_results = kept\n")
-    other = make_record(make_identity(task="dark_matter"), measurements=[])
-    finds.records, finds.rewrites = [made_up(), (other, {})], False
-    project.check("parameters={'core': {'sequences': 4}, 'dark_matter': {'sequences': 4}}")
-    assert "measured again" not in project.run(passed=1)
-    [path] = (project.pytester.path / "kept").rglob("*.npz")
-    DAMAGES[damage](path)
-    said = project.run(passed=1)
-    [line] = [line for line in said.splitlines() if "measured again" in line]
-    assert line.startswith(f"measured again: the record {path.stem} of core was damaged (")
-    once, again = finds.asked[-2:]
-    assert (once["overwrite"], again["overwrite"], again["tasks"]) == ("failed", "always", ["core"])
-    assert again["parameters"] == {"core": {"sequences": 4}}
-    assert "measured again" not in project.run(passed=1)
-
-
 def test_a_record_that_stays_damaged_fails_in_one_sentence(project: Project, finds: MadeUp, monkeypatch: Any):
     def damaged(store: ResultStore, record: Record) -> Arrays:
         raise DamagedRecordError(store.path(record), "the disk is failing")
@@ -297,7 +278,6 @@ def test_a_record_that_stays_damaged_fails_in_one_sentence(project: Project, fin
     said = project.run("--saebench-report=quality", failed=1)
     assert "is damaged: its arrays" in said
     assert "Traceback" not in said
-    assert len(finds.asked) == 2
 
 
 def test_two_tests_that_write_one_baseline_are_told(project: Project):

@@ -10,8 +10,10 @@ import torch
 from sae_lens.saes.sae import SAEMetadata
 
 from saebench.api import run
+from saebench.results.array_file import read_arrays
 from tests.conftest import WIDTH
 from tests.regression.conftest import Project
+from tests.results.damage import DAMAGES
 from tests.runner.conftest import SITE, save_topk, write_text
 
 pytest_plugins = ["pytester"]
@@ -75,3 +77,17 @@ def test_an_sae_that_cannot_be_loaded_fails(project: Project):
     said = project.run("--saebench-update", failed=1)
     assert "The task core failed: " in said
     assert not project.path.exists()
+
+
+@pytest.mark.parametrize("damage", ["one bit", "missing"])
+def test_a_damaged_record_is_measured_again(project: Project, damage: str):
+    project.pytester.makeini(f"{(project.pytester.path / 'tox.ini').read_text()}saebench_results = kept\n")
+    project.check(f"tolerance=0, {OPTIONS}", sae="sae")
+    project.run("--saebench-update", passed=1)
+    [arrays] = (project.pytester.path / "kept").rglob("*.npz")
+    content = arrays.read_bytes()
+    project.run(passed=1)
+    assert arrays.read_bytes() == content
+    DAMAGES[damage](arrays)
+    project.run(passed=1)
+    assert read_arrays(arrays).keys() >= {"fvu.num", "fvu.den"}

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from saebench.results import array_file, atomic
+from saebench import atomic
+from saebench.results import array_file
 from saebench.results import store as store_module
 from saebench.results.record_file import read_record_file
 from saebench.results.store import ResultStore, writable_or_raise
@@ -82,7 +83,7 @@ def test_a_living_writer_loses_nothing(tmp_path: Path):
     code = """
 import sys
 from pathlib import Path
-from saebench.results.atomic import write_atomic
+from saebench.atomic import write_atomic
 def slow(file):
     file.write(b"half")
     file.flush()

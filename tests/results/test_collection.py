@@ -14,6 +14,7 @@ import pytest
 
 from saebench.errors import UsageError
 from saebench.results import collection as module
+from saebench.results import record_file
 from saebench.results.array_file import DamagedRecordError
 from saebench.results.collection import Collection
 from saebench.results.record import Record, Status
@@ -185,3 +186,18 @@ def test_a_failed_record_has_no_arrays_to_damage(tmp_path: Path):
     ResultStore(tmp_path).write(make_record(status=Status.FAILED, error="e"))
     found, _ = read(tmp_path)
     assert found.measured(found.records[0]) == (found.records[0], {})
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    write(tmp_path, seed=0)
+    closed, real = write(tmp_path, seed=1), record_file.read_regular
+
+    def refuse(path: Path, limit: int) -> bytes:
+        if path == closed:
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, limit)
+
+    monkeypatch.setattr(record_file, "read_regular", refuse)
+    found, told = read(tmp_path)
+    assert [record.identity.seed for record in found.records] == [0]
+    assert told[0] == f"Leaving out {closed}: Permission denied."

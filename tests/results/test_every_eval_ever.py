@@ -35,6 +35,7 @@ CORE = card(
         metric("ce", True, bounds=[None, 1.0]),
         metric("l0", None),
     ],
+    version=VERSION,
 )
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from saebench import atomic
 from saebench.errors import SaebenchError, UsageError
-from saebench.results import atomic
 from saebench.results import store as store_module
 from saebench.results.identity import record_id
 from saebench.results.record import SCHEMA_VERSION, Status
@@ -177,7 +177,7 @@ def test_kill_in_the_middle_of_the_json(store, scored, tmp_path):
 import os, signal, sys
 from pathlib import Path
 import numpy as np
-from saebench.results import atomic
+from saebench import atomic
 from saebench.results.record import Record
 from saebench.results.store import ResultStore
 replace = os.replace
@@ -197,41 +197,6 @@ ResultStore(sys.argv[1]).write(record, {"fvu.num": np.ones(3), "fvu.den": np.one
     store.write(scored, ARRAYS)
     assert not temp.exists()
     assert list(store) == [scored]
-
-
-# Concurrency
-
-
-def test_eight_processes_write_the_same_and_different_records(store, record, number, identity, tmp_path):
-    shared = [record(identity(seed=seed), measurements=[number("fvu", 0.5, contributions="fvu")]) for seed in range(5)]
-    source = tmp_path / "records.json"
-    source.write_text(json.dumps([r.model_dump(mode="json") for r in shared]))
-    code = """
-import json, sys
-from pathlib import Path
-import numpy as np
-from saebench.results.identity import record_id
-from saebench.results.record import Record
-from saebench.results.store import ResultStore
-store, worker = ResultStore(sys.argv[1]), int(sys.argv[3])
-arrays = {"fvu.num": np.arange(1000.0), "fvu.den": np.ones(1000)}
-for content in json.loads(Path(sys.argv[2]).read_text()):
-    record = Record.model_validate(content)
-    store.write(record, arrays)
-    own = record.identity.model_copy(update={"seed": 100 * (worker + 1) + record.identity.seed})
-    store.write(record.model_copy(update={"identity": own, "record_id": record_id(own)}), arrays)
-    for found in store:
-        assert store.arrays(found).keys() == arrays.keys()
-"""
-    command = [sys.executable, "-W", "error", "-c", code, str(store.root), str(source)]
-    workers = [subprocess.Popen([*command, str(worker)]) for worker in range(8)]
-    assert [worker.wait() for worker in workers] == [0] * 8
-    records = list(store)
-    assert len(records) == 5 + 8 * 5
-    equal = {"arrays_sha256": checksum({"fvu.num": np.arange(1000.0), "fvu.den": np.ones(1000)})}
-    expected = [made.model_copy(update=equal) for made in sorted(shared, key=lambda made: made.record_id)]
-    assert [r for r in records if r.identity.seed < 100] == expected
-    assert len(files(store)) == 2 * len(records)  # no temporary file left
 
 
 # Damage

@@ -73,15 +73,6 @@ def once(does, marker):
         sae._fingerprint = Tiny("well").fingerprint()
     return sae
 
-def meets(folder, n):
-    """Waits until as many processes are here."""
-    open(os.path.join(folder, str(os.getpid())), "w").close()
-    deadline = time.monotonic() + 100
-    while len(os.listdir(folder)) < n:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    return Tiny("meets")
-
 def broken():
     raise ValueError("no such checkpoint")
 

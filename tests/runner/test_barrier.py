@@ -21,7 +21,7 @@ from saebench.sae.protocol import SAE
 from tests.group_tasks import card, register_tasks
 from tests.runner.conftest import Inputs, Run, numbers, save_topk, write_text
 
-CODE = '''
+CODE = """
 import sys
 from saebench.sae.base import BaseAdapter
 from saebench.sae.hook import HookSite
@@ -82,7 +82,7 @@ def odd(does):
     if does == "loading leaves":
         raise Leaving
     return Odd(does)
-'''
+"""
 
 DOES = {
     "name": "surrogate",
@@ -223,9 +223,8 @@ class Leaving(BaseException):
         ("measured", Leaving(), "its code ended the program (Leaving)"),
         ("output", {"notes": {"text": "\ud83d"}}, "surrogates not allowed"),
         ("output", {"notes": {"text": object()}}, "object"),
-        ("output", {"counts": {"\ud83d": 1}}, "surrogates not allowed"),
     ],
-    ids=range(8),
+    ids=range(7),
 )
 def test_what_a_task_raises_or_gives_stays_its_own_failure(
     run: Run,

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from saebench.results import atomic
+from saebench import atomic
 from saebench.results import store as store_module
 from saebench.results.record import Status
 from saebench.results.store import ResultStore

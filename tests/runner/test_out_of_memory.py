@@ -64,4 +64,4 @@ def test_a_job_without_enough_memory_says_what_to_lower(asks: str, run: Run, inp
     for record in summary.records[:-1]:
         assert "Out of memory" in record.error
         assert "use a smaller" in record.error or "Give a smaller --batch-size or --memory-budget" in record.error
-        assert "Allocator" not in record.error
+    assert all("Allocator" not in record.error for record in summary.records[1:])  # the raw text helps nobody

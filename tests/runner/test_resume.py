@@ -1,4 +1,7 @@
-"""Interrupted, killed, or twice at once: no work is lost, and the numbers are those of an unbroken run."""
+"""Interrupted or killed: no work is lost, and the numbers are those of an unbroken run.
+
+tests/soak kills many runs, and lets many of them share a folder.
+"""
 
 from __future__ import annotations
 
@@ -66,27 +69,6 @@ def test_killed_and_run_again(run: Run, inputs: Inputs, tmp_path: Path, monkeypa
 
 def _never(*_: Any) -> Any:
     raise AssertionError("nothing is left to do")
-
-
-def test_the_same_request_twice_at_once(run: Run, inputs: Inputs, tmp_path: Path):
-    meeting, shared = tmp_path / "meeting", tmp_path / "shared"
-    meeting.mkdir()
-    meets = inputs.factory("meets", folder=meeting, n=2)  # from here on both are at work
-    saes = [meets, inputs.topk(0), inputs.factory("broken"), "baseline:random?d_sae=64&l0=8", inputs.topk(1)]
-    other = start(inputs, saes, shared)
-    here = run(*saes, out=shared)
-    _, stderr = other.communicate(timeout=120)
-    assert other.returncode == 0, stderr.decode()
-    assert len(list(meeting.iterdir())) == 2
-    store = ResultStore(shared)
-    alone = run(*saes)
-    assert numbers(store) == numbers(here.records) == numbers(alone.records)
-    assert len(list(shared.rglob("*.json"))) == len(saes)
-    assert not list(shared.rglob(".tmp-*"))
-    for record in store:
-        store.arrays(record)
-    again = run(*saes, out=shared)
-    assert again.new == 0
 
 
 def test_ctrl_c_keeps_what_is_done(run: Run, inputs: Inputs, tmp_path: Path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -281,3 +282,16 @@ def test_releases_are_read_as_folders_are(
     # SAELens' directory says that the weights of this release's language model were centred.
     assert sae.trained_on.centred(SITE)
     assert {repository for repository, _ in asked} == {"jbloom/GPT2-Small-SAEs-Reformatted"}
+
+
+def test_no_setting_of_the_shell_lets_a_pickle_run(lens: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    name, seen = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", []
+
+    def convert(*_: object, **__: object) -> Any:
+        seen.append(os.environ.get(name))
+        return lens("topk")
+
+    monkeypatch.setenv(name, "1")
+    monkeypatch.setattr(sae_lens.SAE, "from_pretrained", convert)
+    SAELensAdapter.from_release("gemma-scope-2b-pt-res-canonical", "layer_12/width_16k/canonical")
+    assert (seen, os.environ[name]) == ([None], "1")

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 _RECORD = re.compile(r"[0-9a-f]{16}\.json")
+_MEMORIES = ("verified.json",)  # what only saves time: it differs between places, and is ignored when it is damaged
 _SHARD = re.compile(r"\d{8,}-\d{8,}-([0-9a-f]{32})\.safetensors")
 
 
@@ -31,13 +32,16 @@ class Contents:
 
 
 def contents(*folders: Path, root: Path) -> Contents:
-    """Return what ``folders`` hold, with paths relative to ``root``. Links are not followed, locks do not count."""
+    """Return what ``folders`` hold, with paths relative to ``root``.
+
+    Links are not followed; locks and memories do not count.
+    """
     result = Contents()
     for path in sorted(path for folder in folders for path in _walk(folder)):
         name = path.relative_to(root).as_posix()
         if _is_temporary(path.relative_to(root)):
             result.temporary.append(name)
-        elif path.is_file() and path.suffix != ".lock":
+        elif path.is_file() and path.suffix != ".lock" and path.name not in _MEMORIES:
             try:
                 result.files[name] = _content(path)
             except FileNotFoundError:

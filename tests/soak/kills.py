@@ -128,7 +128,10 @@ def trial(scene: Scene, reference: Reference, blows: Sequence[Blow], folder: Pat
         _judge_files(now, reference, whole, where, tally)
         whole = now.files
     where = f"{scene.name}, complete after " + ", ".join(_describe(blow, reference) for blow in blows)
+    written = _record_times(folder)
     outcome = _run(scene, folder, scene.work(folder))
+    for name, _ in written - _record_times(folder):
+        tally.fault("lost", f"{where}: the record {name} was complete and was made again, or is gone")
     if outcome.code != reference.code or TRACEBACK in outcome.text:
         tally.fault("undocumented", f"{where}: it ends with {outcome.code}: {outcome.text[-500:]}")
     judge_complete(scene.contents(folder), reference, whole, where, tally)
@@ -186,6 +189,11 @@ def judge_complete(now: Contents, reference: Reference, whole: dict[str, bytes],
             tally.fault("changed", f"{where}: {name} is as it was before")
     for name in now.temporary:
         tally.fault("leftovers", f"{where}: {name} is left over")
+
+
+def _record_times(folder: Path) -> set[tuple[str, int]]:
+    """Return the records in a folder, and when each was written. A record that is there is never computed again."""
+    return {(path.name, path.stat().st_mtime_ns) for path in (folder / "results").rglob("*.json")}
 
 
 def _describe(blow: Blow, reference: Reference) -> str:

@@ -21,6 +21,8 @@ from tests.soak.tally import Tally
 from tests.soak.world import World
 
 _SECONDS = 600  # for dozens of processes on two cores
+_SERIES, _SHARDS, _READS = 3, 4, 250  # what processes read and write that crowd a cache
+_LIMIT = 7 * 1000  # bytes; twelve shards of 700 bytes and more want in
 _SHARED, _OWN = 5, 5  # records that every writer writes, and records of each writer alone
 
 
@@ -76,6 +78,50 @@ def writers(base: Path, world: World, n: int, seed: int) -> Tally:
     )
     shutil.rmtree(folder)
     return tally
+
+
+def crowd(base: Path, world: World, n: int, seed: int) -> Tally:
+    """Let processes read, write and evict at once in one cache that is too small for all they write."""
+    folder = base / f"crowd-{seed}"
+    folder.mkdir(parents=True)
+    tally = Tally(number=n)
+    children = [Child(lambda draw=index: _evict(folder, 1000 * seed + draw), folder) for index in range(n)]
+    for index, child in enumerate(children):
+        _judge(child.wait(_SECONDS), {0}, f"cache, process {index} of {n}", tally)
+    now = contents(folder, root=folder)
+    for name, reason in now.torn.items():
+        tally.fault("torn", f"cache, {n} processes: {name}: {reason}")
+    for name in now.temporary:
+        tally.fault("leftovers", f"cache, {n} processes: {name} is left over")
+    size = sum(map(len, now.files.values()))
+    # Each of the others may have written an eighth, and the shard that goes over it, since the last look.
+    if not 0 < size <= _LIMIT + (n - 1) * (_LIMIT // 8 + 1000):
+        tally.fault("undocumented", f"cache, {n} processes: it holds {size} bytes, although its limit is {_LIMIT}")
+    shutil.rmtree(folder)
+    return tally
+
+
+def _evict(folder: Path, seed: int) -> int:
+    """Read random shards, write those that are missing, and return 1 if anything is wrong."""
+    from saebench.cache.tensors import TensorCache
+    from tests.cache.conftest import content, same
+
+    log: list[str] = []
+    cache = TensorCache(folder, memory=0, disk=_LIMIT, log=log.append)
+    series = [cache.series({"name": number}, _SHARDS, 1) for number in range(_SERIES)]
+    draw = random.Random(seed)
+    for _ in range(_READS):
+        number, index = draw.randrange(_SERIES), draw.randrange(_SHARDS)
+        right = content(_SHARDS * number + index, 120 + draw.randrange(2))  # bytes may differ between writers
+        stored = series[number].read(series[number].shards[index])
+        if stored is None:
+            series[number].write(series[number].shards[index], right)
+        elif not same(stored, content(_SHARDS * number + index, len(stored["x"]))):
+            log.append(f"shard {index} of series {number} is wrong")
+    if cache.hits <= _READS // 10 or not cache.misses:
+        log.append(f"there were {cache.hits} hits and {cache.misses} misses")
+    print("\n".join(log))
+    return 1 if log else 0
 
 
 def _right_files(folder: Path, n: int) -> Contents:

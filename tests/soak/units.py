@@ -67,6 +67,7 @@ def _processes(sizes: Sizes, seed: int) -> Iterator[Unit]:
     if not sizes.processes:
         return
     yield Unit("processes: writers of one store", "writers", _write, (sizes.processes, seed))
+    yield Unit("processes: a cache that is too small", "crowd", _crowd, (max(3, sizes.processes // 4), seed))
     n = max(2, 3 * sizes.processes // 8)
     for scene in RUNS:
         yield Unit(f"processes: {scene}", f"together {scene}", _together, (scene, n, seed))
@@ -110,6 +111,12 @@ def _write(base: Path, world: World, n: int, seed: int) -> Tally:
     from tests.soak.processes import writers
 
     return writers(base, world, n, seed)
+
+
+def _crowd(base: Path, world: World, n: int, seed: int) -> Tally:
+    from tests.soak.processes import crowd
+
+    return crowd(base, world, n, seed)
 
 
 def _together(base: Path, world: World, scene: str, n: int, seed: int) -> Tally:

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from saebench.leaderboard.site.write import write_site
+from saebench.leaderboard.site.write import write_site, write_text
 
-__all__ = ["write_site"]
+__all__ = ["write_site", "write_text"]

@@ -11,6 +11,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from saebench.atomic import write_atomic
 from saebench.leaderboard.site import view
 from saebench.leaderboard.site.numbers import short
 
@@ -56,8 +57,17 @@ def write_site(data: Json, out: Path) -> None:
         _remove_former(out / folder, keep={Path(path).name for path in pages})
     for path, text in pages.items():
         (out / path).parent.mkdir(parents=True, exist_ok=True)
-        (out / path).write_bytes(text.encode("utf-8"))
-    shutil.copytree(STATIC, out / "assets", dirs_exist_ok=True, copy_function=shutil.copyfile)
+        write_text(out / path, text)
+    shutil.copytree(STATIC, out / "assets", dirs_exist_ok=True, copy_function=_copy)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file of a board, so that whoever looks at it during a build sees the old or the new one."""
+    write_atomic(path, lambda file: file.write(text.encode("utf-8")), sync=False)
+
+
+def _copy(source: str, target: str) -> None:
+    write_atomic(Path(target), lambda file: file.write(Path(source).read_bytes()), sync=False)
 
 
 def _board(data: Json) -> str:

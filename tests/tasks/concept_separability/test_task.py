@@ -231,7 +231,7 @@ def test_a_word_level_set_takes_what_its_rarest_word_has(context: Make, settings
         assert sum(words.group_sizes) == 2 * taken
         assert examples.n == len(words.texts) == len(set(words.texts)) == 4 * taken
     output = ConceptSeparabilityTask().run(topk_sae(SITE), tiny, settings(ref, examples=200))
-    assert list(output.counts.items())[0][1] == 48
+    assert next(iter(output.counts.items()))[1] == 48
     with pytest.raises(DataError, match=r"has 4 examples of 'bat'.*give 20 of each at least"):
         ConceptSeparabilityTask().prepare(context(), settings(f"words:jsonl:{path}?words=boat,bat"))
 

@@ -28,11 +28,16 @@ _PROCESS_NAMES = Path("/proc/self/ns/pid")
 _CLOCK_STEP_SECONDS = 60.0
 
 
-def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
+def write_atomic(path: Path, write: Callable[[BinaryIO], object], *, sync: bool = True) -> None:
     """Let ``write`` fill a temporary file beside ``path``, sync it, then move it into place.
 
     Whatever goes wrong, ``path`` holds its old content (or does not exist), and never half of the new content. What
     killed writers left beside it is removed.
+
+    Args:
+        path: The file to write.
+        write: Receives the open temporary file.
+        sync: Whether the content survives a power cut as well. What can be made again in seconds need not.
     """
     remove_abandoned(path.parent)
     temp = path.with_name(temporary_name())
@@ -40,11 +45,13 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
         with temp.open("xb") as file:
             write(file)
             file.flush()
-            _sync(file.fileno(), path.parent)
+            if sync:
+                _sync(file.fileno(), path.parent)
         os.replace(temp, path)
     finally:
         temp.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+    if sync:
+        _sync_folder(path.parent)
 
 
 def temporary_name() -> str:
