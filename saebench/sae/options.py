@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -40,18 +41,21 @@ def read_options(ref: Reference, known: Mapping[str, Option]) -> dict[str, Any]:
     return values
 
 
+def _count(text: str) -> int:
+    # int() would also read 1_000, digits of other scripts and numbers of thousands of digits.
+    if not re.fullmatch(r"\+?[0-9]{1,18}", text):
+        raise ValueError
+    return int(text)
+
+
 def _positive_int(text: str) -> int:
-    if (value := int(text)) < 1:
+    if (value := _count(text)) < 1:
         raise ValueError
     return value
 
 
-def _count(text: str) -> int:
-    return _positive_int(text) if text != "0" else 0
-
-
 def _positive_float(text: str) -> float:
-    if not (value := float(text)) > 0 or math.isinf(value):
+    if not (text.isascii() and (value := float(text)) > 0) or math.isinf(value):
         raise ValueError
     return value
 
@@ -66,3 +70,5 @@ POSITIVE_INT = Option("a whole number above 0", _positive_int)
 COUNT = Option("a whole number, 0 or more", _count)
 POSITIVE = Option("a number above 0", _positive_float)
 SITE = Option("a site such as blocks.9.hook_resid_post", _site)
+LAYER = Option("the number of a layer", _count)
+MAP = Option("a YAML file, or the name of a format", _site)

@@ -1,4 +1,4 @@
-"""Which schemes of references there are: the four of saebench, and those of installed packages.
+"""Which schemes of references there are: those of saebench, and those of installed packages.
 
 A package adds a scheme by an entry point in the group ``saebench.saes``. Its name is the scheme, its value
 ``module:object``, an instance of a subclass of `saebench.sae.scheme.Scheme`::
@@ -22,6 +22,7 @@ from saebench.errors import SaebenchError, SAELoadError, UsageError, did_you_mea
 from saebench.sae.baseline_scheme import BaselineScheme
 from saebench.sae.factory import PythonScheme
 from saebench.sae.hook import HookSite
+from saebench.sae.map_scheme import map_schemes
 from saebench.sae.sae_lens_scheme import SAELensScheme
 from saebench.sae.scheme import Scheme
 from saebench.sae.zoo import ZooScheme
@@ -88,7 +89,7 @@ class SchemeRegistry:
 @functools.cache
 def scheme_registry() -> SchemeRegistry:
     """The schemes of this installation, looked up once per process."""
-    return SchemeRegistry(BUILT_IN, entry_points(group=GROUP))
+    return SchemeRegistry((*BUILT_IN, *map_schemes()), entry_points(group=GROUP))
 
 
 def _origin(point: EntryPoint) -> str:

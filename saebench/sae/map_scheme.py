@@ -1,0 +1,107 @@
+"""The schemes of formats that maps describe: ``file:`` with a map of the user's, and one for each built-in map.
+
+Reading the maps takes milliseconds; torch is imported when an SAE is loaded.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from saebench.errors import UsageError, did_you_mean
+from saebench.sae.hook import HookSite
+from saebench.sae.options import LAYER, MAP, POSITIVE, POSITIVE_INT, SITE, Option, read_options
+from saebench.sae.scheme import Form, Scheme
+
+if TYPE_CHECKING:
+    from saebench.sae.affine.map import Format
+    from saebench.sae.base import LoadContext
+    from saebench.sae.protocol import SAE
+    from saebench.sae.ref import Reference
+
+_OPTIONS = {"hook": SITE, "hook_out": SITE, "layer": LAYER, "k": POSITIVE_INT, "norm_scaling_factor": POSITIVE}
+
+
+class MapScheme(Scheme):
+    """``NAME:PATH`` for the format that the map NAME describes."""
+
+    def __init__(self, variants: Format) -> None:
+        self.map = variants
+        self.name = variants[0].name
+        self.forms = (Form("PATH", variants[0].title, _OPTIONS),)
+
+    def validate(self, ref: Reference) -> None:
+        read_options(ref, _OPTIONS)
+        existing(ref)
+
+    def load(self, ref: Reference, context: LoadContext) -> SAE:
+        return _load(ref, self.map, read_options(ref, _OPTIONS), context)
+
+    def site(self, ref: Reference, default: str | None) -> HookSite | None:
+        return _named_site(ref)
+
+
+class FileScheme(Scheme):
+    """``file:PATH?map=MAP``, where MAP is a YAML file or the name of a built-in map."""
+
+    name = "file"
+    _options: dict[str, Option] = {"map": MAP, **_OPTIONS}  # noqa: RUF012 (never changed)
+    forms = (Form("PATH", "weights in a format that a map describes (?map=FILE.yaml)", _options),)
+
+    def validate(self, ref: Reference) -> None:
+        existing(ref)
+        self._map(ref)
+
+    def load(self, ref: Reference, context: LoadContext) -> SAE:
+        options = read_options(ref, self._options)
+        return _load(ref, self._map(ref), options, context)
+
+    def site(self, ref: Reference, default: str | None) -> HookSite | None:
+        return _named_site(ref)
+
+    def _map(self, ref: Reference) -> Format:
+        from saebench.sae.affine.map import built_in_maps, read_map
+
+        named = read_options(ref, self._options).get("map")
+        known = built_in_maps()
+        if named is None:
+            raise UsageError(
+                f"{ref} does not say which format it has; add ?map=FILE.yaml, or use one of the formats "
+                f"{', '.join(known)} in place of `file`."
+            )
+        if named in known:
+            return known[named]
+        if not Path(named).is_file():
+            raise UsageError(f"{ref}: there is no map {named}.{did_you_mean(named, known)}")
+        return read_map(Path(named))
+
+
+def map_schemes() -> tuple[Scheme, ...]:
+    """Return ``file:`` and the schemes of all built-in maps."""
+    from saebench.sae.affine.map import built_in_maps
+
+    return (FileScheme(), *(MapScheme(variants) for variants in built_in_maps().values()))
+
+
+def existing(ref: Reference) -> Path:
+    """Return the path that a reference names. Raises UsageError where nothing lies there."""
+    try:
+        path = Path(ref.body).expanduser()
+        exists = path.exists()
+    except (OSError, ValueError, RuntimeError):  # too long, holds a zero byte, or names no user
+        exists = False
+    if not exists:
+        raise UsageError(f"{ref}: there is no file or folder {ref.body}.")
+    return path
+
+
+def _load(ref: Reference, variants: Format, options: dict[str, Any], context: LoadContext) -> SAE:
+    from saebench.sae.affine.read import read_affine
+
+    return read_affine(existing(ref), variants, str(ref), options)
+
+
+def _named_site(ref: Reference) -> HookSite | None:
+    options = dict(ref.options)
+    site = options.get("hook")
+    return None if site is None else HookSite(site, options.get("hook_out", site))
