@@ -242,7 +242,10 @@ def sparsify(root: Path) -> Example:
     save(
         folder / "sae.safetensors", {"encoder.weight": We, "encoder.bias": be, "W_dec": Wd, "b_dec": bd, "W_skip": skip}
     )
-    write_json(folder / "cfg.json", {"activation": "topk", "k": K, "d_in": D, "transcode": False})
+    write_json(
+        folder / "cfg.json",
+        {"activation": "topk", "k": K, "d_in": D, "num_latents": M, "skip_connection": True, "transcode": False},
+    )
 
     def formula(x: Tensor) -> tuple[Tensor, Tensor]:
         z = keep_largest(((x - bd) @ We.double().T + be).clamp(min=0), K)
@@ -256,7 +259,7 @@ def sparsify_groupmax_transcoder(root: Path) -> Example:
     We, Wd, be, bd = weights((M, D), (M, D), (M,), (D,))
     folder = root / "layers.5.mlp"
     save(folder / "sae.safetensors", {"encoder.weight": We, "encoder.bias": be, "W_dec": Wd, "b_dec": bd})
-    write_json(folder / "cfg.json", {"activation": "groupmax", "k": 6, "d_in": D, "transcode": True})
+    write_json(folder / "cfg.json", {"activation": "groupmax", "k": 6, "d_in": D, "num_latents": M, "transcode": True})
 
     def formula(x: Tensor) -> tuple[Tensor, Tensor]:
         p = (x @ We.double().T + be).clamp(min=0)
@@ -283,7 +286,7 @@ def dictionary_learning(kind: str) -> Callable[[Path], Example]:
             "JumpReluAutoEncoder": {**plain, "threshold": t},
             "AutoEncoderTopK": {**linear, "b_dec": bd, "k": torch.tensor(K), "threshold": torch.tensor(-1.0)},
             "BatchTopKSAE": {**linear, "b_dec": bd, "k": torch.tensor(K), "threshold": torch.tensor(2.0)},
-            "MatryoshkaBatchTopKSAE": {**plain, "k": torch.tensor(K), "threshold": torch.tensor(2.0)},
+            "MatryoshkaBatchTopKSAE": {**plain, "group_sizes": torch.tensor([16, 32]), "k": torch.tensor(K), "threshold": torch.tensor(2.0)},
         }[kind]  # fmt: skip
         folder = root / kind / "resid_post_layer_8" / "trainer_0"
         save(folder / "ae.pt", names)
