@@ -29,7 +29,6 @@ _SCALARS = {
     "float": "number",
     "str": "text of whole characters",
 }
-_SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def read_yaml(path: Path, what: str, fault: Fault = UsageError) -> Any:
@@ -41,14 +40,34 @@ def read_yaml(path: Path, what: str, fault: Fault = UsageError) -> Any:
         fault: The class of the error to raise.
 
     Raises:
-        SaebenchError: The class ``fault``, for whatever `saebench.files.read_small_text` refuses, and when the file is
-            not YAML or holds something that JSON does not know.
+        SaebenchError: The class ``fault``, for whatever `saebench.files.read_small_text` and `parse_yaml` refuse.
     """
-    text = read_small_text(path, what, fault)
-    where = f"The {what} {storable_text(str(path))}"
+    return parse_yaml(read_small_text(path, what, fault), f"The {what} {storable_text(str(path))}", fault)
+
+
+def parse_yaml(text: str, where: str, fault: Fault, *, text_keys: bool = True) -> Any:
+    """Return the value of a YAML text that holds one document, or None if it is empty.
+
+    Args:
+        text: The YAML text.
+        where: The beginning of messages, such as "The config file run.yaml".
+        fault: The class of the error to raise.
+        text_keys: Whether all keys must be texts. Otherwise numbers, truth values and null may be keys, too.
+
+    Raises:
+        SaebenchError: The class ``fault``, when the text is not YAML or holds something that JSON does not know.
+    """
+    documents = parse_yaml_documents(text, where, fault, text_keys=text_keys)
+    if len(documents) > 1:
+        raise fault(f"{where} is not valid YAML: it holds {len(documents)} documents, and one is expected.")
+    return documents[0] if documents else None
+
+
+def parse_yaml_documents(text: str, where: str, fault: Fault, *, text_keys: bool = True) -> list[Any]:
+    """Return the values of all documents of a YAML text. Takes and raises what `parse_yaml` does."""
     try:
         _check_size(text)
-        return _load(text)
+        return _load(text, text_keys)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
@@ -58,18 +77,6 @@ def read_yaml(path: Path, what: str, fault: Fault = UsageError) -> Any:
         raise fault(f"{where} is not valid YAML: {_line(str(error))}.") from error
 
 
-class _Loader(_SafeLoader):
-    """PyYAML's safe loader without dates, binary data, sets and ordered mappings."""
-
-    yaml_implicit_resolvers: ClassVar = {
-        first: [(tag, pattern) for tag, pattern in resolvers if tag in (*_KNOWN, _MERGE)]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-    yaml_constructors: ClassVar = {
-        tag: construct for tag, construct in yaml.SafeLoader.yaml_constructors.items() if tag in _KNOWN
-    }
-
-
 def _scalar(loader: SafeConstructor, node: ScalarNode) -> Any:
     """Return the value of a scalar. Raises ConstructorError for one whose tag does not fit its text."""
     kind = node.tag.removeprefix(_TAG)
@@ -77,7 +84,8 @@ def _scalar(loader: SafeConstructor, node: ScalarNode) -> Any:
         value = getattr(SafeConstructor, f"construct_yaml_{kind}")(loader, node)
     except (KeyError, ValueError, IndexError) as error:  # a ValueError, too, for numbers of thousands of digits
         raise _at(node, f"this is no {_SCALARS[kind]}") from error
-    if (kind == "int" and value.bit_length() >= _BITS) or (kind == "str" and not is_text(value)):
+    too_large = kind == "int" and not -(2 ** (_BITS - 1)) <= value < 2 ** (_BITS - 1)
+    if too_large or (kind == "str" and not is_text(value)):
         raise _at(node, f"this is no {_SCALARS[kind]}")
     return value
 
@@ -86,9 +94,25 @@ def _refused(loader: SafeConstructor, node: Node) -> Any:
     raise _at(node, f"the tag {node.tag.removeprefix(_TAG)!r} is not allowed")
 
 
-for _kind in _SCALARS:
-    _Loader.add_constructor(f"{_TAG}{_kind}", _scalar)
-_Loader.add_constructor(None, _refused)
+def _restricted(base: Any) -> Any:
+    """Return a safe loader of PyYAML without dates, binary data, sets and ordered mappings."""
+
+    class Loader(base):
+        yaml_implicit_resolvers: ClassVar = {
+            first: [(tag, pattern) for tag, pattern in resolvers if tag in (*_KNOWN, _MERGE)]
+            for first, resolvers in base.yaml_implicit_resolvers.items()
+        }
+        yaml_constructors: ClassVar = {
+            tag: construct for tag, construct in base.yaml_constructors.items() if tag in _KNOWN
+        }
+
+    for kind in _SCALARS:
+        Loader.add_constructor(f"{_TAG}{kind}", _scalar)
+    Loader.add_constructor(None, _refused)
+    return Loader
+
+
+_Loader = _restricted(getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
 @dataclass
@@ -132,20 +156,20 @@ def _check_size(text: str) -> None:
             raise _at(event, f"the file expands to more than {_EXPANDED:,} characters through its aliases")
 
 
-def _load(text: str) -> Any:
-    loader = _Loader(text)
+def _load(text: str, text_keys: bool) -> list[Any]:
+    loader, values = _Loader(text), []
     try:
-        node = loader.get_single_node()
-        if node is None:
-            return None
-        _check_keys(node, set())
-        return loader.construct_document(node)
+        while loader.check_node():
+            node = loader.get_node()
+            _check_keys(node, text_keys, set())
+            values.append(loader.construct_document(node))
     finally:
         loader.dispose()
+    return values
 
 
-def _check_keys(node: Node, seen: set[int]) -> None:
-    """Raise ConstructorError for a key that is no text, or that its mapping holds twice, so that one would be lost."""
+def _check_keys(node: Node, text_keys: bool, seen: set[int]) -> None:
+    """Raise ConstructorError for a key of a wrong kind, or that its mapping holds twice, so that one would be lost."""
     if not isinstance(node, CollectionNode) or id(node) in seen:
         return
     seen.add(id(node))
@@ -153,12 +177,12 @@ def _check_keys(node: Node, seen: set[int]) -> None:
     for child in node.value:
         if isinstance(node, MappingNode):
             key, child = child
-            if key.tag not in (f"{_TAG}str", _MERGE) or not isinstance(key, ScalarNode):
+            if not isinstance(key, ScalarNode) or (text_keys and key.tag not in (f"{_TAG}str", _MERGE)):
                 raise _at(key, "a key must be a text; put it in quotes")
             if key.value in keys:
                 raise _at(key, f"the key {key.value[:100]!r} is there twice")
             keys.add(key.value)
-        _check_keys(child, seen)
+        _check_keys(child, text_keys, seen)
 
 
 def _line(text: str) -> str:

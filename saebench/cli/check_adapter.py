@@ -63,6 +63,8 @@ def _results(
     from saebench.errors import HookMismatchError, SAELoadError
     from saebench.lm.reference import parse_lm_ref
     from saebench.lm.site import parse_site
+    from saebench.runner.fit import check_named_hooks, misfits
+    from saebench.runner.shape import shape_of
     from saebench.sae.reference import parse_sae_ref
 
     text = text or str(registry().card("core").parameters["text"].default)
@@ -71,6 +73,14 @@ def _results(
     if hook is not None:
         parse_site(hook)
     lm_ref = parse_lm_ref(model) if model else None
+    if lm_ref is not None:
+        shape = shape_of(lm_ref)
+        check_named_hooks(hook, [], lm_ref, shape)
+        if reason := misfits([parsed], lm_ref, shape, hook).get(parsed):
+            from saebench.sae.conformance import CheckResult
+
+            yield CheckResult("load", False, reason)
+            return
 
     quiet_libraries()
     import torch

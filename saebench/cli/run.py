@@ -59,7 +59,10 @@ def _names(context: click.Context, parameter: click.Parameter, values: tuple[str
 )
 @click.option("--preset", metavar="NAME", help="Sizes of the tasks: smoke, quick, standard or paper.  [the suite's]")
 @click.option(
-    "--text", metavar="REF", help="Text: asset:sae-probes/NAME, jsonl:PATH[:FIELD] or hf:DATASET.  [the task's own]"
+    "--text",
+    metavar="REF",
+    help="Text: asset:sae-probes/NAME, jsonl:PATH[:FIELD], csv:PATH[:FIELD], parquet:PATH[:FIELD], txt:PATH or "
+    "hf:DATASET.  [the task's own]",
 )
 @click.option("--out", metavar="DIR", type=click.Path(path_type=Path), help="Folder for results.  [saebench-results]")
 @click.option("--seed", metavar="N", type=int, multiple=True, help="Seed; may be repeated.  [0]")
@@ -106,7 +109,11 @@ def _names(context: click.Context, parameter: click.Parameter, values: tuple[str
     is_flag=True,
     help="Let --config name SAEs of the scheme `python:`, whose code then runs. Read it first.",
 )
-@click.option("--dry-run", is_flag=True, help="Only print what would be done and what it costs.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Only print what would be done, what it costs, and which tasks cannot use their inputs.",
+)
 @click.pass_context
 def run(context: click.Context, /, config: Path | None, dry_run: bool, **options: Any) -> None:
     """Evaluate SAEs. Without options, evaluate the SAEs that ship with saebench, and controls, on Gemma-3-270m.

@@ -56,9 +56,13 @@ def _lines(path: Path, name: str) -> Iterator[str]:
     """Yield the lines of a file as the csv module wants them: also divided where an old Mac would."""
     for number, line in enumerate(read_lines(path), start=1):
         try:
-            yield from io.StringIO(line.decode("utf-8"), newline="")
+            text = line.decode("utf-8")
         except UnicodeDecodeError as error:
             raise DataError(f"{name}, line {number}: this is not UTF-8; convert the file to UTF-8.") from error
+        if "\r" in text:
+            yield from io.StringIO(text, newline="")
+        else:
+            yield text
 
 
 def _place(header: list[str], column: str, name: str, columns: Sequence[str]) -> int:

@@ -23,6 +23,8 @@ def read_json_lines(path: Path) -> Iterator[Row]:
     """
     name = storable_text(str(path))
     for number, line in enumerate(read_lines(path), start=1):
+        if line.isspace():  # a file may have millions of such lines
+            continue
         where = f"{name}, line {number}"
         text = _decoded(line, where)
         if text.strip():

@@ -21,6 +21,8 @@ def read_plain_text(path: Path) -> Iterator[str]:
     name = storable_text(str(path))
     document: list[str] = []
     for number, line in enumerate(read_lines(path), start=1):
+        if line.isspace() and not document:  # a file may have millions of such lines
+            continue
         try:
             text = line.decode("utf-8")
         except UnicodeDecodeError as error:

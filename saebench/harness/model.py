@@ -59,10 +59,11 @@ class SaebenchLM(HFLM):
             raise UsageError("mixed_precision_dtype cannot be combined with sae or intervention; use dtype.")
         if isinstance(pretrained, str):
             ref = parse_lm_ref(pretrained)
-            super().__init__(**source_of(ref), backend="causal", **kwargs)
+            super().__init__(**source_of(ref, bool(kwargs.get("trust_remote_code"))), backend="causal", **kwargs)
             if wrapped:
                 model = self._model.requires_grad_(False)
-                self.lm = LanguageModel(model, self.tokenizer, name=str(ref), fingerprint=fingerprint(model))
+                identity = fingerprint(model, self.tokenizer)
+                self.lm = LanguageModel(model, self.tokenizer, name=str(ref), fingerprint=identity)
         else:
             super().__init__(pretrained.model, tokenizer=pretrained.tokenizer, backend="causal", **kwargs)
             self.lm = pretrained

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from saebench.errors import UsageError
 from saebench.lm.facts import Facts
+from saebench.lm.folder import check_folder
+from saebench.lm.foreign import loading
 from saebench.lm.model import LanguageModel
 from saebench.lm.reference import LMRef
 from saebench.sae.base import LoadContext
@@ -20,12 +23,27 @@ if TYPE_CHECKING:
 _SPLICE = "zero:latents=;error=dropped"  # no latent is changed and the error is dropped, so the reconstruction remains
 
 
-def source_of(ref: LMRef) -> dict[str, Any]:
-    """Return the arguments with which lm-eval's ``hf`` loads a model. Raises AssetError if its asset is missing."""
+def source_of(ref: LMRef, trusted: bool = False) -> dict[str, Any]:
+    """Return the arguments with which lm-eval's ``hf`` loads a model, after a check of a local folder.
+
+    Args:
+        ref: The reference of the model.
+        trusted: Whether the user allows code that comes with the model to run.
+
+    Raises:
+        AssetError: Its asset is missing or damaged.
+        ModelError: Its folder cannot be read without harm.
+    """
     if ref.scheme == "asset":
         from saebench.data import assets
 
         return {"pretrained": str(assets.path(ref.name))}
+    if ref.scheme == "path":
+        from transformers import AutoConfig
+
+        check_folder(Path(ref.name), str(ref))
+        with loading(str(ref), trusted=trusted):
+            AutoConfig.from_pretrained(ref.name, trust_remote_code=trusted)
     return {"pretrained": ref.name} | ({"revision": ref.revision} if ref.revision else {})
 
 

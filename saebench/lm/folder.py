@@ -43,11 +43,11 @@ def check_folder(folder: Path, name: str) -> None:
 
 
 def weight_types(folder: Path) -> dict[str, str]:
-    """Return the type of each tensor in the safetensors files of a folder, by its name, as their headers have it."""
+    """Return the type of each tensor of a model in safetensors, by its name, as the headers of the files have it."""
     from safetensors import safe_open
 
     types: dict[str, str] = {}
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in _tensor_files(folder):
         with safe_open(path, framework="pt") as file:
             types |= {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118 (not a dict)
     return types
@@ -123,7 +123,7 @@ def _check_weights(folder: Path, config: dict[str, Any], name: str) -> None:
         )
     for index in (file for file in present if file.endswith(".index.json")):
         _check_index(folder, index, name)
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in _tensor_files(folder):
         with path.open("rb") as file:
             if file.read(len(_POINTER)) == _POINTER:
                 raise ModelError(
@@ -134,7 +134,7 @@ def _check_weights(folder: Path, config: dict[str, Any], name: str) -> None:
 
 def _check_index(folder: Path, index: str, name: str) -> None:
     """Raise ModelError unless an index maps tensors to files of the folder."""
-    content = _object(folder, index, name, _LARGEST_INDEX)
+    content = _object(folder, index, name)
     files = content.get("weight_map")
     if not isinstance(files, dict) or not all(isinstance(file, str) for file in files.values()):
         raise ModelError(f"{name}: {index} must have a 'weight_map' from tensors to files.")
@@ -143,6 +143,14 @@ def _check_index(folder: Path, index: str, name: str) -> None:
             raise ModelError(f"{name}: {index} names the file {shown(file)}, which does not lie in the folder.")
         if not os.path.isfile(folder / file):
             raise ModelError(f"{name}: the file {shown(file)} is missing, which {index} names; get a complete copy.")
+
+
+def _tensor_files(folder: Path) -> list[Path]:
+    """Return the safetensors files that a model is loaded from. The folder may hold others."""
+    single, index = (folder / name for name in WEIGHTS[:2])
+    if single.is_file() or not index.is_file():
+        return [single] if single.is_file() else []
+    return [folder / name for name in sorted(set(_object(folder, index.name, folder.name)["weight_map"].values()))]
 
 
 def _check_tokenizer(folder: Path, name: str) -> None:
@@ -157,15 +165,15 @@ def _check_tokenizer(folder: Path, name: str) -> None:
             _object(folder, file, name)
 
 
-def _object(folder: Path, file: str, name: str, limit: int = _LARGEST_JSON) -> dict[str, Any]:
+def _object(folder: Path, file: str, name: str) -> dict[str, Any]:
     """Return the object in a JSON file of the folder. Raises ModelError if there is none."""
     if file.endswith(".index.json"):  # too large for the checks of small files
         try:
-            content = json.loads(read_regular(folder / file, limit))
+            content = json.loads(read_regular(folder / file, _LARGEST_INDEX))
         except (OSError, ValueError, RecursionError) as error:
             raise ModelError(f"{name}: {file} cannot be read as JSON ({str(error)[:200]}).") from error
     else:
-        content = read_json(folder / file, "model file", ModelError, limit)
+        content = read_json(folder / file, "model file", ModelError, _LARGEST_JSON)
     if not isinstance(content, dict):
         raise ModelError(f"{name}: {file} must hold a JSON object, not {shown(content)}.")
     return content

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, NoReturn, cast
 
 from saebench.errors import AssetError, SaebenchError
 from saebench.lm.model import LanguageModel
 from saebench.passes.context import TaskContext
 from saebench.runner.info import sentence
+from saebench.runner.loading import not_ending
 from saebench.runner.plan import Plan, TaskPlan
 from saebench.tasks.factory import create
 
@@ -32,8 +34,9 @@ def check_inputs(plan: Plan) -> list[str]:
             _prepare(planned, plan.request.seed[0])
         except AssetError as error:
             lines.append(f"{planned.name}: its inputs are checked when the run has fetched them ({sentence(error)})")
-        except SaebenchError as error:
-            errors[planned.name] = error
+        except Exception as error:  # a task may be somebody else's code
+            known = error if isinstance(error, SaebenchError) else SaebenchError(f"{planned.name}: {sentence(error)}")
+            errors[planned.name] = known
             lines.append(f"{planned.name} is left out, because its inputs cannot be used: {sentence(error)}")
     if len(errors) == len(plan.tasks):
         raise next(iter(errors.values()))
@@ -54,10 +57,8 @@ class _NoModel:
 def _prepare(planned: TaskPlan, seed: int) -> None:
     task, context = create(planned.name), TaskContext(cast(LanguageModel, _NoModel()), seed)
     for step in (task.data, task.prepare):
-        try:
+        with suppress(_AskedForModelError), not_ending(planned.name):
             step(context, planned.settings)
-        except _AskedForModelError:
-            continue
 
 
 def _texts(value: Any) -> Iterator[str]:

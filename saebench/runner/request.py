@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Iterator, Set
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -94,6 +94,9 @@ def make_request(options: dict[str, Any], config: Path | None = None) -> RunRequ
     content = _read_config(config) if config else {}
     merged = {**content, **options}
     for name, value in merged.items():
+        if name not in RunRequest.model_fields:
+            where = f" in {config}" if name in content else ""
+            raise UsageError(f"Unknown option {name!r}{where}.{did_you_mean(name, RunRequest.model_fields)}")
         for text in value if isinstance(value, list) else [value]:
             if isinstance(text, str) and name != "out":
                 text_or_raise(text, f"value of {name}")
@@ -123,9 +126,12 @@ def _refuse_code(request: RunRequest, from_file: Set[str], config: Path) -> None
     if request.allow_python:
         return
     named, trusted = list[SAERef](), set[SAERef]()
-    for name, references in (("sae", _saes(request)), ("sae_group", _members(request))):
-        code = [_innermost(ref) for ref in references if ref.runs_code]
-        named, trusted = (named + code, trusted) if name in from_file else (named, trusted.union(code))
+    for name in ("sae", "sae_group"):
+        code = [_innermost(ref) for ref in _references(request, name) if ref.runs_code]
+        if name in from_file:
+            named += code
+        else:
+            trusted |= set(code)
     for ref in named:
         if ref not in trusted:
             raise UsageError(
@@ -134,12 +140,13 @@ def _refuse_code(request: RunRequest, from_file: Set[str], config: Path) -> None
             )
 
 
-def _saes(request: RunRequest) -> list[SAERef]:
-    return [parse_sae_ref(text) for text in request.sae or ()]
-
-
-def _members(request: RunRequest) -> list[SAERef]:
-    return [member for text in request.sae_group or () for member in parse_sae_group(text).members]
+def _references(request: RunRequest, name: str) -> Iterator[SAERef]:
+    """The SAEs of the option ``sae`` or ``sae_group``, without those that are wrong, which the plan refuses."""
+    for text in getattr(request, name) or ():
+        try:
+            yield from parse_sae_group(text).members if name == "sae_group" else (parse_sae_ref(text),)
+        except UsageError:
+            continue
 
 
 def _innermost(ref: SAERef) -> SAERef:
@@ -171,8 +178,6 @@ def _explain(error: ValidationError, config: Path | None) -> str:
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"])
     where = f" in {config}" if config else ""
-    if first["type"] == "extra_forbidden":
-        return f"Unknown option {key!r}{where}.{did_you_mean(str(first['loc'][-1]), RunRequest.model_fields)}"
     if first["type"] == _OWN:
         return f"Option {key!r}{where}: {first['msg']}"
     return f"Option {key!r}{where}: {first['msg']} (got {shown(first['input'])})."

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+import os
 import re
 from functools import cache
 from pathlib import Path
@@ -56,6 +57,8 @@ class SAELensScheme(Scheme):
                     f"It holds {len(releases[release])}, such as {examples}."
                 )
             return
+        if os.path.isdir(os.path.dirname(ref.body)):  # a path on this machine, and not ORG/REPO/FOLDER
+            raise UsageError(f"{ref}: the folder {ref.body} does not exist.")
         misspelt = difflib.get_close_matches(release, releases, n=1, cutoff=0.9)
         if releases and (misspelt or ref.body.count("/") < 2):
             raise UsageError(

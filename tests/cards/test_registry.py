@@ -157,12 +157,13 @@ def test_unknown_task(plugins):
 
 def test_metric_facts(plugins):
     found = plugins()
-    fvu = found.metric("core", 1, "fvu")
+    version = found.card("core").version
+    fvu = found.metric("core", version, "fvu")
     assert fvu is not None
     assert fvu.primary
     assert fvu.higher_is_better is False
-    assert found.metric("core", 2, "fvu") is None
-    assert found.metric("core", 1, "nonsense") is None
+    assert found.metric("core", version + 1, "fvu") is None
+    assert found.metric("core", version, "nonsense") is None
     assert found.metric("elsewhere", 1, "fvu") is None
 
 
@@ -173,7 +174,7 @@ def test_a_plug_in_is_a_task_like_any_other(plugins):
     assert found.plug_in("extra") is factory.implementation("extra")
     assert type(factory.create("extra")).__name__ == "Works"
     assert factory.resolve("extra", "smoke") == factory.resolve("core", "smoke")
-    assert found.metric("extra", 1, "fvu") is not None
+    assert found.metric("extra", found.card("extra").version, "fvu") is not None
 
 
 @pytest.mark.parametrize(("target", "kinds"), [("Pair", (GroupTask,)), ("Both", (SAETask, GroupTask))])

@@ -52,7 +52,7 @@ def invoke() -> Invoke:
 
 
 def save_sae(folder: Path, nan: bool = False) -> Path:
-    metadata = sae_lens.saes.sae.SAEMetadata(hook_name=SITE, model_name="tiny")
+    metadata = sae_lens.saes.sae.SAEMetadata(hook_name=SITE)
     sae = sae_lens.TopKSAE(sae_lens.TopKSAEConfig(d_in=WIDTH, d_sae=64, k=4, metadata=metadata))
     draw = torch.Generator().manual_seed(0)
     with torch.no_grad():

@@ -143,7 +143,7 @@ def test_nothing_to_draw(invoke: Invoke, root: Path, tmp_path: Path):
         (["plain-s0", "sharp-s0"], "means several SAEs: sae_lens:some/folder/sharp-s0, zoo:sharp-s0"),
         (["plain-s0", "twice"], "with different weights or settings"),
         (["plain-s0", "seeds"], "seeds 0, 1; choose one with --seed"),
-        (["plain-s0", "other-version"], "versions of the task core differ: 1 and 9"),
+        (["plain-s0", "other-version"], f"versions of the task core differ: {VERSION} and 9"),
         (["plain-s0", "broken"], "B: failed: weights hold NaN"),
         (["plain-s0", "zoo:sharp-s0", "--metric", "fvuu"], "Did you mean 'fvu'?"),
         (["plain-s0", "zoo:sharp-s0", "--task", "cor"], "Did you mean 'core'?"),

@@ -58,11 +58,13 @@ def test_mistakes_are_named_before_any_model_loads(
 
 @pytest.mark.usefixtures("no_model")
 def test_dry_run(invoke: Invoke, inputs: Inputs):
-    result = invoke("run", *inputs.without_tasks, "--tasks", "core,widths", "--sae-group", "topk-k32", "--dry-run")
+    group = f"mine={inputs.good},baseline:neurons,baseline:pca?k=4"
+    result = invoke("run", *inputs.without_tasks, "--tasks", "core,widths", "--sae-group", group, "--dry-run")
     assert result.exit_code == 0, result.output
     for expected in (
         "4 jobs: (3 SAEs x 1 tasks + 1 on SAE groups)",
-        "topk-k32  zoo:topk-k32-s0  widths",
+        "mine",
+        inputs.good,
         "Not estimated",
     ):
         assert expected in result.stdout

@@ -159,7 +159,7 @@ def _reading() -> list[Case]:
     return [
         reads("a seed of 5,000 digits in a table", "table", "--seed", DIGITS),
         reads("a task of brackets in a table", "table", "--task", "[" * 1000),
-        reads("stars in a table", "table", "--sae", "*" * 300),
+        reads("stars in a table", "table", "--sae", "*" * 300, codes=DONE),
         reads("a metric that is not UTF-8 in a table", "table", "--metric", BYTE),
         reads("a pivot of nothing", "table", "--pivot", "/"),
         reads("a pivot of slashes", "table", "--pivot", "/" * 5000),
@@ -205,7 +205,7 @@ def _words() -> list[Case]:
         named("an asset of 5,000 letters", "assets", "verify", LONG),
         named("an asset and all assets", "assets", "pull", "--all", "gemma-3-270m"),
         named("an SAE that is not UTF-8", "check-adapter", BYTE),
-        named("an SAE that is too long", "check-adapter", f"sae_lens:{'a/' * 5000}"),
+        named("an SAE that is too long", "check-adapter", f"sae_lens:{'a/' * 5000}", codes=DOCUMENTED),
         named("a check with a text alone", "check-adapter", "baseline:neurons", "--text", "jsonl:x"),
         named("a check with code of no model", "check-adapter", "baseline:neurons", "--trust-remote-code"),
         named("a check at a hook that is none", "check-adapter", "baseline:neurons", "--hook", "blocks.1.x"),

@@ -198,7 +198,7 @@ def _files() -> list[Case]:
     return [
         _case("a good cache", lambda place: None, codes=frozenset({0})),
         *(
-            _case(f"a flipped bit in {file}", _flipped(file, bit), f"is damaged: {file} has changed")
+            _case(f"bit {bit:,} of {file} flipped", _flipped(file, bit), f"is damaged: {file} has changed")
             for file, bit in ((WEIGHTS, 99_999), (WEIGHTS, 3), ("config.json", 77), ("tokenizer.json", 12_345))
         ),
         _case("a flipped bit, and the time set back", _flipped(WEIGHTS, 99_999, keep_times=True), again),

@@ -78,7 +78,7 @@ class Hostile:
             saes = ["--sae", sae, "--sae", f"sae_lens:{around.sae}"]
             return ["run", *options, *inputs, *saes, "--cache-budget", "0", "--out", str(folder / "out")]
 
-        return Case(self.name, "saes", write, self.says, self.codes, seconds=60)
+        return Case(self.name, "saes", write, self.says, self.codes, seconds=180)
 
 
 def hostile(name: str, edit: Edit, *says: str, codes: frozenset[int] = FAILED, body: str = "sae") -> Hostile:

@@ -29,7 +29,7 @@ def _config_made(
 
     def write(folder: Path, around: Surroundings) -> Sequence[str]:
         make(folder / "run.yaml", around)
-        inputs = ["--model", str(around.model), "--text", f"jsonl:{around.text}", "--out", str(folder / "out")]
+        inputs = ["--model", str(around.model), "--text", f"jsonl:{around.text}"]
         return ["run", "--dry-run", *inputs, "--config", str(folder / "run.yaml")]
 
     return Case(name, "settings", write, says, codes)
@@ -152,14 +152,14 @@ def _files() -> list[Case]:
         _config_made("a config that is a folder", locked, "it is a folder"),
         _config_made("a config that is an endless device", link("/dev/zero"), "it is a device"),
         _config_made("a config that is the terminal", link("/dev/tty"), "Cannot read the config file"),
-        _config_made("a config that is standard input", link("/dev/stdin"), "Cannot read the config file"),
+        _config_made("a config that is standard input", link("/dev/stdin"), "Cannot read", "must hold options"),
         _config_made("a config that links to itself", link("run.yaml"), "Too many levels"),
         _config_made("a config that is missing", link("missing"), "No such file"),
         _config("a config in UTF-16", text.encode("utf-16"), "is not UTF-8"),
         _config("a config in Latin-1", "suite: \u00e9".encode("latin-1"), "is not UTF-8"),
         _config("a config with a zero byte", "suite: \0", "is not valid YAML"),
         _config("a config with an escape", "suite: \x1b[31m", "is not valid YAML"),
-        _config("a config of two documents", "suite: smoke\n---\nsuite: paper\n", "another document"),
+        _config("a config of two documents", "suite: smoke\n---\nsuite: paper\n", "it holds 2 documents"),
         _config("a config that is a list", "[a, b]", "must hold options"),
         _config("a config that is a text", "just words", "must hold options"),
         _config("a config that is a number", "1", "must hold options"),
@@ -198,7 +198,7 @@ def _configs() -> list[Case]:
         _config("a parameter that is negative", "parameters: {core: {sequences: -1}}\n", "at least"),
         _config("a parameter that is a text", "parameters: {core: {sequences: many}}\n", "whole number"),
         _config("a seed that is negative", "seed: -1\n", "Option 'seed"),
-        _config("a seed of 64 bits", "seed: 9223372036854775807\n", codes=DONE),
+        _config("a seed of 64 bits", "sae: baseline:neurons\nseed: 9223372036854775807\n", codes=DONE),
         _config("a seed that is a list of lists", "seed: [[1]]\n", "Option 'seed"),
         _config("no seed", "seed: []\n", "Option 'seed"),
         _config("a limit that is no number", "limit: .nan\n", "Option 'limit'"),

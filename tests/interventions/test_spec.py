@@ -82,7 +82,7 @@ def test_a_spec_names_an_intervention(spec: str) -> None:
         ("clamp:latents=1;value=2;multiple=3", "needs either a value, or a multiple"),
         ("clamp:latents=1;multiple=3", "needs either a value, or a multiple"),
         ("clamp:latents=1;value=low", "value must be a number, not 'low'"),
-        ("clamp:latents=1;value=nan", "value must be a finite number"),
+        ("clamp:latents=1;value=nan", "value must be a number, not 'nan'"),
         ("clamp:latents=1,2;value=1,2,3", "value holds 3 numbers for 2 latents"),
         ("refusal:latents=1;value=2", "lacks refusal"),
         ("refusal:latents=1;refusal=1;value=2", "both the refusal latent"),

@@ -320,7 +320,7 @@ def test_code_in_a_model_folder_that_fails_is_an_error_of_the_model(
     folder = tmp_path / "model"
     shutil.copytree(tiny_llama_dir, folder)
     _with_code(folder, 1.0)
-    for code, message in (("raise TypeError('no')", "no"), ("import sys\nsys.exit(5)", "5")):
+    for code, message in (("raise TypeError('no')", "no"), ("import sys\nsys.exit(5)", "its code ended the program")):
         (folder / "modeling_foreign.py").write_text(code)
-        with pytest.raises(ModelError, match=f"could not be loaded: {message}"):
+        with pytest.raises(ModelError, match=f"could not be loaded: .*{message}"):
             load_lm(str(folder), device=torch.device("cpu"), dtype=torch.float32, trust_remote_code=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -89,6 +91,27 @@ def test_our_errors_stay_sentences(tmp_path: Path, task_folder: Path):
     assert result.exit_code == 2
     assert result.stderr.splitlines()[-1].startswith("Error: ")
     assert "does not exist; a model is asset:NAME" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"hidden_size": "32"}, "its config.json is wrong"),
+        ({"num_hidden_layers": 10**9}, "which no model has"),
+        ({"model_type": "foreign", "auto_map": {"AutoConfig": "foreign.C"}}, "Python code of its own"),
+    ],
+)
+def test_folders_of_strangers_are_one_sentence(
+    change: dict[str, object], message: str, tiny_llama_dir: Path, tmp_path: Path, task_folder: Path
+):
+    folder = Path(shutil.copytree(tiny_llama_dir, tmp_path / "lm"))
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | change))
+    (folder / "foreign.py").write_text(f"open({str(tmp_path / 'EXECUTED')!r}, 'w').close()\nclass C: ...\n")
+    result = run(folder, task_folder)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert not (tmp_path / "EXECUTED").exists()
 
 
 def test_its_errors_are_not_ours(tiny_llama_dir: Path, task_folder: Path):

@@ -81,7 +81,7 @@ def test_an_sae_that_cannot_be_loaded_fails(project: Project):
 
 @pytest.mark.parametrize("damage", ["one bit", "missing"])
 def test_a_damaged_record_is_measured_again(project: Project, damage: str):
-    project.pytester.makeini(f"{(project.pytester.path / 'tox.ini').read_text()}saebench_results = kept\n")
+    project.pytester.makeini(f"{(project.pytester.path / 'tox.ini').read_text()}\nsaebench_results = kept\n")
     project.check(f"tolerance=0, {OPTIONS}", sae="sae")
     project.run("--saebench-update", passed=1)
     [arrays] = (project.pytester.path / "kept").rglob("*.npz")

@@ -15,9 +15,7 @@ HOSTILE = "a\x1b[2J\x9bm\u202e | b <script>x</script> ```` [y](z)\nFORGED"
 
 def hostile_result():
     rows = [Row(("core", HOSTILE, HOSTILE), None, None, None, verdict, reason=HOSTILE) for verdict in Verdict]
-    outcome = Outcome(
-        HOSTILE, HOSTILE, rows, f"saebench run --sae '{HOSTILE}'", (HOSTILE,), wrote=True, remade=(HOSTILE,)
-    )
+    outcome = Outcome(HOSTILE, HOSTILE, rows, f"saebench run --sae '{HOSTILE}'", (HOSTILE,), wrote=True)
     return to_result(outcome, f"test_x.py::test['{HOSTILE}']")
 
 

@@ -93,7 +93,7 @@ DOES = {
     "binary": "fingerprint() must give a text",
     "error": r"ValueError: the file \ud83d is broken",
     "long error": "ValueError: xxx",
-    "silent": "its text cannot be shown",
+    "silent": "encode failed with Silent",
     "exit": "its code ended the program (exit status 3)",
     "leave": "its code ended the program (Leaving)",
     "vanish": "no width any more",

@@ -24,6 +24,7 @@ from saebench.runner import execute as execute_module
 from saebench.runner import loading, plan
 from saebench.sae.protocol import SAE, Capability
 from saebench.sae.registry import scheme_registry
+from saebench.tasks.core.settings import CoreSettings
 from saebench.tasks.core.task import CoreTask
 from tests.conftest import WIDTH
 from tests.group_tasks import card, register_tasks
@@ -306,7 +307,7 @@ def test_a_device_or_dtype_that_is_not_there(
 
 def test_a_folder_that_is_no_model(run: Run, inputs: Inputs, tmp_path: Path):
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(ModelError, match="could not be loaded"):
+    with pytest.raises(ModelError, match="has no weights"):
         run(inputs.topk(0), model=str(tmp_path))
 
 
@@ -334,12 +335,20 @@ def test_a_full_disk_ends_the_run_and_leaves_no_half_record(
 
 
 def test_overwrite(run: Run, inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    flaky = inputs.factory("once", does="raise", marker=tmp_path / "marker")
-    saes = (inputs.topk(0), flaky, "baseline:neurons")
+    saes = (inputs.topk(0), inputs.topk(1), "baseline:neurons")
+    real, broken = CoreTask.run, [saes[1]]
+
+    def flaky(self: CoreTask, sae: SAE, context: TaskContext, settings: CoreSettings) -> TaskOutput:
+        if sae.name in broken:
+            raise RuntimeError("bad luck")
+        return real(self, sae, context, settings)
+
+    monkeypatch.setattr(CoreTask, "run", flaky)
     first = run(*saes)
     assert [r.status for r in first.records] == [Status.OK, Status.FAILED, Status.OK]
     missing = run(*saes)
     assert (missing.new, missing.count(Status.FAILED)) == (0, 1)
+    broken.clear()
     failed = run(*saes, overwrite="failed")
     assert [r.status for r in failed.records] == [Status.OK] * 3
     assert failed.new == 1

@@ -15,6 +15,7 @@ from saebench.runner import execute as execute_module
 from saebench.runner.inputs import check_inputs
 from saebench.runner.plan import Plan, make_plan
 from saebench.runner.request import make_request
+from tests.group_tasks import Either
 from tests.runner.conftest import Inputs
 
 Table = Callable[[int], str]
@@ -107,3 +108,12 @@ def test_a_plan_without_a_task_that_can_run_is_refused_as_the_run_would_refuse_i
     own = {"datasets": [table(15)], "regimes": []}
     with pytest.raises(DataError, match=r"15\.csv"):
         check_inputs(plan(inputs, {"sparse_probing": own}, with_core=False))
+
+
+def test_a_task_of_others_that_fails_is_left_out(inputs: Inputs, plug_in: None, monkeypatch: pytest.MonkeyPatch):
+    def prepare(*_: Any) -> None:
+        raise ZeroDivisionError("of their own")
+
+    monkeypatch.setattr(Either, "prepare", prepare)
+    [problem] = check_inputs(plan(inputs, {"either": {}}))
+    assert problem == "either is left out, because its inputs cannot be used: ZeroDivisionError: of their own"

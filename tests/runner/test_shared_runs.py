@@ -88,7 +88,7 @@ def test_the_records_say_what_was_measured(run: Run, inputs: Inputs, tmp_path: P
     assert (record.sae.hook, record.sae.d_in, record.sae.d_sae) == (SITE, WIDTH, 48)
     assert record.sae.l0 == next(m.value for m in record.measurements if m.metric == "l0")
     assert (record.sae.control, control.sae.control) == (False, True)
-    assert record.sae.notes == {"model_name": "tiny"}
+    assert record.sae.notes["model_name"] == "tiny"
     assert str(tmp_path / "results") not in record.provenance.model_dump_json()
 
 

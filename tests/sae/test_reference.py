@@ -17,8 +17,10 @@ from hypothesis import strategies as st
 from saebench.errors import HookMismatchError, SAELoadError, UsageError
 from saebench.sae import zoo
 from saebench.sae.base import LoadContext
+from saebench.sae.baseline_scheme import BaselineScheme
 from saebench.sae.hook import HookSite
-from saebench.sae.reference import SAERef, load_sae, parse_sae_ref
+from saebench.sae.ref import Reference
+from saebench.sae.reference import MAX_NESTED, SAERef, load_sae, parse_sae_ref
 from saebench.sae.sae_lens_scheme import sae_lens_releases
 
 SITE = "blocks.1.hook_resid_post"
@@ -77,6 +79,14 @@ def test_paths_that_cannot_be(text: str) -> None:
         parse_sae_ref(text)
 
 
+def test_a_missing_folder_in_a_folder_is_no_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert parse_sae_ref("sae_lens:runs/today/sae3").site(None) is None  # may be ORG/REPO/FOLDER on the hub
+    (tmp_path / "runs" / "today").mkdir(parents=True)
+    with pytest.raises(UsageError, match="the folder runs/today/sae3 does not exist"):
+        parse_sae_ref("sae_lens:runs/today/sae3")
+
+
 def test_parsing_loads_nothing_heavy() -> None:
     code = (
         "import sys; from saebench.sae.reference import parse_sae_ref as p; "
@@ -88,6 +98,42 @@ def test_parsing_loads_nothing_heavy() -> None:
     subprocess.run(
         [sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     )
+
+
+def test_each_level_of_a_nested_reference_is_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    checked: list[str] = []
+    validate = BaselineScheme.validate
+
+    def noted(self: BaselineScheme, ref: Reference) -> None:
+        checked.append(str(ref))
+        validate(self, ref)
+
+    monkeypatch.setattr(BaselineScheme, "validate", noted)
+    ref = parse_sae_ref("baseline:permuted-decoder(" * MAX_NESTED + "baseline:neurons" + ")" * MAX_NESTED)
+    assert len(checked) == MAX_NESTED + 1
+    assert (ref.control, ref.derived, ref.fitted) == ("permuted-decoder", True, False)
+    assert (ref.runs_code, ref.width, ref.named_sites) == (False, None, ())
+    assert ref.site("blocks.0.hook_resid_pre") == HookSite.at("blocks.0.hook_resid_pre")
+    assert len(checked) == MAX_NESTED + 1
+
+
+@pytest.mark.parametrize(
+    ("text", "sites", "width", "runs_code"),
+    [
+        (f"baseline:pca?hook={SITE}&k=2", (SITE,), None, False),
+        (f"sae_lens:gpt2-small-res-jb/blocks.8.hook_resid_pre?hook={SITE}&hook_out=x", (SITE, "x"), None, False),
+        (f"baseline:permuted-decoder(baseline:pca?hook={SITE})?seed=1", (SITE,), None, False),
+        ("zoo:topk-k32-s0", (), 640, False),
+        ("baseline:permuted-decoder(zoo:topk-k32-s0)", (), 640, False),
+        (f"python:json:loads?hook={SITE}", (), None, True),  # an argument of the function, not a hook point of a run
+        ("baseline:permuted-decoder(python:json:loads)", (), None, True),
+    ],
+)
+def test_what_is_compared_with_the_model_before_loading(
+    text: str, sites: tuple[str, ...], width: int | None, runs_code: bool
+) -> None:
+    ref = parse_sae_ref(text)
+    assert (ref.named_sites, ref.width, ref.runs_code) == (sites, width, runs_code)
 
 
 def test_options_are_decoded_and_sorted() -> None:
@@ -135,6 +181,16 @@ def test_what_a_reference_tells_before_loading(text: str, control: str | None, d
         ("baseline:pca?k=0", "above 0"),
         ("baseline:random?l0=nan", "l0 must be a number above 0"),
         ("baseline:random?seed=-1", "0 or more"),
+        ("baseline:pca?k=1_0", "k must be a whole number above 0, not '1_0'"),
+        ("baseline:pca?k=\u0663", "whole number above 0"),
+        ("baseline:pca?k=\uff11\uff12", "whole number above 0"),
+        ("baseline:pca?k= 3", "whole number above 0"),
+        (f"baseline:pca?k={'9' * 5000}", "whole number above 0"),
+        (f"baseline:random?seed={'9' * 19}", "0 or more"),
+        ("baseline:random?l0=1e400", "l0 must be a number above 0"),
+        ("baseline:random?l0=\u0661", "l0 must be a number above 0"),
+        ("zoo:\udcff", r"'zoo:\\udcff' holds a byte that is not UTF-8"),
+        ("baseline:permuted-decoder(" * 9 + "zoo:topk-k32-s0" + ")" * 9, "more than 8 references inside each other"),
         ("baseline:neurons?hook=", "site such as"),
         ("baseline:pca?k=1&k=2", "'k' twice"),
         ("baseline:pca?k", "key=value"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import multiprocessing
 import os
@@ -84,6 +85,8 @@ def _warm_up(base: Path) -> None:
                 importlib.import_module(name)
             except Exception:  # some modules can only be imported by their library
                 continue
+    gc.collect()
+    gc.freeze()  # a child that collects garbage would copy every page of what is imported
 
 
 def _list_modules(world: World, base: Path, names: Path) -> None:

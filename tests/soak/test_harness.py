@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ProcessPoolExecutor
 
 import pytest
@@ -12,6 +13,9 @@ from tests.soak.pool import call
 from tests.soak.state import State
 from tests.soak.tally import Tally
 from tests.soak.units import Sizes, units
+
+# How many kills and inputs fit depends on the speed of the machine; until the counts do not, CI leaves this out.
+pytestmark = pytest.mark.skipif("SAEBENCH_SOAK" not in os.environ, reason="set SAEBENCH_SOAK=1 to run the soak's tests")
 
 FAULTY = {
     faulty.Tearing: "torn",

@@ -286,7 +286,9 @@ def dictionary_learning(kind: str) -> Callable[[Path], Example]:
             "JumpReluAutoEncoder": {**plain, "threshold": t},
             "AutoEncoderTopK": {**linear, "b_dec": bd, "k": torch.tensor(K), "threshold": torch.tensor(-1.0)},
             "BatchTopKSAE": {**linear, "b_dec": bd, "k": torch.tensor(K), "threshold": torch.tensor(2.0)},
-            "MatryoshkaBatchTopKSAE": {**plain, "group_sizes": torch.tensor([16, 32]), "k": torch.tensor(K), "threshold": torch.tensor(2.0)},
+            "MatryoshkaBatchTopKSAE": {
+                **plain, "group_sizes": torch.tensor([16, 32]),
+                "k": torch.tensor(K), "threshold": torch.tensor(2.0)},
         }[kind]  # fmt: skip
         folder = root / kind / "resid_post_layer_8" / "trainer_0"
         save(folder / "ae.pt", names)
