@@ -37,6 +37,13 @@ torch.set_num_threads(1)
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+
+
+def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
+    """Name cases of bytes by their number: packed bytes hold the time of packing, and the workers of a run must agree."""
+    return argname if isinstance(val, bytes) else None
+
+
 TinyLM = tuple[transformers.PreTrainedModel, transformers.PreTrainedTokenizerFast]
 
 
