@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from saebench.data import assets
 from saebench.data.source import read_content
+from saebench.data.tables import FORMATS, suggestion
 from saebench.errors import DataError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
@@ -45,8 +46,9 @@ def dataset_names() -> list[str]:
 def check_dataset_name(name: str) -> None:
     """Raise UsageError, with a suggestion, unless ``name`` is one of the asset's datasets."""
     if name not in dataset_files():
+        hint = suggestion(name, FORMATS) or did_you_mean(name, dataset_files())
         raise UsageError(
-            f"Unknown dataset {name!r} of the asset {ASSET!r}.{did_you_mean(name, dataset_files())} "
+            f"Unknown dataset {name!r} of the asset {ASSET!r}.{hint} "
             f"It has {len(dataset_files())} datasets, for example '97_news_class'."
         )
 

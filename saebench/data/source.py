@@ -10,6 +10,7 @@ from __future__ import annotations
 import codecs
 import gzip
 import io
+import os
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,9 @@ from saebench.files import open_regular, storable_text
 MAX_BYTES = 4 * 2**30  # of a text, unpacked; an evaluation reads a thousandth of it
 MAX_LINE = 2**26  # bytes
 MAX_LINES = 10_000_000
+# Text is packed to a tenth of its size, or to a hundredth if it repeats itself much. What unpacks to far more was made
+# to do harm, and is given up early.
+MAX_RATIO, RATIO_FROM = 400, 2**28
 
 GZIP, ZSTD, PARQUET = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PAR1"
 _OTHERS = {
@@ -98,7 +102,8 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         _check(path, head)
         stream = file
         if head.startswith((GZIP, ZSTD)):
-            unpacked = _buffered(_ungzipped(file) if head.startswith(GZIP) else _unzstd(file))
+            pieces = _ungzipped(file) if head.startswith(GZIP) else _unzstd(file)
+            unpacked = _buffered(_believable(pieces, path, os.fstat(file.fileno()).st_size))
             head = unpacked.peek(_HEAD)[:_HEAD]
             _check(path, head, packed=True)
             stream = unpacked
@@ -173,6 +178,19 @@ class _Pieces(io.RawIOBase):
         buffer[:n] = self._rest[:n]
         self._rest = self._rest[n:]
         return n
+
+
+def _believable(pieces: Iterator[bytes], path: Path, packed: int) -> Iterator[bytes]:
+    """Yield unpacked pieces. Raises DataError when they are far more than ``packed`` bytes of text can become."""
+    total = 0
+    for piece in pieces:
+        total += len(piece)
+        if total > max(RATIO_FROM, MAX_RATIO * packed):
+            raise DataError(
+                f"{_name(path)} unpacks to too much: more than {MAX_RATIO} times its size, as no text does. If you "
+                "trust it, unpack it and give the unpacked file."
+            )
+        yield piece
 
 
 def _ungzipped(file: BinaryIO) -> Iterator[bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,7 +105,8 @@ def _asset(rest: str) -> TextRef:
 
 def _file(rest: str, format: str) -> TextRef:
     path, separator, field = rest.rpartition(":")
-    if separator and path and all(part.isidentifier() for part in field.split(".")):
+    whole = os.path.isfile(os.path.expanduser(rest)) and not os.path.isfile(os.path.expanduser(path))
+    if separator and path and not whole and all(part.isidentifier() for part in field.split(".")):
         return FileText(existing_file(path, "text file"), field, format)
     return FileText(existing_file(rest, "text file"), format=format)
 

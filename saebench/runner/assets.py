@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 from saebench.data import assets
@@ -85,5 +86,6 @@ def _references(plan: Plan, task: TaskPlan) -> Iterator[str]:
     for name, value in task.parameters.items():
         for part in value if isinstance(value, list) else [value]:
             if isinstance(part, str):
-                # A dataset named without a scheme is one of the asset.
-                yield f"asset:{TEXTS}/{part}" if name == "datasets" and ":" not in part else part
+                # A dataset named without a scheme is one of the asset, unless a file was meant, which is refused.
+                of_asset = name == "datasets" and ":" not in part and not os.path.isfile(part)
+                yield f"asset:{TEXTS}/{part}" if of_asset else part

@@ -193,3 +193,13 @@ def test_what_is_no_file_is_refused_without_waiting(tmp_path):
     for name in ("pipe", "loop", ".", "missing", "x" * 3000, "a\0b", "a\ud800b"):
         with pytest.raises(DataError, match="Cannot read"):
             list(read_lines(tmp_path / name))
+
+
+@pytest.mark.parametrize("unit", [b" " * 2**20 + b"\n", b"\n" * 2**20, b'{"text": "a"}\n' * 2**16])
+def test_a_file_that_unpacks_to_far_more_than_text_does_is_given_up_early(scratch, monkeypatch, unit):
+    monkeypatch.setattr(source, "RATIO_FROM", 2**22)
+    monkeypatch.setattr(source, "MAX_LINES", 2**25)
+    path = written(scratch, endless(unit, 2**25 // len(unit)))
+    with pytest.raises(DataError, match="unpacks to too much: more than 400 times its size"):
+        list(read_lines(path))
+    assert list(read_lines(written(scratch, gzip.compress(unit[: 2**20])))) == unit[: 2**20].splitlines(keepends=True)

@@ -12,6 +12,7 @@ from saebench.data import parquet as parquet_module
 from saebench.data import source
 from saebench.data.labelled import load_labelled
 from saebench.data.labelled_ref import parse_labelled_ref, short_name
+from saebench.data.probes import check_dataset_name
 from saebench.data.text import load_documents
 from saebench.data.text_ref import FileText, PlainText, parse_text_ref, short_text_name
 from saebench.errors import DataError, UsageError
@@ -238,3 +239,17 @@ def test_plain_text_has_no_fields(tmp_path):
     (tmp_path / "x.txt").write_text("a\n")
     with pytest.raises(UsageError, match="Plain text has no fields"):
         load_documents(f"txt:{tmp_path / 'x.txt'}", field="body")
+
+
+def test_a_path_whose_end_looks_like_a_field(tmp_path):
+    whole, short = tmp_path / "x.jsonl:y", tmp_path / "x.jsonl"
+    whole.write_text("")
+    assert parse_text_ref(f"jsonl:{whole}") == FileText(whole)
+    short.write_text("")
+    assert parse_text_ref(f"jsonl:{whole}") == FileText(short, "y")
+
+
+def test_a_file_in_the_place_of_a_dataset_of_the_asset_is_told_its_reference(tmp_path):
+    (tmp_path / "x.csv").write_text("prompt,target\n")
+    with pytest.raises(UsageError, match=r"Unknown dataset .* It is a file; write 'csv:.*x\.csv'\."):
+        check_dataset_name(str(tmp_path / "x.csv"))

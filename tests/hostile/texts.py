@@ -357,7 +357,7 @@ def _labelled() -> list[Case]:
         ("no prompt", "jsonl", lines + b'{"target": 1}', "is missing"),
         ("one class", "jsonl", lines.replace(b'"target": 0', b'"target": 1'), "one class"),
         ("three classes", "jsonl", lines + b'{"prompt": "x", "target": 2}', "class"),
-        ("too few rows", "jsonl", lines[:200], "one class", ),
+        ("too few rows", "jsonl", b"".join(lines.splitlines(keepends=True)[:4]), "examples"),
         ("a prompt in both classes", "jsonl", lines.replace(b"red", b"blue").replace(b"1", b"0"), "class"),
         ("nothing", "jsonl", b"", "no usable example"),
         ("CSV without a header", "csv", table.partition(b"\n")[2], "no column 'prompt'"),
