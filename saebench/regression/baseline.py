@@ -19,10 +19,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from saebench.atomic import write_atomic
 from saebench.errors import SaebenchError, UsageError
+from saebench.files import read_regular
 from saebench.results.identity import inputs_by_content
 from saebench.results.paired import Key, Scored, scores
 from saebench.results.record import Arrays, Measurement, Record
 
+_LARGEST = 2**28  # bytes of a file
 _DIGITS = 8  # models and SAEs compute in float32, which holds seven
 
 
@@ -120,11 +122,11 @@ def baseline_path(folder: Path, name: str) -> Path:
 def read_baseline(path: Path) -> Baseline | None:
     """Return the baseline in ``path``; None where there is no file. Raises SaebenchError for a file that is damaged."""
     try:
-        return Baseline.model_validate_json(path.read_bytes())
+        return Baseline.model_validate_json(read_regular(path, _LARGEST))
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise SaebenchError(f"The baseline {path} cannot be read ({error.strerror}).") from error
+        raise SaebenchError(f"The baseline {path} cannot be read ({error.strerror or error}).") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import warnings
 from collections.abc import Mapping, Sequence
@@ -57,7 +58,7 @@ def reference(sae: str | Path) -> str:
 
     Raises UsageError for a path that does not exist.
     """
-    if Path(sae).is_dir():
+    if os.path.isdir(sae):  # unlike Path.is_dir, also False for names that no folder can have
         return f"sae_lens:{sae}"
     if isinstance(sae, Path) or ":" not in sae:
         raise UsageError(

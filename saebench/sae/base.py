@@ -79,7 +79,7 @@ class BaseAdapter(nn.Module, ABC):
         self.d_sae = d_sae
         self.capabilities = capabilities
         self.model_name = model_name
-        self.trained_on = TrainedOn(model=model_name)
+        self.trained_on = TrainedOn.of({"model_name": model_name})
 
     @abstractmethod
     def encode(self, x: Tensor) -> Tensor:

@@ -105,7 +105,7 @@ class TrainedOn:
 def trained_on(sae: Any) -> TrainedOn:
     """Return what an SAE says about its training. One that is no adapter of saebench names at most a model."""
     said = getattr(sae, "trained_on", None)
-    return said if isinstance(said, TrainedOn) else TrainedOn(model=sae.model_name)
+    return said if isinstance(said, TrainedOn) else TrainedOn.of({"model_name": sae.model_name})
 
 
 def differences(

@@ -17,7 +17,7 @@ def one_line(error: BaseException) -> str:
     try:
         return f"{type(error).__name__}: {short(error, _LONGEST)}"
     except Exception:  # its text cannot be made
-        return type(error).__name__
+        return f"{type(error).__name__}: (its text cannot be shown)"
 
 
 def shown_name(key: str) -> str:

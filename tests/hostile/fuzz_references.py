@@ -89,6 +89,16 @@ def _consistent(first: object, again: object) -> None:
     assert first == again, f"{first} and {again} differ"
 
 
+def _saes() -> tuple[str, ...]:
+    """Good references to SAEs; also of schemes that `SAES` does not know, to a folder and to a file."""
+    from saebench.sae.registry import scheme_registry
+
+    known = {ref.partition(":")[0] for ref in SAES}
+    others = [name for name in scheme_registry().names() if name not in known]
+    bodies = ("good", "file", f"missing?hook={SITE}", "good?layer=1&k=2&norm_scaling_factor=0.5&map=run.yaml")
+    return (*SAES, *(f"{name}:{body}" for name in others for body in bodies))
+
+
 @functools.cache
 def _kinds() -> dict[str, tuple[tuple[str, ...], Callable[[str], Any]]]:
     """The parsers by name, each with good references."""
@@ -100,7 +110,7 @@ def _kinds() -> dict[str, tuple[tuple[str, ...], Callable[[str], Any]]]:
     from saebench.results.pivot import parse as parse_pivot
 
     return {
-        "an SAE": (SAES, _ask),
+        "an SAE": (_saes(), _ask),
         "a group": (GROUPS, _group),
         "a model": (MODELS, _model),
         "a text": (TEXTS, parse_text_ref),
