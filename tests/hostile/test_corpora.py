@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 
 from tests.hostile.judge import corpora, raw_characters
 from tests.soak.units import Sizes, Unit, do, units
-
-# How many kills and inputs fit depends on the speed of the machine; until the counts do not, CI leaves this out.
-pytestmark = pytest.mark.skipif("SAEBENCH_SOAK" not in os.environ, reason="set SAEBENCH_SOAK=1 to run the soak's tests")
 
 TRIED = 64
 

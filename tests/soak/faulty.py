@@ -117,11 +117,11 @@ class Outliving(Careful):
 
 
 def strike(base: Path, world: World, kind: type[Careful], n: int) -> Tally:
-    """Strike one of these scenes about ``n`` times."""
+    """Strike one of these scenes at most ``n`` times."""
     scene = kind(world)
     undisturbed = reference(scene, base / kind.__name__ / "reference")
     tally = Tally()
-    for number, blows in enumerate(plan(undisturbed, n, Random(0))):
+    for number, blows in enumerate(plan(undisturbed, n, Random(0), timed=False)):
         tally.add(trial(scene, undisturbed, blows, base / kind.__name__ / str(number)))
     return tally
 

@@ -82,11 +82,12 @@ def known_reference(scene: Scene, base: Path) -> Reference:
         return pickle.loads(path.read_bytes())
 
 
-def plan(reference: Reference, n: int, draw: random.Random) -> list[list[Blow]]:
-    """Return at least ``n`` blows, grouped by the folder that they strike one after the other.
+def plan(reference: Reference, n: int, draw: random.Random, *, timed: bool = True) -> list[list[Blow]]:
+    """Return ``n`` blows, grouped by the folder that they strike one after the other.
 
     Two thirds strike at a step, so that every kind of step is hit before any kind is hit again, and the rest at a
-    random time. Most are SIGKILL.
+    random time. Most are SIGKILL. If not ``timed``, all strike at a step, so that a slow machine does the same as a
+    fast one; these are fewer where the work has fewer steps.
     """
     places: dict[str, list[int]] = {}
     for number, step in enumerate(reference.steps):
@@ -98,11 +99,11 @@ def plan(reference: Reference, n: int, draw: random.Random) -> list[list[Blow]]:
     )
     blows = []
     for index, step in enumerate(rounds):
-        if index >= 2 * n // 3:
+        if index >= (2 * n // 3 if timed else n):
             break
         number = draw.choices([signal.SIGKILL, signal.SIGTERM, signal.SIGINT], [8, 1, 1])[0]
         blows.append(Blow(number, step, torn=reference.steps[step].startswith("write") and draw.random() < 0.7))
-    while len(blows) < n:
+    while timed and len(blows) < n:
         number = draw.choices([signal.SIGKILL, signal.SIGTERM, signal.SIGINT], [6, 2, 2])[0]
         blows.append(Blow(number, seconds=draw.uniform(0, 1.1 * reference.seconds)))
     draw.shuffle(blows)

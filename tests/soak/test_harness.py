@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ProcessPoolExecutor
 
 import pytest
@@ -13,9 +12,6 @@ from tests.soak.pool import call
 from tests.soak.state import State
 from tests.soak.tally import Tally
 from tests.soak.units import Sizes, units
-
-# How many kills and inputs fit depends on the speed of the machine; until the counts do not, CI leaves this out.
-pytestmark = pytest.mark.skipif("SAEBENCH_SOAK" not in os.environ, reason="set SAEBENCH_SOAK=1 to run the soak's tests")
 
 FAULTY = {
     faulty.Tearing: "torn",
@@ -30,7 +26,8 @@ FAULTY = {
 def test_careful_work_survives_every_kill(soak_pool: ProcessPoolExecutor):
     tally = soak_pool.submit(call, faulty.strike, faulty.Careful, 16).result()
     assert tally.faults == []
-    assert tally.number >= 10
+    assert sum(tally.kinds.values()) == 9  # one at each step of the work, some of which come after others
+    assert tally.number >= 8
     assert tally.kinds["SIGKILL"] >= 6
 
 

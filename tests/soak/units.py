@@ -23,12 +23,16 @@ _GROUPS, _CASES, _EXAMPLES, _MUTANTS = 6, 8, 2000, 200  # in one unit
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much a soak does: kills, processes that write at once, hostile inputs (all if None), and fuzzed inputs."""
+    """How much a soak does: kills, processes that write at once, hostile inputs (all if None), and fuzzed inputs.
+
+    If not ``timed``, no kill strikes at a random time, so that the soak does the same on every machine.
+    """
 
     kills: int = 240
     processes: int = 32
     hostile: int | None = None
     fuzz: int = 200_000
+    timed: bool = True
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,9 @@ def _kills(sizes: Sizes, seed: int) -> Iterator[Unit]:
         if n := round(share * sizes.kills):
             parts = -(-n // (2 * _GROUPS))  # a group has about two kills
             for part in range(parts):
-                yield Unit(f"kills: {scene}", f"kills {scene} {part}", _kill, (scene, n, seed, part, parts))
+                yield Unit(
+                    f"kills: {scene}", f"kills {scene} {part}", _kill, (scene, n, seed, part, parts, sizes.timed)
+                )
 
 
 def _hostile(sizes: Sizes) -> Iterator[Unit]:
@@ -125,16 +131,17 @@ def _together(base: Path, world: World, scene: str, n: int, seed: int) -> Tally:
     return together(base, world, scene, n, seed)
 
 
-def _kill(base: Path, world: World, name: str, n: int, seed: int, part: int, parts: int) -> Tally:
+def _kill(base: Path, world: World, name: str, n: int, seed: int, part: int, parts: int, timed: bool) -> Tally:
     from tests.soak.kills import known_reference, plan, trial
     from tests.soak.scenes import SCENES
 
     scene = SCENES[name](world)
     reference = known_reference(scene, base)
     tally = Tally()
-    for number, blows in enumerate(plan(reference, n, random.Random(f"{name} {seed}"))[part::parts]):
+    blows = plan(reference, n, random.Random(f"{name} {seed}"), timed=timed)
+    for number, group in enumerate(blows[part::parts]):
         folder = base / f"kills-{name}-{part}-{number}".replace(" ", "-")
-        tally.add(trial(scene, reference, blows, folder))
+        tally.add(trial(scene, reference, group, folder))
     return tally
 
 
