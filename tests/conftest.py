@@ -38,7 +38,6 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-
 def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
     """Name cases of bytes by their number: packed bytes hold the time of packing, and the workers of a run must agree."""
     return argname if isinstance(val, bytes) else None
