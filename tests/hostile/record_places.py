@@ -101,7 +101,7 @@ def hostile() -> list[Hostile]:
         _instead("a pipe", os.mkfifo, "pipe"),
         _instead("a socket", lambda path: os.mknod(path, stat.S_IFSOCK | 0o600), "socket"),
         _instead("a device", lambda path: path.symlink_to("/dev/zero"), "device"),
-        _instead("a link to itself", lambda path: path.symlink_to(path.name), "symbolic links"),
+        _instead("a link to itself", lambda path: path.symlink_to(path.name), "link"),
         _instead("a link to nothing", lambda path: path.symlink_to("nowhere"), "link"),
         _instead("a link to a folder", lambda path: path.symlink_to(path.parent.parent), "folder"),
         _instead("a link to a password file", lambda path: path.symlink_to("/etc/passwd")),

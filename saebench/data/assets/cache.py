@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -18,7 +19,7 @@ from saebench.data.assets.extract import extract
 from saebench.data.assets.fetch import download_wheels
 from saebench.data.assets.manifest import Asset
 from saebench.data.assets.marker import MARKER, FileEntry, Marker
-from saebench.data.assets.staging import locked, put_in_place, staging
+from saebench.data.assets.staging import locked, put_in_place, remove_abandoned, staging
 from saebench.data.assets.verified import damage
 from saebench.errors import AssetError, UsageError, did_you_mean
 from saebench.progress import NullProgress, Progress
@@ -153,6 +154,8 @@ class AssetCache:
         asset = self.asset(name)
         final = self.root / name
         if not force and self._usable(name, progress):
+            with suppress(OSError):  # the cache may be complete and read-only
+                remove_abandoned(self.root)  # of a process that was killed just after it had put the asset in place
             return final
         with locked(self.root, name, progress):
             if not force and self._usable(name, NullProgress()):  # another process has fetched it meanwhile

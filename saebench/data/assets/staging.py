@@ -54,7 +54,7 @@ def staging(root: Path, name: str) -> Iterator[Path]:
     try:
         _put_back(parent, root / name)
         _remove(parent)
-        _remove_abandoned(root, name)
+        remove_abandoned(root, but=name)
         folder.mkdir(parents=True)
     except OSError as error:
         raise _unwritable(root, error) from error
@@ -62,6 +62,21 @@ def staging(root: Path, name: str) -> Iterator[Path]:
         yield folder
     finally:
         _remove(parent)
+
+
+def remove_abandoned(root: Path, but: str | None = None) -> None:
+    """Remove the staging folders that no process works in. Raises OSError if the cache cannot be written to.
+
+    Args:
+        root: The folder of the cache.
+        but: An asset whose folder stays, because the caller holds its lock.
+    """
+    for parent in (root / ".staging").glob("*"):
+        if parent.name == but or not parent.is_dir():
+            continue
+        with suppress(Timeout), _lock(root, parent.name).acquire(timeout=0):
+            _put_back(parent, root / parent.name)
+            _remove(parent)
 
 
 def put_in_place(built: Path, final: Path) -> None:
@@ -77,17 +92,6 @@ def _put_back(parent: Path, final: Path) -> None:
     for old in parent.glob(f"*/{OLD}"):
         if not os.path.lexists(final):
             os.replace(old, final)
-
-
-def _remove_abandoned(root: Path, name: str) -> None:
-    """Remove the staging folders of the other assets, unless a process is pulling them."""
-    for parent in (root / ".staging").glob("*"):
-        lock = _lock(root, parent.name)
-        if parent.name == name or not parent.is_dir():
-            continue
-        with suppress(Timeout), lock.acquire(timeout=0):
-            _put_back(parent, root / parent.name)
-            _remove(parent)
 
 
 def _parent(root: Path, name: str) -> Path:

@@ -120,6 +120,14 @@ def test_a_pull_removes_what_killed_pulls_of_all_assets_have_left(cache, abandon
     assert not list(abandoned.glob("*"))
 
 
+def test_a_pull_of_what_is_there_removes_what_killed_pulls_have_left(cache, abandoned):
+    cache.pull("plain-text", QUIET)
+    for name in ("plain-text", "other"):
+        (abandoned / name / "0123abcd").mkdir(parents=True)
+    cache.pull("plain-text", QUIET)
+    assert not list(abandoned.glob("*"))
+
+
 def test_what_another_process_is_pulling_stays(cache, abandoned, manifest, fetch, registry):
     inside = []
 
