@@ -5,8 +5,9 @@ Reading the maps takes milliseconds; torch is imported when an SAE is loaded.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from saebench.errors import UsageError, did_you_mean
 from saebench.sae.hook import HookSite
@@ -19,11 +20,30 @@ if TYPE_CHECKING:
     from saebench.sae.protocol import SAE
     from saebench.sae.ref import Reference
 
-_OPTIONS = {"hook": SITE, "hook_out": SITE, "layer": LAYER, "k": POSITIVE_INT, "norm_scaling_factor": POSITIVE}
+
+def _activation(text: str) -> str:
+    from saebench.sae.affine.map import ActivationKind
+
+    if text not in get_args(ActivationKind):
+        raise ValueError
+    return text
+
+
+_OPTIONS = {
+    "hook": SITE,
+    "hook_out": SITE,
+    "layer": LAYER,
+    "k": POSITIVE_INT,
+    "activation": Option("an activation function such as relu, topk or batchtopk", _activation),
+    "threshold": POSITIVE,
+    "norm_scaling_factor": POSITIVE,
+}
 
 
 class MapScheme(Scheme):
     """``NAME:PATH`` for the format that the map NAME describes."""
+
+    reads_files = True
 
     def __init__(self, variants: Format) -> None:
         self.map = variants
@@ -45,6 +65,7 @@ class FileScheme(Scheme):
     """``file:PATH?map=MAP``, where MAP is a YAML file or the name of a built-in map."""
 
     name = "file"
+    reads_files = True
     _options: dict[str, Option] = {"map": MAP, **_OPTIONS}  # noqa: RUF012 (never changed)
     forms = (Form("PATH", "weights in a format that a map describes (?map=FILE.yaml)", _options),)
 
@@ -71,16 +92,17 @@ class FileScheme(Scheme):
             )
         if named in known:
             return known[named]
-        if not Path(named).is_file():
+        if not os.path.isfile(named):  # unlike Path.is_file, also False for names that no file can have
             raise UsageError(f"{ref}: there is no map {named}.{did_you_mean(named, known)}")
         return read_map(Path(named))
 
 
 def map_schemes() -> tuple[Scheme, ...]:
-    """Return ``file:`` and the schemes of all built-in maps."""
+    """Return ``file:``, the schemes of all built-in maps, and those of folders that no map describes."""
     from saebench.sae.affine.map import built_in_maps
+    from saebench.sae.folder_schemes import folder_schemes
 
-    return (FileScheme(), *(MapScheme(variants) for variants in built_in_maps().values()))
+    return (FileScheme(), *(MapScheme(variants) for variants in built_in_maps().values()), *folder_schemes())
 
 
 def existing(ref: Reference) -> Path:
@@ -98,7 +120,7 @@ def existing(ref: Reference) -> Path:
 def _load(ref: Reference, variants: Format, options: dict[str, Any], context: LoadContext) -> SAE:
     from saebench.sae.affine.read import read_affine
 
-    return read_affine(existing(ref), variants, str(ref), options)
+    return read_affine(existing(ref), variants, str(ref), {"default_hook": context.named_hook, **options})
 
 
 def _named_site(ref: Reference) -> HookSite | None:

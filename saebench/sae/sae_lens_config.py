@@ -78,18 +78,19 @@ def read_config(folder: Path, name: str) -> dict[str, Any]:
     return config
 
 
-def checked_config(raw: Mapping[str, Any], name: str) -> LensConfig:
+def checked_config(raw: Mapping[str, Any], name: str, file: str = FILE) -> LensConfig:
     """Return the settings in the form of SAELens 6.
 
     Args:
         raw: The content of ``cfg.json``, in the form of SAELens 6 or older.
         name: The reference, for error messages.
+        file: What error messages call the config file.
 
     Raises:
         SAELoadError: A setting has a wrong type or an impossible value, is missing or contradicts another, or stands
             for something that cannot be run faithfully. The message names the field.
     """
-    where = f"{name}: {FILE}"
+    where = f"{name}: {file}"
     renamed = _with_new_names(raw, where)
     metadata = _metadata(renamed, where)
     settings = {key: value for key, value in renamed.items() if key not in fields.METADATA and key != "metadata"}

@@ -54,14 +54,26 @@ def read_folder(folder: Path, name: str) -> Loaded:
     return build(read_config(folder, name), folder / SAE_WEIGHTS_FILENAME, name)
 
 
-def build(raw: Mapping[str, Any], weights: Path, name: str) -> Loaded:
-    """Return the SAE that ``cfg.json`` describes with the weights of a file, as `read_folder` does."""
-    config = checked_config(raw, name)
+def build(
+    raw: Mapping[str, Any], weights: Path, name: str, *, file: str = FILE, names: Mapping[str, str] | None = None
+) -> Loaded:
+    """Return the SAE that ``cfg.json`` describes with the weights of a file, as `read_folder` does.
+
+    Args:
+        raw: The content of ``cfg.json``.
+        weights: The file of weights.
+        name: The reference, for error messages.
+        file: What error messages call the config file.
+        names: How the file of weights calls tensors, by their names in SAELens, where it calls them otherwise.
+    """
+    config = checked_config(raw, name, file)
     header = read_header(weights, name)
     sae = _empty(config, name)
-    shapes = {key: tuple(tensor.shape) for key, tensor in sae.state_dict().items()}
-    _check_header(header, shapes, config, weights, name)
+    stored_as = {key: (names or {}).get(key, key) for key in sae.state_dict()}
+    shapes = {stored_as[key]: tuple(tensor.shape) for key, tensor in sae.state_dict().items()}
+    _check_header(header, shapes, config, weights, name, file)
     tensors = read_floats(weights, header, name)
+    tensors |= {key: tensors.pop(stored) for key, stored in stored_as.items() if stored != key}
     _fold_scaling(tensors, config, name)
     try:
         sae.process_state_dict_for_loading(tensors)
@@ -201,14 +213,19 @@ def _empty(config: LensConfig, name: str) -> LensSAE[Any]:
 
 
 def _check_header(
-    header: Mapping[str, Stored], shapes: dict[str, tuple[int, ...]], config: LensConfig, weights: Path, name: str
+    header: Mapping[str, Stored],
+    shapes: dict[str, tuple[int, ...]],
+    config: LensConfig,
+    weights: Path,
+    name: str,
+    file: str,
 ) -> None:
     """Raise SAELoadError unless a file holds the tensors of the SAE, and no others, in their shapes."""
     sizes = ", ".join(f"{key}={config.settings[key]}" for key in ("d_in", "d_sae", "d_out") if key in config.settings)
     if _SCALING in header:
         shapes[_SCALING] = (config.settings["d_sae"],)
     for key, shape in shapes.items():
-        check_stored(header, key, shape, weights, name, f", because {FILE} says {sizes}")
+        check_stored(header, key, shape, weights, name, f", because {file} says {sizes}")
     if unknown := sorted(header.keys() - shapes.keys()):
         raise SAELoadError(
             f"{name}: {weights.name} holds {', '.join(map(shown_name, unknown[:5]))}, which an SAE of the architecture "

@@ -96,11 +96,26 @@ def read_floats(
         SAELoadError: A tensor is missing, does not hold floating-point numbers or does not fit into memory, or the
             file cannot be read.
     """
-    from safetensors import SafetensorError, safe_open
-
     header = read_header(path, name)
     for key in names:
         check_stored(header, key, None, path, name)
+    return _read(path, header, names, name, dtype)
+
+
+def read_all(path: Path, name: str) -> dict[str, Tensor]:
+    """Return all tensors of a file as they are stored, also those that hold no floating-point numbers.
+
+    Raises SAELoadError as `read_header` does, and when they do not fit into memory.
+    """
+    header = read_header(path, name)
+    return _read(path, header, header, name, None)
+
+
+def _read(
+    path: Path, header: Mapping[str, Stored], names: Collection[str], name: str, dtype: torch.dtype | None
+) -> dict[str, Tensor]:
+    from safetensors import SafetensorError, safe_open
+
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             # A copy, because the file may be written anew while the SAE is in use.

@@ -101,6 +101,20 @@ class TopK(Activation):
             raise SAELoadError(f"k={self.k} must be from 1 to the number of latents, {d_sae}")
 
 
+class SignedTopK(TopK):
+    """z = p for the k largest p of a token, else 0. A latent is negative where fewer than k pre-activations are not."""
+
+    non_negative = False
+
+    def forward(self, p: Tensor) -> Tensor:
+        values, indices = self.sparse(p)
+        return torch.zeros_like(p).scatter_(-1, indices, values)
+
+    def sparse(self, p: Tensor) -> SparseCodes:
+        values, indices = p.topk(self.k, dim=-1, sorted=False)
+        return SparseCodes(values, indices)
+
+
 class AbsTopK(TopK):
     """z = p for the k largest \\|p\\| of a token, else 0, so that latents are signed (2510.00404)."""
 
@@ -137,6 +151,36 @@ class GroupMax(Activation):
     def fit(self, d_sae: int) -> None:
         if self.k < 1 or d_sae % self.k:
             raise SAELoadError(f"{d_sae} latents cannot be divided into k={self.k} groups")
+
+
+class InDecoderNorms(Activation):
+    """z = act(p * n) / n, where n are the norms of the decoder's rows: selection depends on them, magnitudes do not."""
+
+    norms: Tensor
+
+    def __init__(self, inner: Activation, norms: Tensor) -> None:
+        """Make the function from the one of ``p * norms``, ``norms[d_sae]``. A latent whose norm is 0 stays 0."""
+        super().__init__()
+        self.inner = inner
+        self.non_negative = inner.non_negative
+        self.register_buffer("norms", norms.float())
+
+    def forward(self, p: Tensor) -> Tensor:
+        latents: Tensor = self.inner(p * self.norms)
+        return latents / self._divisor()
+
+    def sparse(self, p: Tensor) -> SparseCodes:
+        values, indices = self.inner.sparse(p * self.norms)
+        return SparseCodes(values / self._divisor()[indices], indices)
+
+    def settings(self) -> dict[str, object]:
+        return {"inner": type(self.inner).__name__, **self.inner.settings()}
+
+    def fit(self, d_sae: int) -> None:
+        self.inner.fit(d_sae)
+
+    def _divisor(self) -> Tensor:
+        return self.norms.where(self.norms > 0, 1)
 
 
 class Gated(Activation):

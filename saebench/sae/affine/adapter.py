@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from saebench.errors import NotApplicableError, SAELoadError
-from saebench.sae.affine.activations import Activation, TopK
+from saebench.sae.affine.activations import Activation, InDecoderNorms, TopK
 from saebench.sae.affine.normalisation import Normalisation
 from saebench.sae.affine.weights import Weights
 from saebench.sae.base import BaseAdapter
@@ -55,12 +55,17 @@ class AffineSAE(BaseAdapter):
         Raises:
             SAELoadError: Shapes do not fit together, or weights hold NaN or Inf.
         """
-        transcoder = hook.site_in != hook.site_out
+        transcoder = hook.crosses
         try:
             weights.check_shapes()
             activation.fit(weights.d_sae)
         except SAELoadError as error:
             raise SAELoadError(f"{name}: {error}.") from error
+        if not transcoder and weights.d_in != weights.d_out:
+            raise SAELoadError(
+                f"{name}: it reads {weights.d_in} and writes {weights.d_out} dimensions at one hook point; if it is a "
+                "transcoder, add ?hook=SITE&hook_out=SITE to the reference."
+            )
         capabilities = set(_ALWAYS)
         if normalisation is None:  # a skip connection adds a constant for each x, which leaves the decoder linear
             capabilities |= {Capability.LINEAR_DECODER, Capability.ENCODER_DIRECTIONS}
@@ -121,7 +126,8 @@ class AffineSAE(BaseAdapter):
     @property
     def selects_k(self) -> int | None:
         """The number of latents that every token selects, if it is fixed."""
-        return self.activation.k if isinstance(self.activation, TopK) else None
+        inner = self.activation.inner if isinstance(self.activation, InDecoderNorms) else self.activation
+        return inner.k if isinstance(inner, TopK) else None
 
     def _before(self, x: Tensor) -> Tensor:
         x = x.float()

@@ -18,7 +18,8 @@ from saebench.files import read_small_text
 from saebench.yaml_file import parse_yaml_documents
 
 FOLDER = Path(__file__).resolve().parent.parent / "maps"
-ActivationKind = Literal["relu", "jumprelu", "topk", "batchtopk", "abstopk", "groupmax", "gated"]
+ActivationKind = Literal["relu", "jumprelu", "topk", "signed_topk", "batchtopk", "abstopk", "groupmax", "gated"]
+Keys = str | tuple[str, ...]
 
 
 class _Strict(BaseModel):
@@ -29,19 +30,22 @@ class Source(_Strict):
     """Where a value is read from. The first source that gives one counts, then ``default``.
 
     Attributes:
-        config: A key of the config file; dots go into objects, such as ``trainer.k``.
-        tensor: The name of a tensor with one element. ``{KEY}`` in it stands for the value of that key of the config.
-        has: The name of a tensor; the value is "true" or "false".
+        config: A key of the config file, or several, of which the first that is there counts. Dots go into objects,
+            such as ``trainer.k``.
+        tensor: The name of a tensor with one element, or of a plain value in a pickle. ``{KEY}`` in it stands for the
+            value of that key of the config, and dots go into dicts.
+        has: The name of a tensor, in which ``*`` stands for any text; the value is "true" or "false".
         path: A regular expression with one group, searched in the path of the weights (with forward slashes).
         search: A regular expression with one group, searched in the text that was read; without a match there is no
             value.
         prefix: What is put before the text.
         suffix: What is put after it.
-        names: What the texts of the source mean, such as ``{jump_relu: jumprelu}``.
+        names: What the texts of the source mean, such as ``{jump_relu: jumprelu}``. A text that is not there is looked
+            up in small letters.
         default: The value if no source gives one.
     """
 
-    config: str | None = None
+    config: Keys | None = None
     tensor: str | None = None
     has: str | None = None
     path: str | None = None
@@ -69,14 +73,16 @@ class When(_Strict):
     """A condition: a value that is one of some texts, or a path that matches.
 
     Attributes:
-        config: A key of the config file, as in `Source`.
+        config: A key of the config file, or several, as in `Source`.
+        tensor: The name of a plain value in a pickle, as in `Source`.
         values: The texts of the value that fulfil the condition; a boolean is "true" or "false".
         absent: Whether the condition holds where the key is missing or null.
-        has: The name of a tensor that the file must hold.
+        has: The name of a tensor that the file must hold, in which ``*`` stands for any text.
         path: A regular expression that the path of the weights must contain.
     """
 
-    config: str | None = None
+    config: Keys | None = None
+    tensor: str | None = None
     values: tuple[str, ...] = ()
     absent: bool = False
     has: str | None = None
@@ -94,6 +100,9 @@ class Tensor(_Strict):
         key: Its name in the file.
         transpose: Whether the file holds the transpose of saebench's layout.
         exp: Whether the file holds the logarithm.
+        unit_rows: Whether rows whose norms are all within 5 % of 1 are made unit vectors, because the library does so
+            when it leaves training. Where a norm is further away, the rows stay as they are.
+        log_factor: The name of a tensor with one element: the logarithm of a factor of this tensor, if it is there.
         flatten: Whether leading dimensions are merged, such as the heads of ``W_enc[heads, d_head, d_sae]``.
         optional: Whether the file may lack it.
     """
@@ -101,6 +110,8 @@ class Tensor(_Strict):
     key: str
     transpose: bool = False
     exp: bool = False
+    unit_rows: bool = False
+    log_factor: str | None = None
     flatten: bool = False
     optional: bool = False
 
@@ -139,19 +150,23 @@ class ActivationRule(_Strict):
 
     Attributes:
         kind: Its name. ``batchtopk`` is a JumpReLU whose threshold was estimated in training; one that was never
-            estimated (absent, or not above 0) is refused.
-        k: The number of active latents, for topk, abstopk and groupmax.
+            estimated (absent, or not above 0) is refused. ``signed_topk`` is topk without relu. Where no source tells
+            it, the reference must: by ``?k=``, ``?threshold=`` or ``?activation=``.
+        ask: What the user is asked for then, as the end of a message, in place of all three.
+        k: The number of active latents, for topk, signed_topk, abstopk and groupmax.
         threshold: A threshold that is not a tensor of the file.
-        inclusive: Whether a pre-activation that equals the threshold passes.
+        inclusive: Whether a pre-activation that equals the threshold passes, or the kinds of which that holds.
         decoder_norm: Whether selection and threshold are in units of ``p * ||W_dec||``, and of which decoder: "trained"
-            is the one of the file, "raw" the one for raw activations, after the scale is folded in.
+            is the one of the file, "raw" the one for raw activations, after the scale is folded in. "selection" is
+            "trained" where the latents are divided by the norms again.
     """
 
     kind: ActivationKind | Source
+    ask: str = ""
     k: Number | None = None
     threshold: Number | None = None
-    inclusive: bool = False
-    decoder_norm: Literal["none", "trained", "raw"] | Source = "none"
+    inclusive: bool | tuple[ActivationKind, ...] = False
+    decoder_norm: Literal["none", "trained", "raw", "selection"] | Source = "none"
 
 
 class Scale(_Strict):
@@ -201,6 +216,18 @@ class HookRule(_Strict):
     when: When | None = None
 
 
+class Refusal(_Strict):
+    """What saebench cannot run faithfully.
+
+    Attributes:
+        when: The condition.
+        why: The reason, as the end of a message, and what to do.
+    """
+
+    when: When
+    why: str
+
+
 class FormatMap(_Strict):
     """One format, or one variant of it. The first document of a YAML file whose condition holds describes an SAE.
 
@@ -212,8 +239,13 @@ class FormatMap(_Strict):
         when: When this variant applies; always by default.
         config: Names of the config file likewise; ``../config.json`` is in the folder above, and ``{stem}`` stands for
             the name of the file of weights without its ending.
-        within: The key of a pickled dict under which the tensors lie.
+        within: The key of a pickled dict under which the tensors lie, unless the file holds ``W_enc`` itself. Values of
+            the outer dict are found, too.
+        json_line: Whether the file of weights begins with a line of JSON, which is the config then.
+        refused: What is refused.
         tensors: The tensors.
+        d_in: The width of the input, which the weights must have, where the files tell it.
+        d_sae: The number of latents likewise.
         activation: The activation function.
         architecture: What tables call it; the activation's name by default.
         scale: What the training multiplied activations by.
@@ -231,7 +263,11 @@ class FormatMap(_Strict):
     config: tuple[str, ...] = ()
     when: When | None = None
     within: str | None = None
+    json_line: bool = False
+    refused: tuple[Refusal, ...] = ()
     tensors: Tensors
+    d_in: Number | None = None
+    d_sae: Number | None = None
     activation: ActivationRule
     architecture: Text | None = None
     scale: Scale | None = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 
@@ -50,7 +51,8 @@ class NormRescale(Normalisation):
     """x scaled to the norm sqrt(d) (SAELens calls this ``constant_norm_rescale``)."""
 
     def apply(self, x: Tensor) -> Tensor:
-        return x * (x.shape[-1] ** 0.5 / x.norm(dim=-1, keepdim=True))
+        # A token of zeros stays one.
+        return x * (x.shape[-1] ** 0.5 / x.norm(dim=-1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny))
 
     def undo(self, xhat: Tensor, x: Tensor) -> Tensor:
         return xhat * (x.norm(dim=-1, keepdim=True) / x.shape[-1] ** 0.5)

@@ -11,7 +11,16 @@ from torch import Tensor
 
 from saebench.errors import SAELoadError
 from saebench.files import parse_json, read_small_text
-from saebench.sae.affine.activations import AbsTopK, Activation, GroupMax, JumpReLU, ReLU, TopK
+from saebench.sae.affine.activations import (
+    AbsTopK,
+    Activation,
+    GroupMax,
+    InDecoderNorms,
+    JumpReLU,
+    ReLU,
+    SignedTopK,
+    TopK,
+)
 from saebench.sae.affine.adapter import AffineSAE
 from saebench.sae.affine.map import Format, FormatMap
 from saebench.sae.affine.map import Tensor as TensorRule
@@ -20,10 +29,17 @@ from saebench.sae.affine.values import Values
 from saebench.sae.affine.weights import Weights
 from saebench.sae.hook import HookSite
 from saebench.sae.modules import site_of_module
-from saebench.sae.tensor_files import read_tensors
+from saebench.sae.tensor_files import read_after_json, read_tensors
 from saebench.yaml_file import parse_yaml
 
-_SELECTING: dict[str, type[TopK] | type[GroupMax]] = {"topk": TopK, "abstopk": AbsTopK, "groupmax": GroupMax}
+_SHOWN = {"signed_topk": "topk"}  # what tables call an activation function, where it is not its name
+_NEARLY_UNIT = 0.05
+_SELECTING: dict[str, type[TopK] | type[GroupMax]] = {
+    "topk": TopK,
+    "signed_topk": SignedTopK,
+    "abstopk": AbsTopK,
+    "groupmax": GroupMax,
+}
 
 
 def read_affine(path: Path, variants: Format, name: str, options: Mapping[str, Any]) -> AffineSAE:
@@ -33,17 +49,25 @@ def read_affine(path: Path, variants: Format, name: str, options: Mapping[str, A
         path: The folder, or the file of weights itself.
         variants: The map of its format.
         name: The reference.
-        options: What the reference says in place of the files: ``hook``, ``hook_out``, ``k``, ``layer`` and
-            ``norm_scaling_factor``.
+        options: What the reference says in place of the files: ``hook``, ``hook_out``, ``k``, ``layer``,
+            ``activation``, ``threshold`` and ``norm_scaling_factor``; and ``default_hook``, the hook point of SAEs that
+            name none.
 
     Raises:
         SAELoadError: A file is missing or damaged, or something that the map names is missing or of a wrong kind.
     """
     weights_file = find_file(path, variants[0].weights, name, "file of weights")
-    content = _within(read_tensors(weights_file, name), variants[0], name)
-    config = read_config(weights_file, variants[0].config, name)
+    if variants[0].json_line:
+        config, content = read_after_json(weights_file, name)
+    else:
+        content = read_tensors(weights_file, name)
+        config = read_config(weights_file, variants[0].config, name)
+    content = _within(content, variants[0], name)
     values = Values(config, content, weights_file.absolute().as_posix())
     try:
+        for refusal in variants[0].refused:
+            if values.holds(refusal.when):
+                raise SAELoadError(refusal.why)
         described = next((variant for variant in variants if values.holds(variant.when)), None)
         if described is None:
             raise SAELoadError("it is of none of the variants that the map of this format knows")
@@ -101,14 +125,14 @@ def _read_config_file(file: Path, name: str) -> dict[str, Any]:
 
 
 def _within(content: dict[str, Any], described: FormatMap, name: str) -> dict[str, Any]:
-    if described.within is None:
+    if described.within is None or described.tensors.W_enc.key in content:
         return content
     inner = content.get(described.within)
-    if not isinstance(inner, dict):
+    if not isinstance(inner, Mapping):
         raise SAELoadError(
             f"{name}: the file holds no {described.within!r}, under which the weights of this format lie."
         )
-    return inner
+    return {**content, **{str(key): value for key, value in inner.items()}}
 
 
 def _build(
@@ -133,24 +157,33 @@ def _build(
         W_skip=_optional(content, rules.W_skip, "W_skip"),
     )
     weights.check_shapes()
+    for what in ("d_in", "d_sae"):
+        said = values.count(getattr(described, what), what)
+        if said is not None and said != getattr(weights, what):
+            raise SAELoadError(
+                f"its config says {what}={said}, but W_enc [d_in, d_sae] has the shape {list(weights.W_enc.shape)}; "
+                "use files that belong together"
+            )
     units = values.text(described.activation.decoder_norm, "unit of the threshold")
+    norms = weights.W_dec.norm(dim=-1)
     weights = weights.in_decoder_norms() if units == "trained" else weights
     weights = _scaled(weights, described, values, options)
     weights = weights.in_decoder_norms() if units == "raw" else weights
-    kind = values.text(described.activation.kind, "activation function")
+    kind = _kind(described, values, options)
     if kind == "gated":
         gate = [_required(content, getattr(rules, key), key) for key in ("r_mag", "b_gate", "b_mag")]
         weights, activation = _gated(weights, *gate)
     else:
         activation = _activation(described, kind, content, values, options)
+    activation = InDecoderNorms(activation, norms) if units == "selection" else activation
     hook = _hook(described, values, options)
     return AffineSAE(
         weights,
         activation,
         name=name,
-        architecture=values.text(described.architecture, "architecture") or str(kind),
+        architecture=values.text(described.architecture, "architecture") or _SHOWN.get(kind, kind),
         hook=hook,
-        normalisation=_normalisation(described, values),
+        normalisation=_normalisation(described, values, hook),
         model_name=values.text(described.model, "language model"),
         weights_dtype=str(W_enc.dtype).removeprefix("torch."),
     )
@@ -170,6 +203,9 @@ def _scaled(weights: Weights, described: FormatMap, values: Values, options: Map
     norm, norm_out = (values.number(rule, "activation norm") for rule in (scale.norm, scale.norm_out))
     factor_out = values.number(scale.factor_out, "scale of the target")
     if norm is not None:
+        for what, value in (("input", norm), ("target", norm_out)):
+            if value is not None and not value > 0:
+                raise SAELoadError(f"the mean norm of its {what} must be above 0, not {value:g}")
         factor = weights.d_in**0.5 / norm
         factor_out = None if norm_out is None else weights.d_out**0.5 / norm_out
     if factor is None:
@@ -182,9 +218,26 @@ def _scaled(weights: Weights, described: FormatMap, values: Values, options: Map
     return weights.scaled(factor, factor_out)
 
 
+def _kind(described: FormatMap, values: Values, options: Mapping[str, Any]) -> str:
+    """Return the name of the activation function: that of the reference, else that of the files."""
+    kind = options.get("activation") or values.text(described.activation.kind, "activation function")
+    if kind is not None:
+        return str(kind)
+    if described.activation.ask:
+        raise SAELoadError(f"its activation function is not stored; {described.activation.ask}")
+    if "threshold" in options:
+        return "batchtopk"
+    if "k" in options:
+        return "topk"
+    raise SAELoadError(
+        "its activation function is not stored; add to the reference ?k=NUMBER for TopK, ?threshold=NUMBER for "
+        "BatchTopK, or ?activation=relu"
+    )
+
+
 def _activation(
     described: FormatMap,
-    kind: str | None,
+    kind: str,
     content: Mapping[str, Any],
     values: Values,
     options: Mapping[str, Any],
@@ -199,24 +252,33 @@ def _activation(
         return _SELECTING[kind](k)
     if kind not in ("jumprelu", "batchtopk"):
         raise SAELoadError(f"its activation function {kind!r} is not known")
-    threshold = _optional(content, described.tensors.threshold, "threshold")
+    if "threshold" in options:
+        threshold: Tensor | None = torch.tensor(options["threshold"])
+    else:
+        threshold = _optional(content, described.tensors.threshold, "threshold")
     if threshold is None and (number := values.number(rule.threshold, "threshold")) is not None:
         threshold = torch.tensor(number)
     if kind == "batchtopk" and (threshold is None or not bool((threshold > 0).all())):
         raise SAELoadError(
-            "its threshold was never estimated in training, so its latents are not defined for single tokens; train it "
-            "longer, or estimate the threshold and store it"
+            "its threshold was never estimated in training, or is not stored, so its latents are not defined for "
+            "single tokens; train it longer, or estimate the threshold and add ?threshold=NUMBER to the reference"
         )
     if threshold is None:
         raise SAELoadError("it is a JumpReLU SAE without a threshold")
-    return JumpReLU(threshold.squeeze(), inclusive=rule.inclusive)
+    inclusive = rule.inclusive if isinstance(rule.inclusive, bool) else kind in rule.inclusive
+    return JumpReLU(threshold.squeeze(), inclusive=inclusive)
 
 
-def _normalisation(described: FormatMap, values: Values) -> Normalisation | None:
+def _normalisation(described: FormatMap, values: Values, hook: HookSite) -> Normalisation | None:
     rule = described.normalisation
     kind = "none" if rule is None else values.text(rule.kind, "normalisation")
     if rule is None or kind in (None, "none"):
         return None
+    if hook.site_in != hook.site_out and _flag(rule.undone, values, "undone"):
+        raise SAELoadError(
+            "it is a transcoder whose training scaled each token of its target by the norm of that token, which is not "
+            "known when it is used, so it is refused"
+        )
     if kind == "layer_norm":
         return LayerNorm(rule.eps, _flag(rule.undone, values, "undone"))
     if kind == "norm_rescale":
@@ -227,11 +289,15 @@ def _normalisation(described: FormatMap, values: Values) -> Normalisation | None
 def _hook(described: FormatMap, values: Values, options: Mapping[str, Any]) -> HookSite:
     if site := options.get("hook"):
         return HookSite(site, options.get("hook_out", site))
-    return hook_of(described, values, options.get("layer"))
+    return hook_of(described, values, options.get("layer"), options.get("default_hook"))
 
 
-def hook_of(described: FormatMap, values: Values, layer: int | None) -> HookSite:
-    """Return the hook that the rules of a map tell. Raises SAELoadError where none of them does."""
+def hook_of(described: FormatMap, values: Values, layer: int | None, default: str | None = None) -> HookSite:
+    """Return the hook that the rules of a map tell.
+
+    Where none of them does, it is ``default``, unless SAEs of this format write elsewhere than they read. Raises
+    SAELoadError where there is none.
+    """
     layer_value = layer if layer is not None else values.number(described.layer, "layer")
     for rule in described.hooks:
         if not values.holds(rule.when):
@@ -242,6 +308,8 @@ def hook_of(described: FormatMap, values: Values, layer: int | None) -> HookSite
         ]
         if sites[0] is not None and sites[1] is not None:
             return HookSite(sites[0], sites[1])
+    if default is not None and not any(rule.site_out for rule in described.hooks):
+        return HookSite.at(default)
     raise SAELoadError("it does not say where it reads; add ?hook=blocks.9.hook_resid_post to the reference")
 
 
@@ -277,9 +345,16 @@ def _optional(content: Mapping[str, Any], rule: TensorRule | None, what: str) ->
     if not value.is_floating_point():
         kind = str(value.dtype).removeprefix("torch.")
         raise SAELoadError(f"{rule.key} holds numbers of type {kind}; weights must be floating-point numbers")
-    tensor = value.float()
+    tensor = value.detach().float()
     if rule.flatten and tensor.ndim > 2:
         tensor = tensor.flatten(0, -2)
+    if rule.unit_rows and tensor.ndim == 2:
+        norms = tensor.norm(dim=-1, keepdim=True)
+        tensor = tensor / norms if bool(((norms - 1).abs() < _NEARLY_UNIT).all()) else tensor
+    if rule.log_factor is not None and isinstance(factor := content.get(rule.log_factor), Tensor):
+        if factor.numel() != 1:
+            raise SAELoadError(f"{rule.log_factor} must hold one number, not {list(factor.shape)}")
+        tensor = tensor * factor.detach().float().reshape(()).exp()
     if rule.transpose:
         tensor = tensor.mT if tensor.ndim > 1 else tensor
     return tensor.exp() if rule.exp else tensor

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
 from torch import Tensor
@@ -43,9 +44,9 @@ class Values:
         if not isinstance(source, Source):
             return source
         candidates = (
-            self._in_config(source.config),
+            *(self._in_config(key) for key in _keys(source.config)),
             self._in_tensors(source.tensor),
-            None if source.has is None else source.has in self.tensors,
+            None if source.has is None else self._has(source.has),
             self._in_path(source.path),
         )
         for value in candidates:
@@ -54,9 +55,9 @@ class Values:
                 continue
             if source.names is None:
                 return value
-            key = _text(value)
-            if key in source.names:
-                return source.names[key]
+            for key in (_text(value), _text(value).lower()):
+                if key in source.names:
+                    return source.names[key]
             raise SAELoadError(f"its {what} is {str(value)[:60]!r}, and only {', '.join(source.names)} are known")
         return source.default
 
@@ -93,11 +94,12 @@ class Values:
         """Return whether a condition holds; none always does."""
         if when is None:
             return True
-        if when.config is not None:
-            value = self._in_config(when.config)
+        if when.config is not None or when.tensor is not None:
+            values = [*(self._in_config(key) for key in _keys(when.config)), self._in_tensors(when.tensor)]
+            value = next((value for value in values if value is not None), None)
             if not (when.absent if value is None else _text(value) in when.values):
                 return False
-        if when.has is not None and when.has not in self.tensors:
+        if when.has is not None and not self._has(when.has):
             return False
         return when.path is None or re.search(when.path, self.path) is not None
 
@@ -123,9 +125,12 @@ class Values:
             value = value.get(part) if isinstance(value, Mapping) else None
         return value
 
+    def _has(self, pattern: str) -> bool:
+        return pattern in self.tensors or any(fnmatchcase(key, pattern) for key in self.tensors)
+
     def _in_tensors(self, key: str | None) -> Any:
         name = self.fill(key, {}) if key else None
-        value = self.tensors.get(name) if name else None
+        value = _member(self.tensors, name) if name else None
         if isinstance(value, Tensor):
             if value.numel() != 1:
                 raise SAELoadError(f"the tensor {key} must hold one number, not {list(value.shape)}")
@@ -135,6 +140,18 @@ class Values:
     def _in_path(self, pattern: str | None) -> str | None:
         match = re.search(pattern, self.path) if pattern else None
         return match[1] if match else None
+
+
+def _keys(keys: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    return (keys,) if isinstance(keys, str) else keys or ()
+
+
+def _member(content: Any, name: str) -> Any:
+    """Return the value with this name; a dot in it may also go into a dict."""
+    if not isinstance(content, Mapping) or name in content:
+        return content.get(name) if isinstance(content, Mapping) else None
+    outer, dot, inner = name.partition(".")
+    return _member(content.get(outer), inner) if dot else None
 
 
 def _text(value: object) -> str:

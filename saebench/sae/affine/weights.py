@@ -106,7 +106,13 @@ class Weights:
             r_mag: The logarithm of the factor from the gate's encoder to that of the magnitudes, ``[d_sae]``.
             b_gate: ``[d_sae]``.
             b_mag: ``[d_sae]``.
+
+        Raises:
+            SAELoadError: One of them has another shape.
         """
+        for name, tensor in (("r_mag", r_mag), ("b_gate", b_gate), ("b_mag", b_mag)):
+            if tuple(tensor.shape) != (self.d_sae,):
+                raise SAELoadError(f"{name} has shape {list(tensor.shape)}, not [{self.d_sae}]")
         factor = r_mag.float().exp()
         return replace(self, W_enc=self.W_enc * factor, b_enc=torch.zeros_like(factor)), Gated(b_gate * factor, b_mag)
 

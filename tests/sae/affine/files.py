@@ -32,6 +32,7 @@ class Example:
         site: Where it reads.
         site_out: Where it writes.
         architecture: What tables call it.
+        query: The options of the reference.
     """
 
     format: str
@@ -40,6 +41,11 @@ class Example:
     site: str
     site_out: str
     architecture: str
+    query: str = ""
+
+    @property
+    def reference(self) -> str:
+        return f"{self.format}:{self.path}" + (f"?{self.query}" if self.query else "")
 
 
 def weights(*shapes: tuple[int, ...], seed: int = 0) -> list[Tensor]:
@@ -53,6 +59,11 @@ def inputs(seed: int = 1) -> Tensor:
 
 def doubles(*tensors: Tensor) -> list[Tensor]:
     return [tensor.double() for tensor in tensors]
+
+
+def relative(mine: Tensor, expected: Tensor) -> float:
+    """The largest difference as a share of the largest value."""
+    return float((mine.double() - expected).abs().max() / expected.abs().max())
 
 
 def keep_largest(p: Tensor, k: int) -> Tensor:
