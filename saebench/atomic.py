@@ -54,6 +54,22 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], object], *, sync: bool 
         _sync_folder(path.parent)
 
 
+def write_output(path: Path, content: bytes) -> None:
+    """Write to a file that the user names, which may also be a pipe or a device such as ``/dev/stdout``.
+
+    Raises OSError for a pipe that nobody reads, where opening would wait for ever, and wherever else writing fails.
+    """
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NONBLOCK, 0o666)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            raise OSError(errno.ENXIO, "nobody reads this pipe", str(path)) from error
+        raise
+    os.set_blocking(descriptor, True)
+    with open(descriptor, "wb") as file:
+        file.write(content)
+
+
 def temporary_name() -> str:
     """Return a new name for a file that this process will remove, and that `remove_abandoned` removes if it cannot."""
     return f".tmp-{_system()}-{os.getpid()}-{uuid.uuid4().hex}"

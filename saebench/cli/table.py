@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
+from saebench.atomic import write_output
 from saebench.cli.filters import filter_options, to_filters
 from saebench.cli.output import write
 from saebench.results import DEFAULT_FOLDER
@@ -93,7 +94,7 @@ def table(
         write(content)
         return
     try:
-        output.write_bytes(content)
+        write_output(output, content)
     except OSError as error:
         raise UsageError(f"Cannot write {output} ({error.strerror}); choose another --output.") from error
 

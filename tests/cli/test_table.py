@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from pathlib import Path
 
 import pandas as pd
@@ -95,6 +96,16 @@ def test_several_wide_tables_do_not_fit_one_file(invoke: Invoke, finished: Finis
     assert result.exit_code == 2
     assert "2 wide tables" in result.stderr
     assert invoke("table", tmp_path, "--wide").stdout.count("| SAE") == 2
+
+
+def test_output_into_a_pipe(invoke: Invoke, finished: Finished, tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe")
+    nobody = invoke("table", finished[0], "--output", tmp_path / "pipe")
+    assert (nobody.exit_code, "nobody reads this pipe" in nobody.output) == (2, True)
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    with open(reader, "rb") as pipe:
+        assert invoke("table", finished[0], "--output", tmp_path / "pipe").exit_code == 0
+        assert b"fvu" in pipe.read()
 
 
 def test_output_that_cannot_be_written(invoke: Invoke, finished: Finished, tmp_path: Path):
