@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from saebench.errors import ModelError, UsageError
+from saebench.hub.client import commit_of
 from saebench.lm.folder import check_folder, check_types, weight_types
 from saebench.lm.foreign import loading
 from saebench.lm.model import LanguageModel
@@ -98,7 +99,10 @@ def load_lm(
             )
     with loading(str(lm_ref), trusted=trust_remote_code):
         model = model.eval().requires_grad_(False).to(device)
-        return LanguageModel(model, tokenizer, name=str(lm_ref), fingerprint=fingerprint(model, tokenizer))
+        lm = LanguageModel(model, tokenizer, name=str(lm_ref), fingerprint=fingerprint(model, tokenizer))
+    if lm_ref.scheme == "hf":
+        lm.commit = commit_of(_folder(source, kwargs) / "config.json")
+    return lm
 
 
 def _folder(source: str, options: dict[str, Any]) -> Path:

@@ -9,7 +9,7 @@ full pass. If it does not, the full pass is run instead.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from saebench.errors import HookMismatchError, ModelError, did_you_mean
 from saebench.lm.bridge import bridged
 from saebench.lm.head import Head, head_of
-from saebench.lm.site import Site, parse_site
+from saebench.lm.site import Site, parse_site, start_of
 
 
 class StopPass(Exception):
@@ -53,7 +53,12 @@ class LanguageModel:
     """A causal language model, ready for splicing, as `saebench.lm.load.load_lm` loads it.
 
     All tensors that its methods take and return are on ``device``. Activations have the model's ``dtype``.
+
+    Attributes:
+        commit: The commit of the hub that it was loaded from; None for other models.
     """
+
+    commit: str | None = None
 
     def __init__(self, model: Any, tokenizer: Any, *, name: str, fingerprint: str) -> None:
         """Wrap a loaded Hugging Face model.
@@ -202,6 +207,43 @@ class LanguageModel:
         with self.skipping(where.restart, restart.to(self.dtype)), self.hooks({site: replace}):  # type: ignore[union-attr]
             return self._base(tokens)
 
+    @torch.no_grad()
+    def suffix_of_several(
+        self,
+        tokens: Int[Tensor, "batch position"],
+        activations: Mapping[str, Float[Tensor, "batch position d"]],
+        restart: Float[Tensor, "batch position d_model"] | None = None,
+    ) -> Float[Tensor, "batch position d_model"]:
+        """Return the final hidden states, after the last norm, if the activations at several sites are replaced.
+
+        One pass replaces all of them: each site gets the activation that is given for it, whatever the replacements
+        before it would have made of the activation there. So a replaced residual stream between blocks hides every
+        replacement before it.
+
+        Args:
+            tokens: The tokens.
+            activations: What replaces the activation at each site, by the site's name.
+            restart: The unchanged residual stream that enters the first block with a site, as `restart_site` names it.
+                Without it the pass is a full one, unless a site lies between blocks.
+
+        Raises:
+            HookMismatchError: There is no such hook.
+        """
+        start = self.site(self.restart_site(*activations))
+        sites = {name: self.site(name) for name in activations}
+        replaced: dict[str, Callable[[Tensor], Tensor | None]] = {
+            name: replacing(site, activations[name].to(self.dtype))
+            for name, site in sites.items()
+            if site.order >= start.order
+        }
+        residual = activations.get(start.name, restart)
+        if not self.suffix_supported or start.restart == 0 or residual is None:
+            with self.hooks(replaced):
+                return self._base(tokens)
+        replaced.pop(start.name, None)
+        with self.skipping(start.restart, residual.to(self.dtype)), self.hooks(replaced):
+            return self._base(tokens)
+
     def between(
         self,
         tokens: Int[Tensor, "batch position"],
@@ -237,10 +279,11 @@ class LanguageModel:
         self._check_read(activations, [stop], tokens)
         return activations[stop]
 
-    def restart_site(self, site: str) -> str:
-        """Return the name of the site whose activation a suffix pass from ``site`` begins with."""
-        where = self.site(site)
-        return site if where.boundary else f"blocks.{where.layer}.hook_resid_pre"
+    def restart_site(self, *sites: str) -> str:
+        """Return the name of the site whose activation a suffix pass begins with when ``sites`` are replaced."""
+        for site in sites:
+            self.site(site)
+        return start_of(sites).name
 
     @torch.no_grad()
     def full(self, tokens: Int[Tensor, "batch position"]) -> Float[Tensor, "batch position d_model"]:

@@ -7,7 +7,7 @@ what is kept of its losses. Both go into the cache under keys that say everythin
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 
 import torch
@@ -80,6 +80,15 @@ class CapturedText:
         """``[rows, position, d]`` at ``site``, in the model's dtype. ``rows`` lie within one shard."""
         shard = self._shard_of(rows)
         return self._get(site, shard)["activations"][rows.start - shard.start : rows.stop - shard.start]
+
+    def joined(self, sites: Sequence[str], rows: slice) -> Tensor:
+        """``[rows, position, d]`` on the model's device: the activations at ``sites``, one after the other.
+
+        The last dimension holds those of the first site, then those of the second, and so on. ``rows`` lie within one
+        shard.
+        """
+        parts = [to_device(self.activations(site, rows), self.lm.device) for site in sites]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
 
     def tokens(self, *sites: str) -> Iterator[tuple[Tensor, list[Tensor]]]:
         """Yield the evaluated tokens of the text, shard by shard: the sequence of each, and activations at ``sites``.

@@ -1,8 +1,8 @@
-"""The clean pass of a language model at one site, its ablations, and splices into it."""
+"""The clean pass of a language model at one site or several, its ablations, and splices into it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,6 +15,7 @@ from saebench.lm.losses import CleanLosses, spliced_losses
 from saebench.passes.captured import LOSSES, CapturedText
 from saebench.passes.positions import Positions
 from saebench.progress import Progress, Ticker
+from saebench.sae.hook import format_sites
 from saebench.stats.reconstruction import Centre
 
 
@@ -30,7 +31,8 @@ class Losses:
 class CleanBatch:
     """Some sequences on the device: where their tokens lie, and their activations at the site.
 
-    The activations are shared: never write into them.
+    The activations at several sites lie one after the other in the last dimension. They are shared: never write into
+    them.
     """
 
     positions: Positions
@@ -42,28 +44,40 @@ Replacement = Callable[[CleanBatch], Tensor]
 
 
 class CleanPass:
-    """The losses of the unmodified model on some sequences, and its losses when it is changed at ``site``."""
+    """The losses of the unmodified model on some sequences, and its losses when it is changed at some site.
 
-    def __init__(self, captured: CapturedText, site: str, progress: Progress) -> None:
-        self.captured, self.site, self.lm = captured, site, captured.lm
+    Where there are several sites, their activations are concatenated along the last dimension, in the order of
+    ``sites``. A change replaces the activations at all of them in one pass. It is computed from the activations of the
+    unmodified model: what one site is given does not depend on what another site was given before it. Ablations change
+    all sites likewise.
+
+    Attributes:
+        sites: The sites.
+        site: All of them in one text, which is the name of the site if there is one.
+    """
+
+    def __init__(self, captured: CapturedText, sites: str | Sequence[str], progress: Progress) -> None:
+        self.sites: tuple[str, ...] = (sites,) if isinstance(sites, str) else tuple(sites)
+        self.captured, self.site, self.lm = captured, format_sites(self.sites), captured.lm
         self.evaluated: Bool[Tensor, "sequences position"] = captured.batch.evaluated
         self.n_sequences = captured.n_sequences
         self.predictions: Float[Tensor, " sequences"] = self.evaluated[:, 1:].sum(1).double()
         self.ce: Float[Tensor, " sequences"] = torch.zeros(self.n_sequences, dtype=torch.float64)
         self._progress = progress
-        self._restart_site = self.lm.restart_site(site)
-        captured.want(LOSSES, site, self._restart_site)
+        self._restart_site = self.lm.restart_site(*self.sites)
+        captured.want(LOSSES, *self.sites, self._restart_site)
         cpu = torch.device("cpu")
-        centres: list[Centre] = []
+        centres: dict[str, list[Centre]] = {site: [] for site in self.sites}
 
         def then(shard: slice) -> None:
             positions = Positions.of(captured.batch, shard, cpu)
             self.ce[shard] = positions.per_sequence(captured.losses(shard).ce[None])[0]
             if len(positions.evaluated):
-                centres.append(Centre.of(positions.at_evaluated(captured.activations(site, shard))))
+                for site, parts in centres.items():
+                    parts.append(Centre.of(positions.at_evaluated(captured.activations(site, shard))))
 
-        captured.complete(f"clean pass to {site}", then)
-        self.centre = Centre.merge(centres)
+        captured.complete(f"clean pass to {self.site}", then)
+        self.centre = Centre.joined([Centre.merge(parts) for parts in centres.values()])
 
     @property
     def batch_size(self) -> int:
@@ -119,20 +133,28 @@ class CleanPass:
     def _splice_batch(self, rows: slice, replacement: Replacement) -> Float[Tensor, "2 batch"]:
         lm, device = self.lm, self.lm.device
         positions = Positions.of(self.captured.batch, rows, device)
-        batch = CleanBatch(positions, to_device(self.captured.activations(self.site, rows), device))
+        batch = CleanBatch(positions, self.captured.joined(self.sites, rows))
         activation = positions.with_evaluated(batch.activations, replacement(batch).to(device, lm.dtype))
-        inside = self._restart_site != self.site
+        inside = self._restart_site not in self.sites
         restart = to_device(self.captured.activations(self._restart_site, rows), device) if inside else None
-        hidden = positions.at_predictions(lm.suffix(positions.tokens, self.site, activation, restart))
-        clean = _to_device(self.captured.losses(rows), device)
+        hidden = positions.at_predictions(self._replaced(positions.tokens, activation, restart))
+        clean = on_device(self.captured.losses(rows), device)
         return positions.per_sequence(torch.stack(spliced_losses(lm.head, hidden, positions.targets, clean)))
+
+    def _replaced(self, tokens: Tensor, activation: Tensor, restart: Tensor | None) -> Tensor:
+        """The final hidden states if ``activation[batch, position, d]`` replaces the activations at all sites."""
+        if len(self.sites) == 1:
+            return self.lm.suffix(tokens, self.sites[0], activation, restart)
+        parts = activation.chunk(len(self.sites), dim=-1)
+        return self.lm.suffix_of_several(tokens, dict(zip(self.sites, parts, strict=True)), restart)
 
 
 def _join(parts: list[Losses]) -> Losses:
     return Losses(torch.cat([part.ce for part in parts]), torch.cat([part.kl for part in parts]))
 
 
-def _to_device(losses: CleanLosses, device: torch.device) -> CleanLosses:
+def on_device(losses: CleanLosses, device: torch.device) -> CleanLosses:
+    """Return clean losses on a device."""
     mean = losses.mean_unembedding
     return CleanLosses(
         to_device(losses.hidden, device),

@@ -146,13 +146,13 @@ class TaskContext:
         blocks = self.shared(("items", key), lambda: self._items(items))
         return self.shared(("scored", key, site), lambda: ScoredItems(blocks, site, self.progress))
 
-    def clean(self, ref: str, context_length: int, sequences: int, site: str) -> CleanPass:
-        """The clean losses of a text's sequences, and ablations at ``site``, shared by every SAE there."""
-        return self.clean_pass(self.captured(ref, context_length, sequences), site)
+    def clean(self, ref: str, context_length: int, sequences: int, *sites: str) -> CleanPass:
+        """The clean losses of a text's sequences, and ablations at ``sites`` at once, shared by every SAE there."""
+        return self.clean_pass(self.captured(ref, context_length, sequences), *sites)
 
-    def clean_pass(self, captured: CapturedText, site: str) -> CleanPass:
-        """The clean losses of a captured text, and ablations at ``site``."""
-        return self.shared(("clean", captured, site), lambda: CleanPass(captured, site, self.progress))
+    def clean_pass(self, captured: CapturedText, *sites: str) -> CleanPass:
+        """The clean losses of a captured text, and ablations at ``sites`` at once."""
+        return self.shared(("clean", captured, sites), lambda: CleanPass(captured, sites, self.progress))
 
     def bootstrap_weights(self, n_units: int, replicates: int) -> NDArray[np.float64]:
         """Bootstrap draws ``[replicates, n_units]``, the same for every SAE and metric."""

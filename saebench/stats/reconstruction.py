@@ -34,6 +34,13 @@ class Centre:
         return cls(mean, total / len(x), len(x))
 
     @classmethod
+    def joined(cls, parts: Sequence[Centre]) -> Centre:
+        """Return the centre of vectors of which ``parts`` are the centres of consecutive dimensions."""
+        if len(parts) == 1:
+            return parts[0]
+        return cls(torch.cat([part.mean for part in parts]), torch.cat([part.variance for part in parts]), parts[0].n)
+
+    @classmethod
     def merge(cls, parts: Sequence[Centre]) -> Centre:
         """Return the centre of all tokens from the centres of disjoint parts (Chan, Golub & LeVeque 1983)."""
         n = sum(part.n for part in parts)

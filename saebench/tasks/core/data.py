@@ -13,6 +13,6 @@ def sequences(context: TaskContext, settings: CoreSettings) -> TokenBatch:
     return context.batch(settings.text, settings.context_length, settings.sequences)
 
 
-def clean_pass(context: TaskContext, settings: CoreSettings, site: str) -> CleanPass:
-    """What the unmodified language model does on the sequences, and its ablations at ``site``."""
-    return context.clean(settings.text, settings.context_length, settings.sequences, site)
+def clean_pass(context: TaskContext, settings: CoreSettings, *sites: str) -> CleanPass:
+    """What the unmodified language model does on the sequences, and its ablations at ``sites``."""
+    return context.clean(settings.text, settings.context_length, settings.sequences, *sites)

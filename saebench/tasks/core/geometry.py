@@ -24,7 +24,7 @@ def weight_cosines(sae: SAE) -> Cosines:
     no_decoder = "the SAE has no linear decoder"
     no_encoder = "the SAE has no encoder directions"
     both = decoder is not None and encoder is not None
-    same_space = both and sae.hook.site_in == sae.hook.site_out
+    same_space = both and not sae.hook.crosses
     return {
         "decoder_max_cosine": _values(None if decoder is None else max_cosine_to_others(decoder), no_decoder),
         "encoder_max_cosine": _values(None if encoder is None else max_cosine_to_others(encoder), no_encoder),

@@ -29,6 +29,8 @@ def report_scores(report: Report, scores: Scores, clean: CleanPass) -> None:
         if metric in _RECOVERED and den.sum() <= 0:  # the ablation does no harm: there is nothing to recover
             den, why = np.zeros_like(den), _RECOVERED[metric]
         report.ratio(metric, (num, den), unit="sequence", why=why)
+    for site, sums in scores.of_sites.items():
+        report.ratio("fvu", _numpy(sums.ratios())["fvu"], unit="sequence", subset=site, why="the site does not vary")
     for metric, estimate in scores.firing.shares().items():
         report.estimate(metric, estimate, unit="sequence", why="no token is evaluated")
     report.array("density", scores.firing.densities().astype(np.float32))

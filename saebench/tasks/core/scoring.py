@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from torch import Tensor
 
 from saebench.errors import SaebenchError
-from saebench.lm.batching import to_device
 from saebench.passes.clean import CleanBatch, CleanPass, Losses
 from saebench.passes.positions import Positions
 from saebench.sae.codes import Coder, Codes, rows_of
 from saebench.sae.protocol import SAE, Capability
-from saebench.stats.reconstruction import ReconstructionSums
+from saebench.stats.reconstruction import Centre, ReconstructionSums
 from saebench.stats.sparsity import FiringCounts
 
 
@@ -25,14 +24,15 @@ class Scores:
     reconstruction: ReconstructionSums
     firing: FiringCounts
     spliced: Losses  # with the reconstruction in place of the activation
+    of_sites: dict[str, ReconstructionSums] = field(default_factory=dict)  # where there are several hook points
 
 
 def evaluate(sae: SAE, clean: CleanPass, memory: int) -> Scores:
     """Encode, decode and splice every evaluated token of the text.
 
     Args:
-        sae: The SAE, of any kind: position-wise, temporal, or a transcoder.
-        clean: The clean pass at the site that the SAE reconstructs.
+        sae: The SAE, of any kind: position-wise, temporal, a transcoder, or one with several hook points.
+        clean: The clean pass at the sites that the SAE reconstructs.
         memory: Bytes for the latents of a block of tokens.
 
     Raises:
@@ -40,7 +40,9 @@ def evaluate(sae: SAE, clean: CleanPass, memory: int) -> Scores:
     """
     reconstruction = ReconstructionSums(clean.n_sequences, clean.centre)
     firing = FiringCounts(clean.n_sequences, sae.d_sae)
+    of_sites = _sums_of_sites(clean)
     add_firing, add_reconstruction = _Once(firing.add), _Once(reconstruction.add)
+    add_of_sites = [_Once(sums.add) for sums in of_sites.values()]
     offsets = [0, *clean.evaluated.sum(1).cumsum(0).tolist()]
     position_wise = Capability.POSITION_WISE in sae.capabilities
     coder = Coder(sae, memory)
@@ -49,8 +51,8 @@ def evaluate(sae: SAE, clean: CleanPass, memory: int) -> Scores:
         positions = batch.positions
         start, first = positions.rows.start, offsets[positions.rows.start]
         x = batch.activations
-        if sae.hook.site_in != clean.site:  # a transcoder reads one site and reconstructs another
-            x = to_device(clean.captured.activations(sae.hook.site_in, positions.rows), x.device)
+        if sae.hook.sites_in != clean.sites:  # a transcoder reads one site and reconstructs another
+            x = clean.captured.joined(sae.hook.sites_in, positions.rows)
 
         def tokens(rows: slice, codes: Codes) -> None:
             add_firing(first + rows.start, positions.sequence[rows], codes)
@@ -66,12 +68,30 @@ def evaluate(sae: SAE, clean: CleanPass, memory: int) -> Scores:
             xhat = positions.at_evaluated(coder.reconstruct(x, sequences))
         target = positions.at_evaluated(batch.activations).float()
         add_reconstruction(first, positions.sequence, target, xhat)
+        targets, estimates = (_parts(vectors, len(of_sites)) for vectors in (target, xhat))
+        for add, part, estimate in zip(add_of_sites, targets, estimates, strict=True):
+            add(first, positions.sequence, part, estimate)
         return xhat
 
     spliced = clean.spliced(replacement, f"core {sae.name}")
-    scores = Scores(reconstruction, firing, spliced)
+    scores = Scores(reconstruction, firing, spliced, of_sites)
     _check_finite(sae, scores)
     return scores
+
+
+def _sums_of_sites(clean: CleanPass) -> dict[str, ReconstructionSums]:
+    """Return empty sums for each of several hook points; nothing where there is one."""
+    n = len(clean.sites)
+    if n == 1:
+        return {}
+    centres = zip(clean.centre.mean.chunk(n), clean.centre.variance.chunk(n), strict=True)
+    sums = [ReconstructionSums(clean.n_sequences, Centre(*centre, clean.centre.n)) for centre in centres]
+    return dict(zip(clean.sites, sums, strict=True))
+
+
+def _parts(vectors: Tensor, n: int) -> tuple[Tensor, ...]:
+    """Return the parts of ``vectors[tokens, d]`` that belong to each of ``n`` hook points."""
+    return vectors.chunk(n, dim=-1) if n else ()
 
 
 class _Once:

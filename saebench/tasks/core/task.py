@@ -19,6 +19,7 @@ class CoreTask(SAETask[CoreSettings]):
     """Reconstruction, sparsity, CE and KL of an SAE; every SAE that encodes and decodes can take it."""
 
     name: ClassVar[str] = "core"
+    several_sites: ClassVar[bool] = True
     settings = CoreSettings
 
     def prepare(self, context: TaskContext, settings: CoreSettings) -> None:
@@ -28,7 +29,7 @@ class CoreTask(SAETask[CoreSettings]):
     @torch.no_grad()
     def run(self, sae: SAE, context: TaskContext, settings: CoreSettings) -> TaskOutput:
         """Measure ``sae`` on the sampled sequences of the text."""
-        clean = clean_pass(context, settings, sae.hook.site_out)
+        clean = clean_pass(context, settings, *sae.hook.sites_out)
         scores = evaluate(sae, clean, context.budget.encoder)
         report = Report(self.card, context, settings.bootstrap_replicates)
         report_scores(report, scores, clean)
