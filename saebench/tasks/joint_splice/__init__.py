@@ -1,0 +1,1 @@
+"""What several SAEs of one language model cost it together."""
