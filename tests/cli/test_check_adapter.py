@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import sae_lens
+import torch
 
 from saebench.sae.conformance import CHECKS
-from tests.cli.conftest import Inputs, Invoke
+from tests.cli.conftest import SITE, WIDTH, Inputs, Invoke
 
 
 def verdicts(stdout: str) -> dict[str, str]:
@@ -24,12 +27,50 @@ def test_without_a_model(invoke: Invoke, inputs: Inputs):
     assert found["shapes_and_dtypes"] == found["fingerprint"] == "ok"
     assert found["fits_model"] == "skipped"
     assert "no language model given" in result.stdout
+    assert "Only real activations tell whether it is loaded right; add --model" in result.stdout
 
 
 def test_with_a_model(invoke: Invoke, inputs: Inputs):
     result = invoke("check-adapter", inputs.good, "--model", inputs.model, "--text", inputs.text)
-    assert result.exit_code == 0, result.output
     assert verdicts(result.stdout)["fits_model"] == "ok"
+    assert result.exit_code == 1  # its weights are random
+    assert f"{inputs.good} passes all checks" in result.stdout
+    assert "* as loaded" in result.stdout
+    assert "\nNothing tried fits: as loaded it leaves" in result.stdout
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Callable[..., str]:
+    """``pairs(b_dec=...)``: an SAE whose pairs of latents hold each dimension; with another b_dec it adds that."""
+
+    def save(**tensors: float) -> str:
+        config = sae_lens.StandardSAEConfig(d_in=WIDTH, d_sae=2 * WIDTH, apply_b_dec_to_input=False)
+        config.metadata.hook_name = SITE
+        sae = sae_lens.StandardSAE(config)
+        eye = torch.eye(WIDTH)
+        with torch.no_grad():
+            sae.W_enc.copy_(torch.cat([eye, -eye], 1))
+            sae.W_dec.copy_(torch.cat([eye, -eye]))
+            for name, value in tensors.items():
+                getattr(sae, name).fill_(value)
+        sae.save_model(tmp_path / "pairs")
+        return f"sae_lens:{tmp_path / 'pairs'}"
+
+    return save
+
+
+def test_loaded_right(invoke: Invoke, inputs: Inputs, pairs: Callable[..., str]):
+    result = invoke("check-adapter", pairs(), "--model", inputs.model, "--text", inputs.text)
+    assert result.exit_code == 0, result.output
+    assert "\nIt is loaded right: FVU is " in result.stdout
+    assert max(len(line) for line in result.stdout.partition("variant")[2].splitlines()[:-1]) <= 80
+
+
+def test_loaded_wrong(invoke: Invoke, inputs: Inputs, pairs: Callable[..., str]):
+    result = invoke("check-adapter", pairs(b_dec=30.0), "--model", inputs.model, "--text", inputs.text)
+    assert result.exit_code == 1, result.output
+    assert "\nIt looks as if b_dec has to be subtracted before the encoder" in result.stdout
+    assert 'try this: write "apply_b_dec_to_input": true into cfg.json' in result.stdout
 
 
 def test_control_fitted_at_a_hook(invoke: Invoke, inputs: Inputs):
@@ -37,6 +78,7 @@ def test_control_fitted_at_a_hook(invoke: Invoke, inputs: Inputs):
     result = invoke("check-adapter", "baseline:pca?k=3", *options)
     assert result.exit_code == 0, result.output
     assert verdicts(result.stdout)["linear_decoder"] == "ok"
+    assert "No verdict on whether it is loaded right: baseline:pca?k=3 is a control" in result.stdout
 
 
 @pytest.mark.usefixtures("no_model")
