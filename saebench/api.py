@@ -1,22 +1,25 @@
-"""``saebench.run``: what the command ``saebench run`` does, from Python."""
+"""``saebench.run``: what the command ``saebench run`` does, from Python, also on SAEs that are objects."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from saebench.errors import UsageError
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from saebench.progress import Progress
+    from saebench.sae.objects import Objects
 
 
 def run(
-    sae: str | Sequence[str] | None = None,
+    sae: object = None,
     *,
-    sae_group: str | Sequence[str] | None = None,
+    sae_group: str | Sequence[str] | Mapping[str, object] | None = None,
     tasks: str | Sequence[str] | None = None,
     config: str | Path | None = None,
     progress: Progress | None = None,
@@ -28,8 +31,12 @@ def run(
     fails while others succeed does not raise: it becomes a row with the status ``failed``.
 
     Args:
-        sae: References of the SAEs, such as ``"zoo:topk-k32-s0"``.
-        sae_group: SAEs to compare with each other, as ``"NAME=REF,REF"``. Their rows are called ``group:NAME``.
+        sae: The SAEs: references such as ``"zoo:topk-k32-s0"``, and objects with ``encode`` and ``decode``, such as a
+            torch module; one of them, a list, or a dict of objects by name. An object is called ``object:NAME`` in the
+            table, where NAME is the key of the dict, the object's ``name``, or its class. It is evaluated in this
+            process and not changed.
+        sae_group: SAEs to compare with each other, as ``"NAME=REF,REF"``, or as a dict of lists of SAEs by name. Their
+            rows are called ``group:NAME``.
         tasks: Names of the tasks; by default all that apply to the SAEs and groups.
         config: A YAML file of options. Options that are given here win over it.
         progress: What reports progress; by default lines on stderr.
@@ -50,14 +57,22 @@ def run(
     from saebench.runner.execute import execute
     from saebench.runner.plan import make_plan
     from saebench.runner.request import make_request
+    from saebench.sae.objects import Objects, holding
 
-    for key, value in (("sae", sae), ("sae_group", sae_group), ("tasks", tasks)):
-        if value is not None:
-            options[key] = [value] if isinstance(value, str) else list(value)
+    objects = Objects()
+    if sae is not None:
+        options["sae"] = objects.references(sae)
+    if sae_group is not None:
+        options["sae_group"] = _groups(objects, sae_group)
+    if tasks is not None:
+        options["tasks"] = [tasks] if isinstance(tasks, str) else list(tasks)
     if isinstance(options.get("seed"), int):
         options["seed"] = [options["seed"]]
-    plan = make_plan(make_request(options, Path(config) if config else None))
-    summary = execute(plan, progress or ConsoleProgress())
+    with holding(objects):
+        request = make_request(options, Path(config) if config else None)
+        if request.hook is None:
+            _check_hooks(objects)
+        summary = execute(make_plan(request), progress or ConsoleProgress())
     if summary.interrupted:
         raise KeyboardInterrupt
     if summary.lost:
@@ -66,3 +81,24 @@ def run(
             stacklevel=2,
         )
     return from_records(summary.records)
+
+
+def _groups(objects: Objects, groups: str | Sequence[str] | Mapping[str, object]) -> list[str]:
+    """Return groups as text. Raises UsageError for members that are no SAEs."""
+    from saebench.sae.group_ref import written_in_group
+
+    if isinstance(groups, str):
+        return [groups]
+    if not isinstance(groups, Mapping):
+        return list(groups)
+    members = {name: objects.references(saes, "sae_group") for name, saes in groups.items()}
+    return [f"{name}={','.join(map(written_in_group, references))}" for name, references in members.items()]
+
+
+def _check_hooks(objects: Objects) -> None:
+    """Raise UsageError when an object names no hook point; no run chooses one for it."""
+    if nameless := objects.without_hook():
+        raise UsageError(
+            f"{', '.join(nameless)} names no hook point, where it reads the language model; give it as "
+            "saebench.run(..., hook='blocks.9.hook_resid_post')."
+        )

@@ -13,4 +13,4 @@ class Capability(StrEnum):
     NON_NEGATIVE = "non_negative"  # every latent is >= 0 (AbsTopK is signed)
     POSITION_WISE = "position_wise"  # a token's latents depend on that token alone
     SPARSE_ENCODE = "sparse_encode"  # encode_sparse() returns (values, indices)
-    TRANSCODER = "transcoder"  # reads hook.site_in, reconstructs another site
+    TRANSCODER = "transcoder"  # reads hook.sites_in, reconstructs other sites

@@ -100,7 +100,7 @@ class SAEQuality:
 
     def check(
         self,
-        sae: str | Path,
+        sae: object,
         suite: str = "smoke",
         baseline: str | None = None,
         *,
@@ -114,7 +114,7 @@ class SAEQuality:
         """Fail the test unless the SAE is as good as the baseline, metric by metric.
 
         Args:
-            sae: A folder of SAELens, or a reference.
+            sae: A folder of SAELens, a reference, or an object with ``encode`` and ``decode``.
             suite: A preset.
             baseline: The name of the baseline; by default the name of the test.
             tasks: The tasks to run; by default all that apply to the SAE.
@@ -145,7 +145,7 @@ class SAEQuality:
             "seed": seed,
         }
         try:
-            run |= {**options, "sae": check.reference(sae), "out": self._results()}
+            run |= {**options, "sae": check.subject(sae), "out": self._results()}
             outcome = check.check(
                 {key: value for key, value in run.items() if value is not None},
                 baseline_path(self._baselines(), baseline or slug(self._request.node.name)),
@@ -157,7 +157,7 @@ class SAEQuality:
                 progress=ConsoleProgress() if config.getoption("capture") == "no" else NullProgress(),
             )
         except SaebenchError as error:
-            outcome = check.Outcome(str(sae), baseline or "its baseline", [], "", (str(error),))
+            outcome = check.Outcome(check.label(sae), baseline or "its baseline", [], "", (str(error),))
         result = to_result(outcome, self._request.node.nodeid)
         self._request.node.stash.setdefault(_RESULTS, []).append(result)
         if not outcome.passed:

@@ -25,6 +25,8 @@ import transformers
 from hypothesis import settings
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 
+from tests.hub.fixture import hub  # noqa: F401 (a fixture)
+
 VOCABULARY = 128
 WIDTH = 32
 CONTEXT = 64
@@ -39,7 +41,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
-    """Name cases of bytes by their number: packed bytes hold the time of packing, and the workers of a run must agree."""
+    """Name cases of bytes by their number: packed bytes hold the time of packing, and workers must agree on names."""
     return argname if isinstance(val, bytes) else None
 
 

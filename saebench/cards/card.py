@@ -30,7 +30,7 @@ from saebench.yaml_file import read_yaml
 Preset = Literal["smoke", "quick", "standard", "paper"]
 PRESETS: tuple[Preset, ...] = get_args(Preset)
 Scope = Literal["sae", "group", "both"]  # whether a task measures single SAEs, groups of SAEs, or both
-Groups = Literal["seeds", "sizes"]  # whether the SAEs of a group differ in seed or in size
+Groups = Literal["seeds", "sizes", "sites"]  # in what the SAEs of a group differ: seed, size or hook point
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
 Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]

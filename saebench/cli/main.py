@@ -18,6 +18,7 @@ from saebench.cli.export import export
 from saebench.cli.leaderboard import leaderboard
 from saebench.cli.lm_eval import lm_eval
 from saebench.cli.output import echo, echo_traceback
+from saebench.cli.prefetch import prefetch
 from saebench.cli.quiet import allow_any_text, debugging, plain_warnings, set_environment
 from saebench.cli.run import run
 from saebench.cli.saes import saes
@@ -113,6 +114,7 @@ def cli() -> None:
 
 for command in (
     run,
+    prefetch,
     tasks,
     saes,
     assets,

@@ -142,7 +142,9 @@ def run(context: click.Context, /, config: Path | None, dry_run: bool, **options
     from saebench.runner.plan import make_plan
     from saebench.runner.request import make_request
 
-    chosen = {key: list(value) if isinstance(value, tuple) else value for key, value in options.items() if _set(value)}
+    chosen = {
+        key: list(value) if isinstance(value, tuple) else value for key, value in options.items() if is_set(value)
+    }
     plan = make_plan(make_request(chosen, config))
     if dry_run:
         from saebench.runner.describe import describe
@@ -167,7 +169,7 @@ def run(context: click.Context, /, config: Path | None, dry_run: bool, **options
     context.exit(SOME_FAILED if _failed(summary) or summary.lost else 0)
 
 
-def _set(value: object) -> bool:
+def is_set(value: object) -> bool:
     """Whether the user set an option; a flag that was not given is False."""
     return value not in (None, (), False)
 

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from saebench.cli.output import echo
+from saebench.cli.output import echo, write
+from saebench.errors import shown
+from saebench.safe_text import visible
 
 if TYPE_CHECKING:
+    from saebench.sae.directory import Published
     from saebench.sae.registry import Entry
 
+_ROWS = 20  # of --search as text
+_COLUMNS_OF_A_LINE = 80
+_INDENT = "    "
 _COLUMNS = ("architecture", "k", "d_sae", "l0", "fvu", "dead_share", "hook")
 
 
@@ -24,18 +31,89 @@ _COLUMNS = ("architecture", "k", "d_sae", "l0", "fvu", "dead_share", "hook")
     flag_value="",
     help="List the releases of SAELens (offline) whose names contain FILTER, or the SAEs of the release FILTER.",
 )
-def saes(filter_: str | None) -> None:
+@click.option(
+    "--search",
+    "searched",
+    metavar="TEXT",
+    help="List the SAEs of the zoo and of SAELens (offline) that fit every word of TEXT.",
+)
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["text", "csv", "json"]),
+    default="text",
+    show_default=True,
+    help="The format of --search; csv and json hold every SAE that fits.",
+)
+def saes(filter_: str | None, searched: str | None, format_: str) -> None:
     """List the SAEs that ship with saebench, the controls, how to name others, and groups of SAEs.
 
     \b
     Examples:
       saebench saes
+      saebench saes --search "gemma-2-2b res 16k layer_12"
       saebench saes --sae-lens gemma-scope
       saebench saes --sae-lens gemma-scope-2b-pt-res-canonical
 
     Options of a reference follow a question mark: "baseline:random?d_sae=2048&l0=32". Exit code: 0.
     """
+    from saebench.errors import UsageError
+
+    if searched is not None:
+        if filter_ is not None:
+            raise UsageError("--search looks through the releases of SAELens, too; leave out --sae-lens.")
+        _search(searched, format_)
+        return
+    if format_ != "text":
+        raise UsageError("--format is for --search; name what to look for.")
     echo(_everything() if filter_ is None else _releases(filter_))
+
+
+def _search(text: str, format_: str) -> None:
+    """Print the SAEs that fit a text."""
+    from saebench.errors import UsageError
+    from saebench.sae.search import search
+
+    found = search(text)
+    if format_ == "json":
+        write(f"{json.dumps([sae.row() for sae in found], indent=1)}\n".encode())
+        return
+    if format_ == "csv":
+        write(_csv(found))
+        return
+    if not found:
+        raise UsageError(
+            f"No SAE of the zoo or of SAELens' directory fits {shown(text)}; every word must fit, so try fewer words, "
+            "such as the name of a language model."
+        )
+    for sae in found[:_ROWS]:
+        facts = (
+            sae.hook or "hook: see its files",
+            "" if sae.d_sae is None else f"{sae.d_sae:,} latents",
+            "" if sae.l0 is None else f"L0 {sae.l0:.4g}",
+            sae.model,
+        )
+        echo(f"{visible(sae.reference)}\n{_facts([visible(fact) for fact in facts if fact])}")
+    if len(found) > _ROWS:
+        echo(f"{len(found) - _ROWS:,} more; add words, or --format csv for all of them.")
+
+
+def _facts(facts: list[str]) -> str:
+    """Return facts in indented lines of at most 80 columns."""
+    lines = [""]
+    for fact in facts:
+        joined = f"{lines[-1]}, {fact}" if lines[-1] else fact
+        if len(joined) + len(_INDENT) > _COLUMNS_OF_A_LINE and lines[-1]:
+            lines.append(fact)
+        else:
+            lines[-1] = joined
+    return "\n".join(_INDENT + line for line in lines)
+
+
+def _csv(found: list[Published]) -> bytes:
+    from saebench.results.csv_text import write as to_csv
+
+    return to_csv(["reference", "model", "hook", "d_sae", "l0"], [list(sae.row().values()) for sae in found]).encode()
 
 
 def _everything() -> str:

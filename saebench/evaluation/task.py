@@ -66,11 +66,14 @@ class Task(Generic[S]):
     Attributes:
         name: The task's name, which is that of its card.
         needs: The capabilities that every SAE must have; others are recorded as not applicable.
+        several_sites: Whether it measures SAEs with several hook points, such as crosscoders and cross-layer
+            transcoders (`saebench.sae.hook.HookSite`); for other tasks they are recorded as not applicable.
         settings: The type of its settings.
     """
 
     name: ClassVar[str]
     needs: ClassVar[frozenset[Capability]] = frozenset()
+    several_sites: ClassVar[bool] = False
     settings: type[S]
 
     @property

@@ -21,6 +21,8 @@ from saebench.regression.verdicts import NEW_ONLY, UPDATE, Row, Tolerance, compa
 from saebench.results.paired import Key, scores
 from saebench.results.record import Arrays, Record
 from saebench.results.store import ResultStore
+from saebench.sae.objects import Objects
+from saebench.sae.recognise import recognise
 
 Measured = list[tuple[Record, Arrays]]
 _UNSTEADY = "has contributions that give no difference an interval, such as those of a single unit"
@@ -53,18 +55,31 @@ class Outcome:
         return not self.problems and not any(row.verdict.fails for row in self.rows)
 
 
-def reference(sae: str | Path) -> str:
-    """Return the reference that ``sae`` means; a folder means an SAE of SAELens.
+def subject(sae: object) -> Any:
+    """Return what `saebench.run` takes for ``sae``: a reference, or an object. The files of a folder tell its format.
 
     Raises UsageError for a path that does not exist.
     """
+    if not isinstance(sae, str | Path):
+        return sae
     if os.path.isdir(sae):  # unlike Path.is_dir, also False for names that no folder can have
-        return f"sae_lens:{sae}"
+        formats = recognise(Path(sae))
+        return f"{formats[0] if len(formats) == 1 else 'sae_lens'}:{sae}"
     if isinstance(sae, Path) or ":" not in sae:
         raise UsageError(
             f"There is no folder {str(sae)!r}; name a folder of SAELens, or a reference as `saebench run --sae` takes."
         )
     return sae
+
+
+def label(sae: object) -> str:
+    """Return what reports call ``sae``: its reference, which is ``object:NAME`` for an object."""
+    if isinstance(sae, str | Path):
+        return str(sae)
+    try:
+        return ", ".join(Objects().references(sae))
+    except UsageError:  # it is no SAE, which the run reports
+        return f"an object of type {type(sae).__name__}"
 
 
 def check(
@@ -92,7 +107,7 @@ def check(
     Raises:
         SaebenchError: The options are wrong, nothing can run, or a file cannot be read or written.
     """
-    sae, shown, command = str(options["sae"]), _shown(path, root), reproduce(options)
+    sae, shown, command = label(options["sae"]), _shown(path, root), reproduce(options)
     known = None if mode is Mode.UPDATE else read_baseline(path)
     if known is None and mode is Mode.COMPARE:
         missing = f"There is no baseline {shown}: write it with {UPDATE} (or {NEW_ONLY}), review it, and commit it."
@@ -118,6 +133,8 @@ def check(
 
 def reproduce(options: Mapping[str, Any]) -> str:
     """Return the shell command that measures the same, after a line that writes a config file if it needs one."""
+    if not isinstance(options["sae"], str):
+        return f"# {label(options['sae'])} is an object that only the test holds, so the test measures it again"
     words = ["saebench", "run", "--sae", str(options["sae"]), "--suite", str(options.get("suite", "quick"))]
     if options.get("tasks"):
         tasks = options["tasks"]

@@ -25,13 +25,20 @@ class GitState(NamedTuple):
     dirty: bool
 
 
-def collect(*, device: str, wall_seconds: float, arguments: Mapping[str, Any] | None = None) -> Provenance:
+def collect(
+    *,
+    device: str,
+    wall_seconds: float,
+    arguments: Mapping[str, Any] | None = None,
+    commits: Mapping[str, str] | None = None,
+) -> Provenance:
     """Return the provenance of work that has just ended.
 
     Args:
         device: The device that did the work, such as "cpu" or "cuda:0".
         wall_seconds: How long the work took.
         arguments: The settings as the user gave them.
+        commits: The commits of what came from the hub, by references.
     """
     git = harness_git()
     return Provenance(
@@ -47,6 +54,7 @@ def collect(*, device: str, wall_seconds: float, arguments: Mapping[str, Any] | 
         wall_seconds=wall_seconds,
         peak_memory_mb=peak_memory_mb(),
         arguments=dict(arguments or {}),
+        commits=dict(commits or {}),
     )
 
 

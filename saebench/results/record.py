@@ -78,6 +78,8 @@ class Provenance(BaseModel):
     wall_seconds: float
     peak_memory_mb: float | None = None
     arguments: dict[str, Any] = Field(default_factory=dict)  # as the user gave them
+    # The reference of a model or SAE on the hub -> the commit that its revision meant. Older records have none.
+    commits: dict[str, str] = Field(default_factory=dict)
 
 
 class SAEInfo(BaseModel):

@@ -70,7 +70,7 @@ def _model(plan: Plan) -> list[str]:
 def _needed_by(plan: Plan, task: TaskPlan) -> dict[str, None]:
     """The assets that a task's texts, datasets and further models come from, in their order."""
     names: dict[str, None] = {}
-    for reference in _references(plan, task):
+    for reference in references(plan, task):
         # Texts of the asset are also named inside of other references, such as words:asset:sae-probes/NAME.
         if f"asset:{TEXTS}/" in reference or reference.startswith("sciq:"):
             names[TEXTS] = None
@@ -79,7 +79,7 @@ def _needed_by(plan: Plan, task: TaskPlan) -> dict[str, None]:
     return names
 
 
-def _references(plan: Plan, task: TaskPlan) -> Iterator[str]:
+def references(plan: Plan, task: TaskPlan) -> Iterator[str]:
     """The texts, datasets and further models that a task names in its settings, and the text of fitted controls."""
     if any(ref.fitted for ref in plan.refs):
         yield task.calibration_text

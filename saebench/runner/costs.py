@@ -86,10 +86,10 @@ def hook_passes(plan: Plan) -> list[HookPasses]:
     """
     hooks, counted = by_hook(plan), []
     for sampling, n_tasks in samplings(plan).items():
-        ablated: set[str] = set()  # ablations belong to the hook point that is written
+        ablated: set[tuple[str, ...]] = set()  # ablations belong to the hook points that are written
         for hook, saes in hooks.items():
             unknown = len(saes) if hook is None else 0
-            ablations = 2 * unknown if hook is None else 2 * (hook.site_out not in ablated)
+            ablations = 2 * unknown if hook is None else 2 * (hook.sites_out not in ablated)
             counted.append(HookPasses(hook, sampling, saes, unknown, ablations, len(saes) * n_tasks))
-            ablated |= {hook.site_out} if hook else set()
+            ablated |= {hook.sites_out} if hook else set()
     return counted

@@ -107,7 +107,7 @@ def _where(hook: HookSite | None) -> str:
 
 
 def _rows(counted: HookPasses, depth: int | None) -> list[_Row]:
-    restart = None if counted.hook is None else restart_of(counted.hook.site_out)
+    restart = None if counted.hook is None else restart_of(*counted.hook.sites_out)
     share = "" if depth is None or restart is None or restart > depth else f"{depth - restart}/{depth}"
     n, at_most = len(counted.saes), " (at most)" if counted.captures else ""
     kinds = [

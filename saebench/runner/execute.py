@@ -28,7 +28,7 @@ from saebench.runner.info import label, sae_info, sentence
 from saebench.runner.loading import Loader, check_group, load_keys, not_ending
 from saebench.runner.plan import Job, Plan, TaskPlan
 from saebench.runner.request import RunRequest
-from saebench.runner.sites import default_hook, known_sites
+from saebench.runner.sites import default_hook, known_hooks
 from saebench.sae.group_ref import SAEGroupRef
 from saebench.sae.protocol import SAE
 from saebench.tasks.factory import create
@@ -179,10 +179,15 @@ class _SeedRun:
     def _measure(self, job: Job, saes: tuple[SAE, ...]) -> TaskOutput:
         task, subject = self.tasks[job.task.name], job.subject
         for ref, sae in zip(job.members, saes, strict=True):
+            if sae.hook.several and not task.several_sites:
+                raise NotApplicableError(
+                    f"{job.task.name} is defined for SAEs with one hook point, and {ref} reads or writes at several "
+                    f"({sae.hook})."
+                )
             if missing := sorted(map(str, task.needs - sae.capabilities)):
                 raise NotApplicableError(f"{job.task.name} needs {', '.join(missing)}, which {ref} does not have.")
         if isinstance(subject, SAEGroupRef):
-            check_group(subject, saes)
+            check_group(subject, saes, one_hook=task.card.groups != "sites")
             assert isinstance(task, GroupTask)
             group = SAEGroup(subject.name, saes, self.loader.fingerprints(job))
             return task.run_group(group, self.context, job.task.settings)
@@ -262,8 +267,15 @@ class _SeedRun:
                 device=str(self.context.lm.device),
                 wall_seconds=time.monotonic() - started,
                 arguments=self.plan.request.arguments(),
+                commits=self._commits(job),
             ),
         )
+
+    def _commits(self, job: Job) -> dict[str, str]:
+        """Return the commits of the model and of the SAEs of ``job``, of those that came from the hub."""
+        saes = zip(job.members, self.loader.loaded(job), strict=False)
+        named = [(self.context.lm.name, self.context.lm), *((str(ref), sae) for ref, sae in saes)]
+        return {name: commit for name, held in named if (commit := getattr(held, "commit", None))}
 
     def _sae_info(self, job: Job, output: TaskOutput | None) -> SAEInfo:
         saes = self.loader.loaded(job)
@@ -301,8 +313,13 @@ def _budget(request: RunRequest, device: torch.device) -> Budget:
 
 def _sites(plan: Plan, lm: LanguageModel) -> tuple[str, ...]:
     """The hook points of this model that passes for the plan's SAEs are known to need."""
-    named = [site for site in known_sites(plan, default_hook(plan, lm.n_layers)) if _exists(lm, site)]
-    return tuple(dict.fromkeys(part for site in named for part in (site, lm.restart_site(site))))
+    sites: dict[str, None] = {}
+    for hook in known_hooks(plan, default_hook(plan, lm.n_layers)):
+        for names in [hook.sites] if hook.several else [(site,) for site in hook.sites]:
+            if all(_exists(lm, site) for site in names):
+                start = lm.restart_site(*(hook.sites_out if hook.several else names))
+                sites |= dict.fromkeys((*names, start))
+    return tuple(sites)
 
 
 def _exists(lm: LanguageModel, site: str) -> bool:

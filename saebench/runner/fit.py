@@ -48,8 +48,10 @@ def misfits(refs: Iterable[SAERef], model: LMRef, shape: Shape, default: str | N
     reasons = {}
     for ref in refs:
         hook = ref.site(default)
-        sites = {hook.site_in: ref.width, hook.site_out: None} if hook and hook.site_in != hook.site_out else {}
-        sites = sites or ({hook.site_in: ref.width} if hook else {})
+        sites: dict[str, int | None] = {}
+        if hook is not None:
+            width = None if ref.width is None else ref.width // len(hook.sites_in)
+            sites = dict.fromkeys(hook.sites) | dict.fromkeys(hook.sites_in, width)
         problems = (_problem(site, width, model, shape) for site, width in sites.items())
         if problem := next(filter(None, problems), ""):
             reasons[ref] = f"{ref}: {problem}"

@@ -98,11 +98,12 @@ def _notes(sae: SAE) -> dict[str, Any]:
 def _group_info(group: SAEGroupRef, saes: tuple[SAE, ...], hook: str, said: dict[str, Any]) -> SAEInfo:
     loaded: list[tuple[SAE, ...]] = [(sae,) for sae in saes] or [()] * len(group.members)
     infos = [sae_info(ref, sae, None, hook) for ref, sae in zip(group.members, loaded, strict=True)]
-    architectures, hooks = ({getattr(info, key) for info in infos} for key in ("architecture", "hook"))
+    architectures = {info.architecture for info in infos}
+    hooks = dict.fromkeys(info.hook for info in infos)
     return SAEInfo(
         name=label(group),
         architecture=architectures.pop() if len(architectures) == 1 else "mixed",
-        hook=hooks.pop() if len(hooks) == 1 else "",
+        hook="+".join(hooks) if all(hooks) else "",
         d_in=max(info.d_in for info in infos),
         d_sae=max(info.d_sae for info in infos),
         control=all(info.control for info in infos),

@@ -27,11 +27,11 @@ def check_inputs(plan: Plan) -> list[str]:
     errors: dict[str, SaebenchError] = {}
     lines = []
     for planned in plan.tasks:
-        if any("hf:" in text for text in _texts(planned.parameters)):
+        if any("hf:" in text for text in texts_of(planned.parameters)):
             lines.append(f"{planned.name}: its inputs are checked when the run reads them from the hub")
             continue
         try:
-            _prepare(planned, plan.request.seed[0])
+            prepare_inputs(planned, plan.request.seed[0])
         except AssetError as error:
             lines.append(f"{planned.name}: its inputs are checked when the run has fetched them ({sentence(error)})")
         except Exception as error:  # a task may be somebody else's code
@@ -54,17 +54,18 @@ class _NoModel:
         raise _AskedForModelError(name)
 
 
-def _prepare(planned: TaskPlan, seed: int) -> None:
+def prepare_inputs(planned: TaskPlan, seed: int) -> None:
+    """Let a task read its inputs until it asks for the language model. Raises whatever the task raises."""
     task, context = create(planned.name), TaskContext(cast(LanguageModel, _NoModel()), seed)
     for step in (task.data, task.prepare):
         with suppress(_AskedForModelError), not_ending(planned.name):
             step(context, planned.settings)
 
 
-def _texts(value: Any) -> Iterator[str]:
+def texts_of(value: Any) -> Iterator[str]:
     """Yield the texts among the values of parameters."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict | list | tuple):
         for item in value.values() if isinstance(value, dict) else value:
-            yield from _texts(item)
+            yield from texts_of(item)

@@ -71,7 +71,7 @@ class Loader:
         length = getattr(job.task.settings, "context_length", None)
         sentences: dict[str, None] = {}
         for ref, sae in zip(job.members, self.loaded(job), strict=False):
-            sites = (sae.hook.site_in, sae.hook.site_out)
+            sites = sae.hook.sites_in + sae.hook.sites_out
             sentences |= dict.fromkeys(differences(trained_on(sae), str(ref), sites, self._facts, length))
         return tuple(sentences)
 
@@ -139,11 +139,17 @@ def fingerprint_of(sae: SAE) -> str:
     return fingerprint
 
 
-def check_group(group: SAEGroupRef, saes: tuple[SAE, ...]) -> None:
-    """Raise NotApplicableError unless all members have one hook and one width, and no two are the same SAE."""
+def check_group(group: SAEGroupRef, saes: tuple[SAE, ...], *, one_hook: bool = True) -> None:
+    """Raise NotApplicableError if two members are the same SAE, or if not all have one hook and one width.
+
+    Args:
+        group: The group.
+        saes: Its members.
+        one_hook: Whether the task compares SAEs of one hook.
+    """
     first_of: dict[str, SAERef] = {}
     for ref, sae in zip(group.members, saes, strict=True):
-        if (sae.hook, sae.d_in) != (saes[0].hook, saes[0].d_in):
+        if one_hook and (sae.hook, sae.d_in) != (saes[0].hook, saes[0].d_in):
             raise NotApplicableError(
                 f"The SAEs of group {group.name} do not read the same activations: {group.members[0]} takes "
                 f"{saes[0].d_in} dimensions at {saes[0].hook}, {ref} {sae.d_in} at {sae.hook}; group SAEs of one hook."

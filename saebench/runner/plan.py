@@ -16,6 +16,7 @@ from saebench.runner.request import RunRequest
 from saebench.runner.shape import shape_of
 from saebench.sae.group_ref import SAEGroupRef, parse_sae_group, seed_groups, size_groups
 from saebench.sae.reference import SAERef, parse_sae_ref
+from saebench.sae.suggest import about_model
 from saebench.sae.zoo import zoo_names
 from saebench.tasks.factory import resolve
 
@@ -141,8 +142,18 @@ def make_plan(request: RunRequest) -> Plan:
             parse_text_ref(task.settings.text)
     tasks = tuple(task for task in planned if task.takes_saes or task.groups)
     saes = tuple(ref for ref in _saes(request, named_groups) if any(task.takes(ref) for task in tasks))
-    plan = Plan(request, parse_lm_ref(request.model), tasks, saes, (), tuple(_notes(request, planned)))
+    plan = Plan(request, _model(request.model), tasks, saes, (), tuple(_notes(request, planned)))
     return _checked(replace(plan, jobs=tuple(_jobs(plan))))
+
+
+def _model(text: str) -> LMRef:
+    """Return the model that a text names. Raises UsageError, which says so if it names an SAE."""
+    try:
+        return parse_lm_ref(text)
+    except UsageError as error:
+        if suggestion := about_model(text):
+            raise UsageError(f"{error} {suggestion}") from error
+        raise
 
 
 def _checked(plan: Plan) -> Plan:
@@ -178,7 +189,7 @@ def _groups(request: RunRequest, named_groups: tuple[SAEGroupRef, ...], kind: Gr
     """The groups for tasks of groups: ``--sae-group``, else none if the user names ``--sae``, else the default."""
     if named_groups or request.sae is not None:
         return named_groups
-    return tuple(seed_groups() if kind == "seeds" else size_groups())
+    return tuple({"seeds": seed_groups, "sizes": size_groups, "sites": list}[kind]())
 
 
 def _notes(request: RunRequest, planned: list[TaskPlan]) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from saebench.errors import HookMismatchError
-from saebench.lm.site import parse_site
+from saebench.lm.site import start_of
 from saebench.runner.fit import chosen_hook
 from saebench.runner.plan import Plan
 from saebench.runner.shape import shape_of
@@ -30,11 +30,14 @@ def known_sites(plan: Plan, default: str) -> tuple[str, ...]:
     that SAE reports them). A hook point may still be missing in the plan's model, and one inside a block also needs the
     input of that block. ``default`` is the hook point of controls that name none.
     """
-    known: dict[str, None] = {}
-    for ref in plan.refs:
-        if hook := ref.site(default):
-            known |= dict.fromkeys(site for site in (hook.site_in, hook.site_out) if restart_of(site) is not None)
-    return tuple(known)
+    sites = (site for hook in known_hooks(plan, default) for site in hook.sites)
+    return tuple(dict.fromkeys(site for site in sites if restart_of(site) is not None))
+
+
+def known_hooks(plan: Plan, default: str) -> tuple[HookSite, ...]:
+    """The hooks that the plan's SAEs are known to have before they are loaded; ``default`` as in `known_sites`."""
+    hooks = (ref.site(default) for ref in plan.refs)
+    return tuple(dict.fromkeys(hook for hook in hooks if hook is not None))
 
 
 def default_hook(plan: Plan, n_layers: int) -> str:
@@ -42,9 +45,9 @@ def default_hook(plan: Plan, n_layers: int) -> str:
     return chosen_hook(plan.request.hook, plan.refs) or f"blocks.{n_layers // 2}.hook_resid_post"
 
 
-def restart_of(site: str) -> int | None:
-    """The block from which a pass goes on after a splice at ``site``; None if ``site`` cannot be spliced."""
+def restart_of(*sites: str) -> int | None:
+    """The block from which a pass goes on after a splice at ``sites``; None if one of them cannot be spliced."""
     try:
-        return parse_site(site).restart
+        return start_of(sites).restart
     except HookMismatchError:
         return None

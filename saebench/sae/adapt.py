@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from saebench.errors import SAELoadError
+from saebench.sae.objects import is_object
 from saebench.sae.protocol import SAE
+
+if TYPE_CHECKING:
+    from saebench.sae.base import LoadContext
 
 _MEMBERS = (name for name in (*SAE.__annotations__, *vars(SAE)) if not name.startswith("_"))
 REQUIRED_MEMBERS = tuple(name for name in _MEMBERS if name != "control")
 
 
-def as_sae(built: object, name: str) -> SAE:
-    """Return ``built`` as an SAE: itself if it fulfils the protocol, or an adapter if it is a SAELens SAE.
+def as_sae(built: object, name: str, context: LoadContext | None = None) -> SAE:
+    """Return ``built`` as an SAE: itself if it fulfils the protocol, or an adapter of it.
+
+    An adapter is made for an SAE of SAELens and, with a context, for any object with ``encode`` and ``decode``.
 
     An SAE that does not say whether it is a control is none. Its fingerprint is replaced by one that covers what it
     does, because the code that made it may be edited.
@@ -21,9 +27,11 @@ def as_sae(built: object, name: str) -> SAE:
     Args:
         built: What a factory or a third-party scheme returned.
         name: The reference, for error messages and as the name of an adapted SAE.
+        context: The hook point and the width for an object that does not tell its own.
 
     Raises:
-        SAELoadError: Members of the protocol are missing, or the object takes no attributes.
+        SAELoadError: Members of the protocol are missing, or the object takes no attributes; for an object with only
+            ``encode`` and ``decode`` as in `saebench.sae.object_adapter.adapt_object`.
     """
     from saebench.sae.behaviour import cover_behaviour
 
@@ -37,6 +45,10 @@ def as_sae(built: object, name: str) -> SAE:
             cover_behaviour(adapted, name)
             return adapted
     missing = [member for member in REQUIRED_MEMBERS if not hasattr(built, member)]
+    if missing and context is not None and is_object(built):
+        from saebench.sae.object_adapter import adapt_object
+
+        return adapt_object(built, name, context)
     if missing:
         raise SAELoadError(
             f"{name} gave an object of type {type(built).__name__}, which lacks {', '.join(missing)} of "

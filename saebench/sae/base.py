@@ -54,9 +54,11 @@ class BaseAdapter(nn.Module, ABC):
 
     Attributes:
         trained_on: What the SAE's metadata says about its training, which a run compares with what it does.
+        commit: The commit of the hub that its files are from; None for other SAEs.
     """
 
     control: bool = False
+    commit: str | None = None
 
     def __init__(
         self,
@@ -152,9 +154,16 @@ def generator(seed: int, purpose: str) -> torch.Generator:
 
 def check_fits(sae: SAE, d_at: Callable[[str], int]) -> None:
     """Raise HookMismatchError unless the language model has the SAE's hook points, with the SAE's widths."""
-    for site, width in ((sae.hook.site_in, sae.d_in), (sae.hook.site_out, sae.d_out)):
-        if (present := d_at(site)) != width:
+    for sites, total in ((sae.hook.sites_in, sae.d_in), (sae.hook.sites_out, sae.d_out)):
+        width, rest = divmod(total, len(sites))
+        if rest:
             raise HookMismatchError(
-                f"{sae.name} expects {width} dimensions at {site}, but the language model has {present} there; "
-                "choose the model that the SAE was trained on, or another hook point with ?hook=."
+                f"{sae.name} has {total} dimensions for {len(sites)} hook points, which do not divide equally; name as "
+                "many hook points as it was trained on."
             )
+        for site in sites:
+            if (present := d_at(site)) != width:
+                raise HookMismatchError(
+                    f"{sae.name} expects {width} dimensions at {site}, but the language model has {present} there; "
+                    "choose the model that the SAE was trained on, or another hook point with ?hook=."
+                )

@@ -130,7 +130,10 @@ def check_attributes(subject: Subject) -> CheckResult:
         return _judge(name, "capabilities must be a frozenset of Capability.")
     if not isinstance(sae.control, bool):
         return _judge(name, f"control must be True or False, not {sae.control!r}.")
-    crosses = sae.hook.site_in != sae.hook.site_out
+    for side, sites, width in (("d_in", sae.hook.sites_in, sae.d_in), ("d_out", sae.hook.sites_out, sae.d_out)):
+        if width % len(sites):
+            return _judge(name, f"{side}={width} does not divide equally among {len(sites)} hook points.")
+    crosses = sae.hook.crosses
     if crosses != (Capability.TRANSCODER in kinds):
         return _judge(
             name, f"the hook is {sae.hook}, so the capability transcoder must {'' if crosses else 'not '}be declared."

@@ -35,7 +35,7 @@ class PythonScheme(Scheme):
         split_target(ref.body)
 
     def load(self, ref: Reference, context: LoadContext) -> SAE:
-        return load_from_factory(ref.body, dict(ref.options), str(ref))
+        return load_from_factory(ref.body, dict(ref.options), str(ref), context)
 
 
 def split_target(body: str) -> tuple[str, str]:
@@ -59,17 +59,18 @@ def split_target(body: str) -> tuple[str, str]:
     return source, attribute
 
 
-def load_from_factory(body: str, options: Mapping[str, str], name: str) -> SAE:
+def load_from_factory(body: str, options: Mapping[str, str], name: str, context: LoadContext | None = None) -> SAE:
     """Call a factory and check what it returns.
 
     Args:
         body: The module or file and the function, as in `split_target`.
         options: Arguments of the function as text; numbers and true/false are converted.
         name: The reference, for error messages.
+        context: What `saebench.sae.adapt.as_sae` needs for an object with no more than ``encode`` and ``decode``.
 
     Returns:
         What the function returned: an object with the members of ``saebench.sae.protocol.SAE``, or an adapter around a
-        ``sae_lens.SAE``.
+        ``sae_lens.SAE`` or around another object with ``encode`` and ``decode``.
 
     Raises:
         SAELoadError: The factory is missing, fails, or returns anything else.
@@ -86,7 +87,7 @@ def load_from_factory(body: str, options: Mapping[str, str], name: str) -> SAE:
         raise
     except Exception as error:  # the user's own code may raise anything
         raise SAELoadError(f"{name} failed with {one_line(error)}{_place(error)}.") from error
-    return as_sae(built, name)
+    return as_sae(built, name, context)
 
 
 def convert(text: str) -> int | float | bool | str:

@@ -1,6 +1,9 @@
 """What saebench asks of an SAE: a small protocol, and the capabilities that an SAE may have.
 
-Shapes: ``x`` is ``[..., d_in]`` and ``z`` is ``[..., d_sae]``, in float32 unless the adapter says otherwise.
+Shapes: ``x`` is ``[..., d_in]`` and ``z`` is ``[..., d_sae]``, in float32 unless the adapter says otherwise. Where an
+SAE has several hook points (`saebench.sae.hook.HookSite`), ``x`` is the concatenation of the activations at
+``hook.sites_in`` along the last dimension, each of width ``d_in / len(hook.sites_in)``, and the reconstruction is
+likewise that of ``hook.sites_out``.
 A position-wise SAE treats every leading dimension as a batch; other SAEs (temporal ones) take
 ``[batch, position, d_in]``.
 """
@@ -35,8 +38,8 @@ class SAE(Protocol):
     name: str  # its name in tables, e.g. "zoo:topk-k32-s0"
     architecture: str  # "topk", "jumprelu", "pca", ...
     hook: HookSite
-    d_in: int
-    d_out: int  # = d_in except for transcoders
+    d_in: int  # of all hook points together that it reads
+    d_out: int  # of all hook points together that it writes; = d_in except for transcoders
     d_sae: int
     capabilities: frozenset[Capability]
     model_name: str | None  # the language model that it was trained on, if known (informative)
@@ -81,7 +84,7 @@ def fingerprint_of(tensors: Mapping[str, Tensor], settings: Mapping[str, object]
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
         digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     for key in sorted(settings):
         digest.update(f"{key}={settings[key]!r};".encode())
     return digest.hexdigest()

@@ -80,6 +80,15 @@ class SAERef(Reference):
         """Whether the reference, or the one inside, names code that loading runs."""
         return self._scheme.runs_code or (self.inner is not None and self.inner.runs_code)
 
+    @property
+    def remote(self) -> bool:
+        """Whether loading, or that of the reference inside, needs the network."""
+        return self.inner.remote if self.inner is not None else self._scheme.remote(self)
+
+    def prefetch(self) -> str:
+        """Fetch what loading needs from the network and return what it was. Raises SAELoadError."""
+        return self.inner.prefetch() if self.inner is not None else self._scheme.prefetch(self)
+
     def site(self, default: str | None) -> HookSite | None:
         return self._scheme.site(self, default)
 
@@ -112,7 +121,12 @@ def _parse(text: str, depth: int) -> SAERef:
     name, colon, rest = text.partition(":")
     registry = scheme_registry()
     if not colon or name not in registry.names():
-        known = ", ".join(f"{scheme}:" for scheme in registry.names())
+        from saebench.sae.suggest import about_sae
+
+        if suggestion := about_sae(text):
+            raise UsageError(f"SAE reference {text!r} names no scheme. {suggestion}")
+        # Objects have a scheme of their own, but only a Python program can name them.
+        known = ", ".join(f"{scheme}:" for scheme in registry.names() if scheme != "object")
         raise UsageError(
             f"SAE reference {text!r} must begin with one of {known}.{did_you_mean(name, registry.names())}"
         )

@@ -22,9 +22,12 @@ from saebench.errors import SaebenchError, SAELoadError, UsageError, did_you_mea
 from saebench.sae.baseline_scheme import BaselineScheme
 from saebench.sae.factory import PythonScheme
 from saebench.sae.hook import HookSite
+from saebench.sae.hub_scheme import HubScheme
 from saebench.sae.map_scheme import map_schemes
+from saebench.sae.objects import ObjectScheme
 from saebench.sae.sae_lens_scheme import SAELensScheme
 from saebench.sae.scheme import Scheme
+from saebench.sae.several.schemes import several_schemes
 from saebench.sae.zoo import ZooScheme
 
 if TYPE_CHECKING:
@@ -33,7 +36,15 @@ if TYPE_CHECKING:
     from saebench.sae.ref import Reference
 
 GROUP = "saebench.saes"
-BUILT_IN: tuple[Scheme, ...] = (ZooScheme(), SAELensScheme(), BaselineScheme(), PythonScheme())
+BUILT_IN: tuple[Scheme, ...] = (
+    ZooScheme(),
+    SAELensScheme(),
+    BaselineScheme(),
+    PythonScheme(),
+    HubScheme(),
+    ObjectScheme(),
+    *several_schemes(),
+)
 
 
 @dataclass(frozen=True)
@@ -66,6 +77,11 @@ class SchemeRegistry:
     def names(self) -> list[str]:
         """The names of all schemes, the built-in ones first. Some of the others may prove broken when they are used."""
         return list(dict.fromkeys([*self._loaded, *self._points]))
+
+    def file_formats(self) -> list[str]:
+        """The names of saebench's own schemes whose references name files, which is one for each format."""
+        own = (entry.scheme for entry in self._loaded.values() if entry.origin == "saebench")
+        return [scheme.name for scheme in own if scheme is not None and scheme.reads_files]
 
     def get(self, name: str) -> Scheme:
         """Return the scheme ``name``. Raises UsageError when there is none, or when it is broken."""
@@ -117,7 +133,7 @@ class _ThirdParty(Scheme):
     def __init__(self, scheme: Scheme, origin: str) -> None:
         self._scheme, self._origin = scheme, origin
         self.name, self.forms, self.wrappers = scheme.name, scheme.forms, scheme.wrappers
-        self.runs_code = scheme.runs_code
+        self.runs_code, self.reads_files = scheme.runs_code, scheme.reads_files
 
     def validate(self, ref: Reference) -> None:
         self._ask("validate", object, ref)
@@ -131,7 +147,7 @@ class _ThirdParty(Scheme):
             raise
         except Exception as error:
             raise SAELoadError(f"{ref} failed with {_one_line(error)} (SAE scheme of {self._origin}).") from error
-        return as_sae(loaded, str(ref))
+        return as_sae(loaded, str(ref), context)
 
     def site(self, ref: Reference, default: str | None) -> HookSite | None:
         site: HookSite | None = self._ask("site", HookSite | None, ref, default)
@@ -150,6 +166,12 @@ class _ThirdParty(Scheme):
 
     def fitted(self, ref: Reference) -> bool:
         return bool(self._ask("fitted", bool, ref))
+
+    def remote(self, ref: Reference) -> bool:
+        return bool(self._ask("remote", bool, ref))
+
+    def prefetch(self, ref: Reference) -> str:
+        return str(self._ask("prefetch", str, ref))
 
     def hook_for_controls(self, ref: Reference) -> str | None:
         site: str | None = self._ask("hook_for_controls", str | None, ref)

@@ -6,7 +6,6 @@ SAELens takes a second to import, so its directory of releases and the settings 
 from __future__ import annotations
 
 import difflib
-import importlib.util
 import os
 import re
 from functools import cache
@@ -14,6 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from saebench.errors import SAELoadError, UsageError, did_you_mean
+from saebench.hub.client import cached_files
+from saebench.hub.place import parse_place
+from saebench.sae.directory import releases
 from saebench.sae.hook import HookSite
 from saebench.sae.options import POSITIVE, SITE, read_options
 from saebench.sae.sae_lens_config import named_hooks, read_config
@@ -35,6 +37,7 @@ class SAELensScheme(Scheme):
     """``sae_lens:FOLDER``, ``sae_lens:RELEASE/ID`` and ``sae_lens:ORG/REPO/FOLDER``."""
 
     name = "sae_lens"
+    reads_files = True
     forms = (
         Form("DIR", "a folder written by SAELens (cfg.json and safetensors)", _OPTIONS),
         Form("RELEASE/ID", "an SAE on the Hugging Face hub; `saebench saes --sae-lens` lists the releases", _OPTIONS),
@@ -78,7 +81,19 @@ class SAELensScheme(Scheme):
             organisation, repository, sae_id = ref.body.split("/", 2)
             release = f"{organisation}/{repository}"
         adapter = SAELensAdapter.from_release(release, sae_id, name=str(ref), **options)
-        return centred_where_trained_so(adapter, context)
+        sae = centred_where_trained_so(adapter, context)
+        sae.commit = _commit(release, sae_id)
+        return sae
+
+    def remote(self, ref: Reference) -> bool:
+        return _local(ref.body) is None
+
+    def prefetch(self, ref: Reference) -> str:
+        from saebench.sae.base import LoadContext
+
+        # Only SAELens knows which files its loaders read.
+        commit = getattr(self.load(ref, LoadContext()), "commit", None) if self.remote(ref) else None
+        return f"commit {commit}" if commit else ""
 
     def site(self, ref: Reference, default: str | None) -> HookSite | None:
         options = dict(ref.options)
@@ -94,15 +109,17 @@ class SAELensScheme(Scheme):
 @cache
 def sae_lens_releases() -> dict[str, frozenset[str]]:
     """The ids of SAEs by release, from the directory inside the installed SAELens, read without importing it."""
-    import yaml
+    return {release: frozenset(sae[0] for sae in entry["saes"]) for release, entry in releases().items()}
 
-    spec = importlib.util.find_spec("sae_lens")
-    if spec is None or not spec.submodule_search_locations:
-        return {}
-    file = Path(spec.submodule_search_locations[0]) / "pretrained_saes.yaml"
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    directory = yaml.load(file.read_text(encoding="utf-8"), Loader=loader)
-    return {release: frozenset(sae["id"] for sae in entry["saes"]) for release, entry in directory.items()}
+
+def _commit(release: str, sae_id: str) -> str | None:
+    """Return the commit in the hub's cache from which SAELens has just loaded an SAE."""
+    from sae_lens.loading.pretrained_saes_directory import get_repo_id_and_folder_name
+
+    repository, _ = get_repo_id_and_folder_name(release, sae_id)
+    place = parse_place(repository)
+    listing = cached_files(place) if place is not None else None
+    return listing.commit if listing is not None else None
 
 
 def _local(body: str) -> Path | None:

@@ -50,12 +50,14 @@ class Scheme(ABC):
             its canonical form before ``validate`` is called, and is ``ref.inner``.
         runs_code: Whether a reference names code that loading runs, as ``python:`` does. A config file may name such a
             reference only if the user allows it on the command line.
+        reads_files: Whether the body names a folder or file of weights on this machine.
     """
 
     name: str
     forms: tuple[Form, ...] = ()
     wrappers: frozenset[str] = frozenset()
     runs_code: bool = False
+    reads_files: bool = False
 
     @abstractmethod
     def validate(self, ref: Reference) -> None:
@@ -92,6 +94,17 @@ class Scheme(ABC):
     def fitted(self, ref: Reference) -> bool:
         """Return whether loading fits the SAE to activations. Only then does a run pass ``calibration``."""
         return False
+
+    def remote(self, ref: Reference) -> bool:
+        """Return whether loading ``ref`` needs the network, unless `prefetch` was called before."""
+        return False
+
+    def prefetch(self, ref: Reference) -> str:
+        """Fetch what loading ``ref`` needs from the network, and return what it was, such as a commit.
+
+        Raises SAELoadError when it cannot be fetched.
+        """
+        return ""
 
     def hook_for_controls(self, ref: Reference) -> str | None:
         """Return the hook point for the controls of a run that holds ``ref``, if this scheme suggests one."""

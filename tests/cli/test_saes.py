@@ -47,6 +47,45 @@ def test_unknown_release(invoke: Invoke):
     assert "Did you mean 'gpt2-small-res-jb'?" in result.stderr
 
 
+class TestSearch:
+    def test_every_word_must_fit(self, invoke: Invoke):
+        lines = invoke("saes", "--search", "GEMMA-2-2b  res 16k layer_12/").stdout.splitlines()
+        assert lines[4:6] == [
+            "sae_lens:gemma-scope-2b-pt-res/layer_12/width_16k/average_l0_82",
+            "    blocks.12.hook_resid_post, 16,384 latents, L0 82, gemma-2-2b",
+        ]
+        assert len(lines) == 12
+        assert "L0 82" in lines[-1]  # the canonical one, whose id does not tell it
+        [zoo_sae, facts] = invoke("saes", "--search", "zoo k64 blocks.9").stdout.splitlines()
+        assert zoo_sae == "zoo:topk-k64-s0"
+        assert facts == "    blocks.9.hook_resid_post, 2,048 latents, L0 64, asset:gemma-3-270m"
+
+    def test_many(self, invoke: Invoke):
+        lines = invoke("saes", "--search", "gemma-scope-2 transcoder").stdout.splitlines()
+        assert lines[-1].endswith(" more; add words, or --format csv for all of them.")
+        assert sum(line.startswith("sae_lens:") for line in lines) == 20
+        # A reference is never broken, so that it can be copied.
+        assert all(len(line) <= 80 or line.startswith("sae_lens:") for line in lines)
+
+    def test_none(self, invoke: Invoke):
+        result = invoke("saes", "--search", "gemma nosuchthing")
+        assert result.exit_code == 2
+        assert "No SAE of the zoo or of SAELens' directory fits 'gemma nosuchthing'" in result.stderr
+
+    def test_other_formats_hold_all(self, invoke: Invoke):
+        rows = json.loads(invoke("saes", "--search", "gemma-scope-2 transcoder", "--format", "json").stdout)
+        assert len(rows) > 1000
+        assert rows[0].keys() == {"reference", "model", "hook", "d_sae", "l0"}
+        lines = invoke("saes", "--search", "zoo:", "--format", "csv").stdout.splitlines()
+        assert lines[0] == "reference,model,hook,d_sae,l0"
+        assert lines[1].startswith("zoo:topk-k32-s0,asset:gemma-3-270m,blocks.9.hook_resid_post,2048,")
+        assert json.loads(invoke("saes", "--search", "nosuchthing", "--format", "json").stdout) == []
+
+    def test_options_that_do_not_go_together(self, invoke: Invoke):
+        for options in (["--format", "json"], ["--search", "x", "--sae-lens", "y"]):
+            assert invoke("saes", *options).exit_code == 2
+
+
 def test_every_form_with_its_options(invoke: Invoke):
     page = invoke("saes").stdout
     for scheme in registry_module.BUILT_IN:

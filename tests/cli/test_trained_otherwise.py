@@ -132,8 +132,12 @@ def test_the_hook_of_the_run_leaves_a_folder_that_names_one_alone(save: Callable
 
 def test_check_adapter_tells_differences(invoke: Invoke, inputs: Inputs, save: Callable[..., str]) -> None:
     arguments = ["--model", inputs.model, "--text", inputs.text]
-    result = invoke("check-adapter", save(hook_name=SITE, model_name="another-model"), *arguments)
-    assert result.exit_code == 0, result.output
-    assert "Warning: " in result.stderr
-    assert "'another-model'" in result.stderr
-    assert invoke("check-adapter", save(), *arguments, "--hook", SITE).exit_code == 0
+    otherwise = {"model_name": "another-model", "context_size": 16, "prepend_bos": False, "seqpos_slice": [5, None]}
+    result = invoke("check-adapter", save(hook_name=SITE, **otherwise), *arguments)
+    assert result.stderr.count("Warning: ") == 4
+    for told in ("'another-model'", "of 16 tokens, and those of this run have 128", "without a BOS", "[5, None]"):
+        assert told in result.stderr
+    # It reconstructs all but the mean, which a diagnosis finds out.
+    assert result.exit_code == 1
+    assert "It looks as if it was trained on weights as TransformerLens centres them" in result.stdout
+    assert f"{save()} passes all checks" in invoke("check-adapter", save(), *arguments, "--hook", SITE).stdout

@@ -90,8 +90,17 @@ def test_the_listings_show_the_task_and_the_scheme(environment: dict[str, str]):
     assert "npz" in saebench(environment, "saes")
 
 
-def test_the_adapter_passes_the_conformance_suite(environment: dict[str, str], sae_file: Path, tiny_gpt2_dir: Path):
-    saebench(environment, "check-adapter", f"npz:{sae_file}?hook={SITE}", "--model", str(tiny_gpt2_dir))
+def test_the_adapter_passes_the_conformance_suite(environment: dict[str, str], tmp_path: Path, tiny_gpt2_dir: Path):
+    """With an SAE that reconstructs everything, so that it is loaded right, too."""
+    eye, file = np.eye(WIDTH, dtype="f4"), tmp_path / "pairs.npz"
+    zeros = {"b_enc": np.zeros(2 * WIDTH, "f4"), "b_dec": np.zeros(WIDTH, "f4")}
+    np.savez(file, W_enc=np.concatenate([eye, -eye], 1), W_dec=np.concatenate([eye, -eye]), **zeros)
+    told = saebench(
+        environment,
+        *("check-adapter", f"npz:{file}?hook={SITE}", "--model", str(tiny_gpt2_dir)),
+        *("--text", str(write_text(tmp_path / "text.jsonl"))),
+    )
+    assert "It is loaded right" in told
 
 
 @pytest.mark.parametrize(

@@ -91,3 +91,36 @@ def test_a_damaged_record_is_measured_again(project: Project, damage: str):
     DAMAGES[damage](arrays)
     project.run(passed=1)
     assert read_arrays(arrays).keys() >= {"fvu.num", "fvu.den"}
+
+
+OBJECT = """
+import torch
+
+
+class Scaled:
+    def __init__(self, share):
+        self.share = share
+
+    def encode(self, x):
+        return x * self.share
+
+    def decode(self, z):
+        return z
+
+
+def test_quality(sae_quality):
+    sae_quality.check(Scaled({share}), baseline="topk", {options})
+"""
+
+
+def test_an_object_of_the_test(project: Project):
+    project.write(OBJECT.format(share=0.9, options=OPTIONS))
+    project.run("--saebench-update", passed=1)
+    assert project.baseline["entries"][0]["record"]["identity"]["sae"] == "object:Scaled"
+    project.run(passed=1)
+    project.write(OBJECT.format(share=0.5, options=OPTIONS))
+    said = project.run(failed=1)
+    assert "object:Scaled against saebench-baselines/topk.json" in said
+    assert "# object:Scaled is an object that only the test holds" in said
+    project.write(OBJECT.format(share=0.5, options=OPTIONS).replace("check(Scaled(0.5)", "check(3"))
+    assert "an SAE is a reference or an object with encode and decode, and one of type int has" in project.run(failed=1)

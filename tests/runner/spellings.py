@@ -129,6 +129,7 @@ def parameters(write: Callable[[Path], str]) -> dict[str, dict[str, Any]]:
             "perplexity_predictions": 6,
             **few,
         },
+        "joint_splice": {"text": text, "context_length": 16, "sequences": 4, **few},
         "language_steering": {
             "parallel": file("jsonl", "parallel.jsonl"),
             "languages": ["en", "fr", "de"],

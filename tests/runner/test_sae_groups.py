@@ -116,7 +116,8 @@ def test_what_cannot_be_compared_says_why_and_the_others_run_on(run: Run, inputs
         assert message in found[name].error
         assert "\n" not in found[name].error
     assert "ValueError: no such checkpoint" in found["stranger"].error
-    assert (found["hooks"].sae.hook, found["twins"].sae.hook) == ("", SITE)
+    assert found["hooks"].sae.hook == f"{SITE}+blocks.0.hook_resid_post"
+    assert found["twins"].sae.hook == SITE
     assert (found["broken"].identity.sae_fingerprint, found["broken"].sae.architecture) == ("", "")
     again = run(sae_group=list(groups.values()), **ALONE)
     assert again.new == 0

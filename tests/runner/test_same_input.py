@@ -25,6 +25,7 @@ from saebench.runner.request import make_request
 from tests.runner.spellings import CONTROL, SAES, Spelling, make_project, options, parameters, spellings
 
 TASKS = tuple(registry().names())
+OTHER_SITE = "blocks.0.hook_resid_post"
 Measured = dict[tuple[str, str], tuple[Record, Arrays]]  # by task and kind of SAE
 Measure = Callable[..., Measured]
 
@@ -67,6 +68,7 @@ def measure(ways: dict[str, Spelling], tmp_path_factory: pytest.TempPathFactory)
             refs = [f"sae_lens:{spelling.write(Path('saes') / name)}" for name in SAES]
             each = parameters(spelling.write) | (changed or {})
             step = -1 if backwards else 1
+            layers = "joint_splice" in tasks
             if backwards:  # its SAEs belong to the members in the order of the list
                 each["seed_stability"] = each["seed_stability"] | {"at_init": each["seed_stability"]["at_init"][::-1]}
             request: dict[str, Any] = {
@@ -74,7 +76,10 @@ def measure(ways: dict[str, Spelling], tmp_path_factory: pytest.TempPathFactory)
                 "tasks": list(tasks),
                 "parameters": {task: each[task] for task in tasks},
                 "sae": [refs[0], CONTROL][::step] if control else refs[:1],
-                "sae_group": [f"{group}={','.join(refs[::step])}"],
+                "sae_group": [
+                    f"{group}={','.join(refs[::step])}",
+                    *([f"layers={','.join([f'{refs[0]}?hook={OTHER_SITE}', refs[1]][::step])}"] if layers else []),
+                ],
                 "out": out,
             }
             before = Path.cwd()
@@ -88,7 +93,12 @@ def measure(ways: dict[str, Spelling], tmp_path_factory: pytest.TempPathFactory)
             assert not [(r.identity.task, r.error) for r in summary.records if r.status is Status.FAILED]
             store = ResultStore(out)
             known[key] = {
-                (record.identity.task, _kind(record)): (record, store.arrays(record)) for record in summary.records
+                (record.identity.task, _kind(record)): (record, store.arrays(record))
+                for record in summary.records
+                # One group is for the task that takes SAEs of several hook points, and the other for all others.
+                if not layers
+                or (record.sae.name == "group:layers") == (record.identity.task == "joint_splice")
+                or not record.sae.name.startswith("group:")
             }
         return known[key]
 

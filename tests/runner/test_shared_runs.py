@@ -32,18 +32,18 @@ def test_seeds_differ_in_split_tokens_and_numbers(run: Run, inputs: Inputs):
 
 
 def test_a_clean_pass_serves_all_saes_of_a_site(run: Run, inputs: Inputs, monkeypatch: pytest.MonkeyPatch):
-    made: list[str] = []
+    made: list[tuple[str, ...]] = []
     real = execute_module.TaskContext.clean.__globals__["CleanPass"]
 
     class Counted(real):  # type: ignore[misc,valid-type]
-        def __init__(self, captured: Any, site: str, *rest: Any) -> None:
-            made.append(site)
-            super().__init__(captured, site, *rest)
+        def __init__(self, captured: Any, sites: tuple[str, ...], *rest: Any) -> None:
+            made.append(sites)
+            super().__init__(captured, sites, *rest)
 
     monkeypatch.setattr("saebench.passes.context.CleanPass", Counted)
     other = "blocks.0.hook_resid_post"
     run(inputs.topk(0), inputs.topk(1), "baseline:neurons", f"baseline:neurons?hook={other}")
-    assert made == [SITE, other]
+    assert made == [(SITE,), (other,)]
 
 
 def test_each_sae_is_loaded_once_and_let_go(run: Run, inputs: Inputs, monkeypatch: pytest.MonkeyPatch):

@@ -86,7 +86,8 @@ def build(case: str, **changes: Any) -> Any:
     metadata = {"hook_name": SITE, "model_name": "tiny", **changes.pop("metadata", {})}
     if "d_out" in options:
         metadata = {"hook_name_out": SITE_OUT, **metadata}
-    sae = kind(config(d_in=D_IN, d_sae=D_SAE, metadata=sae_lens.saes.sae.SAEMetadata(**metadata), **options, **changes))
+    options = {**options, **changes}
+    sae = kind(config(d_in=D_IN, d_sae=D_SAE, metadata=sae_lens.saes.sae.SAEMetadata(**metadata), **options))
     randomise(sae)
     return sae
 

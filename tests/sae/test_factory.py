@@ -10,6 +10,7 @@ from saebench.errors import SAELoadError
 from saebench.sae.adapt import REQUIRED_MEMBERS, as_sae
 from saebench.sae.base import LoadContext
 from saebench.sae.factory import convert
+from saebench.sae.hook import HookSite
 from saebench.sae.reference import load_sae
 from saebench.sae.sae_lens_adapter import SAELensAdapter
 
@@ -103,3 +104,28 @@ def test_a_foreign_sae_is_no_control_unless_it_says_so() -> None:
 def test_options_are_converted(text: str, value: object) -> None:
     assert convert(text) == value
     assert type(convert(text)) is type(value)
+
+
+PLAIN = """
+class Plain:
+    def encode(self, x):
+        return x.clamp(min=0)
+
+    def decode(self, z):
+        return z
+
+def build():
+    return Plain()
+"""
+
+
+def test_an_object_with_no_more_than_encode_and_decode(tmp_path: Path) -> None:
+    (tmp_path / "plain.py").write_text(PLAIN)
+    ref = f"python:{tmp_path / 'plain.py'}:build"
+    context = LoadContext(hook=HookSite.at("blocks.1.hook_resid_post"), hook_named=True, d_in=lambda _: 6)
+    sae = load_sae(ref, context)
+    assert (sae.name, sae.d_in, sae.d_sae, str(sae.hook)) == (ref, 6, 6, "blocks.1.hook_resid_post")
+    with pytest.raises(SAELoadError, match="names no hook point"):
+        load_sae(ref, LoadContext())
+    (tmp_path / "plain.py").write_text(PLAIN.replace("min=0", "min=0.001"))
+    assert load_sae(ref, context).fingerprint() != sae.fingerprint()

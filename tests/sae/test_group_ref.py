@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from saebench.errors import SaebenchError, UsageError
 from saebench.sae import zoo
-from saebench.sae.group_ref import SAEGroupRef, parse_sae_group, predefined_groups, seed_groups, size_groups
+from saebench.sae.group_ref import (
+    SAEGroupRef,
+    parse_sae_group,
+    predefined_groups,
+    seed_groups,
+    size_groups,
+    written_in_group,
+)
 from saebench.sae.reference import parse_sae_ref
 
 A, B = "baseline:random?d_sae=64&l0=8&seed=1", "baseline:random?d_sae=64&l0=8&seed=2"
@@ -100,3 +109,17 @@ def test_a_zoo_of_other_saes(monkeypatch: pytest.MonkeyPatch):
 
 def test_members_are_references(tmp_path):
     assert parse_sae_group(f"g={A},{B}").members == (parse_sae_ref(A), parse_sae_ref(B))
+
+
+@pytest.mark.parametrize("folder", ["a,b", "a%2Cb", "a%b", "a%20b", "a(b),c"])
+def test_a_comma_in_the_name_of_a_folder(tmp_path: Path, folder: str) -> None:
+    (tmp_path / folder).mkdir()
+    member = written_in_group(f"sae_lens:{tmp_path}/{folder}?hook=x%2Cy")
+    group = parse_sae_group(f"g={member},baseline:pca")
+    assert (group.members[0].body, dict(group.members[0].options)) == (f"{tmp_path}/{folder}", {"hook": "x,y"})
+    assert parse_sae_group(str(group)) == group
+
+
+def test_what_is_inside_parentheses_stays_as_it_is() -> None:
+    text = "g=baseline:permuted-decoder(baseline:pca?k=3),baseline:pca?hook=a%2Cb"
+    assert str(parse_sae_group(text)) == text
