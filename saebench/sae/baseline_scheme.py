@@ -69,12 +69,12 @@ class BaselineScheme(Scheme):
         if inner := ref.inner:
             seed = options.get("seed", context.seed)
             return baselines.PermutedDecoderBaseline(inner.load(context), name=name, seed=seed)
-        hook = _hook(name, options.pop("hook", None), context)
+        hook = one_site(name, options.pop("hook", None), context)
         if ref.body == "neurons":
             if context.d_in is None:
                 raise SAELoadError(f"{name} takes its width from a language model; name one with --model.")
             return baselines.NeuronBaseline(context.d_in(hook.site_in), name=name, hook=hook)
-        activations = _activations(name, hook, context)
+        activations = fitting_activations(name, hook, context)
         if ref.body == "pca":
             return baselines.PCABaseline(activations, name=name, hook=hook, **options)
         return baselines.RandomBaseline(activations, name=name, hook=hook, **{"seed": context.seed, **options})
@@ -98,7 +98,8 @@ class BaselineScheme(Scheme):
         return ref.inner.fitted if ref.inner else ref.body in ("pca", "random")
 
 
-def _hook(name: str, site: str | None, context: LoadContext) -> HookSite:
+def one_site(name: str, site: str | None, context: LoadContext) -> HookSite:
+    """Return the one hook point of a control. Raises SAELoadError where the run's SAEs read and write elsewhere."""
     if site is not None:
         return HookSite.at(site)
     if context.hook is None or context.hook.site_in != context.hook.site_out:
@@ -106,7 +107,8 @@ def _hook(name: str, site: str | None, context: LoadContext) -> HookSite:
     return context.hook
 
 
-def _activations(name: str, hook: HookSite, context: LoadContext) -> Tensor:
+def fitting_activations(name: str, hook: HookSite, context: LoadContext) -> Tensor:
+    """Return the activations that a control is fitted to. Raises SAELoadError without a language model."""
     if context.calibration is None:
         raise SAELoadError(f"{name} is fitted to activations; name a language model and a text to take them from.")
     return context.calibration(hook.site_in)

@@ -19,6 +19,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
 
 from saebench.errors import SaebenchError, SAELoadError, UsageError, did_you_mean
+from saebench.sae.adversary_scheme import AdversaryScheme
 from saebench.sae.baseline_scheme import BaselineScheme
 from saebench.sae.factory import PythonScheme
 from saebench.sae.hook import HookSite
@@ -40,6 +41,7 @@ BUILT_IN: tuple[Scheme, ...] = (
     ZooScheme(),
     SAELensScheme(),
     BaselineScheme(),
+    AdversaryScheme(),
     PythonScheme(),
     HubScheme(),
     ObjectScheme(),
