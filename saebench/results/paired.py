@@ -108,7 +108,8 @@ def difference(a: Scored, b: Scored, *, replicates: int = 10_000, seed: int = 0)
     Where both have contributions of the same units, the method is "paired-bootstrap". The same units are drawn with
     replacement for both, and the standard error of the difference is multiplied by sqrt(n / (n - 1)), because drawing
     from the sample understates the spread. The interval and the p-value follow from Student's t with n - 1 degrees of
-    freedom. For means this is the paired t test.
+    freedom. For means this is the paired t test. Where all units differ by the same, p is that of the sign test, and
+    fewer than six units give no interval.
 
     Otherwise the method is "unpaired": both standard errors are added in quadrature. The distribution is normal, or
     Welch's t where the intervals of the records are those of Student's t. This is conservative where the two numbers
@@ -209,7 +210,21 @@ def _paired(
     rounding = 1e-12 * max(abs(a.value), abs(b.value))
     if stderr <= rounding:  # the difference is the same in every sample
         stderr, value = 0.0, 0.0 if abs(value) <= rounding else value
+        if value:
+            return _same_everywhere(value, n, count)
     return _with_interval(value, stderr, n, PAIRED, count - 1)
+
+
+def _same_everywhere(value: float, n: int, count: int) -> Difference:
+    """Return a difference that every unit shows alike, so that their spread says nothing about its error.
+
+    What remains is that all units point the same way, which is the sign test. Units too few for it decide nothing, and
+    there is no interval.
+    """
+    p = 2.0 ** (1 - count)
+    if p > 1 - CONFIDENCE:
+        return Difference(value, math.nan, math.nan, math.nan, math.nan, n, PAIRED)
+    return Difference(value, 0.0, value, value, p, n, PAIRED, count - 1)
 
 
 def _weights(n: int, replicates: int, seed: int) -> Iterator[Array]:

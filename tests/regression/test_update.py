@@ -155,7 +155,8 @@ PUBLISHED = published()
 
 
 def test_every_task_has_a_published_record():
-    assert PUBLISHED.keys() == set(registry().names())
+    without_saes = {"joint_splice"}  # the zoo has SAEs at one hook point only
+    assert PUBLISHED.keys() == set(registry().names()) - without_saes
 
 
 @pytest.mark.parametrize("task", PUBLISHED)
