@@ -35,9 +35,12 @@ SPECIAL = ("<pad>", "<eos>", "<bos>", "<unk>")
 settings.register_profile("saebench", deadline=None, derandomize=True)
 settings.load_profile("saebench")
 torch.set_num_threads(1)
-# A shell's background job ignores Ctrl-C, and what it starts inherits that; the tests of Ctrl-C must not.
+# A shell's background job ignores Ctrl-C, and `nohup` the end of the terminal, and what they start inherits that; the
+# tests of these signals must not.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -72,11 +73,18 @@ def behaviour(sae: SAE, own: str) -> str:
     facts = (sae.architecture, str(sae.hook), sae.d_in, sae.d_out, sae.d_sae, *sorted(map(str, sae.capabilities)))
     digest.update(repr(facts).encode())
     sae.to("cpu")
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(0)  # for SAEs that sample
+    with undrawn(), torch.no_grad():
         for what, output in _outputs(sae, own):
             digest.update(f"|{what}:{output}".encode())
     return digest.hexdigest()
+
+
+@contextmanager
+def undrawn() -> Iterator[None]:
+    """Leave the random numbers of the program as they are, and give SAEs that sample the same ones every time."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
 
 
 def _outputs(sae: SAE, own: str) -> Iterator[tuple[str, str]]:

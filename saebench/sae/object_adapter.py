@@ -9,8 +9,7 @@ import copy
 import hashlib
 import sys
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, Self
 
 import torch
@@ -20,7 +19,7 @@ from saebench.errors import SAELoadError, UsageError
 from saebench.files import is_text
 from saebench.sae.adapt import REQUIRED_MEMBERS
 from saebench.sae.base import BaseAdapter, LoadContext
-from saebench.sae.behaviour import behaviour, cover_behaviour
+from saebench.sae.behaviour import behaviour, cover_behaviour, undrawn
 from saebench.sae.object_calls import Calls
 from saebench.sae.object_probe import (
     decode,
@@ -144,7 +143,7 @@ class WrappedSAE(ObjectSAE):
         """
         roots: dict[str, Any] = {"encode": encode, "decode": decode, "rows": rows, "source": source}
         calls = Calls(name, encode, decode, state_of(**roots))
-        with _undrawn():
+        with undrawn():
             form = find_form(calls, d_in, d_sae, hook.crosses)
             found = set(form.capabilities)
             if encoder_rows(calls, form) is not None:
@@ -293,7 +292,7 @@ def _digest(sae: ObjectSAE, roots: dict[str, Any]) -> str:
     """Return a digest of what the object does, and of all its values that calling it leaves as they are."""
     device = sae._device
     own = roots.get("sae")
-    with _undrawn():
+    with undrawn():
         x = probes(sae.d_in)
         sae.decode(sae.encode(x), x)  # fills what the object may keep from call to call
         before = digests(state_of(**roots))
@@ -313,14 +312,6 @@ def _said(own: Any) -> str:
     """The fingerprint that an object gives itself, if it is a text and stays the same."""
     said = own.fingerprint()
     return said if isinstance(said, str) and is_text(said) and said == own.fingerprint() else ""
-
-
-@contextmanager
-def _undrawn() -> Iterator[None]:
-    """Leave the random numbers of the program as they are, and give objects that sample the same ones every time."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        yield
 
 
 def _not_dense(name: str) -> Tensor:

@@ -155,8 +155,9 @@ def test_numbers_of_one_side_are_listed():
 
 def test_presets_are_paired_with_their_like():
     small = {"parameters": {"sequences": 4}, "preset": "smoke"}
+    lower = np.array([1.0, 1.1, 1.0, 0.9])
     sides = [
-        [measured({"fvu": HARD + by}, sae), measured({"fvu": HARD[:4] - by * np.array([1.0, 1.1, 1.0, 0.9])}, sae, **small)]
+        [measured({"fvu": HARD + by}, sae), measured({"fvu": HARD[:4] - by * lower}, sae, **small)]
         for sae, by in (("zoo:a", 0.0), ("zoo:b", 0.1))
     ]
     found = compare(sides[0], list(reversed(sides[1])))

@@ -17,7 +17,7 @@ from saebench.errors import AssetError
 from saebench.progress import NullProgress
 
 QUIET = NullProgress()
-PATIENCE = 30  # seconds
+PATIENCE = 120  # seconds; only a hang takes longer
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs signals")
 
 # A program that starts another one, names both, and stays.
