@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from saebench.atomic import temporary_name, write_atomic
@@ -21,6 +21,11 @@ FORMAT = 1  # of names, files and keys; it is part of the key, so that another f
 KEY_FILE = "key.json"
 SERIES_NAME = re.compile(r"[0-9a-f]{64}")
 SHARD_NAME = re.compile(r"[0-9]{8,}-[0-9]{8,}-([0-9a-f]{32})\.safetensors")
+
+_TYPES = {
+    torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64",
+    torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL",
+}  # fmt: skip
 
 # path → (inode, size, mtime in ns) of the files whose checksum this process has found to be right.
 _verified: dict[str, tuple[int, int, int]] = {}
@@ -101,12 +106,12 @@ def write_shard(folder: Path, shard: Shard, tensors: dict[str, Tensor]) -> tuple
 
     Raises:
         OSError: The disk cannot be written to.
-        SafetensorError: The file cannot be written.
+        SafetensorError: A tensor is of a type that files do not hold.
     """
     temp = folder / temporary_name()
     try:
         temp.touch(exist_ok=False)  # now the folder is not empty, so no other process removes it
-        save_file(tensors, temp, metadata=shard.metadata)
+        _write(temp, tensors, shard.metadata)
         path = folder / f"{shard.prefix}{_checksum(temp)}.safetensors"
         identity = _identity(temp)
         os.replace(temp, path)
@@ -114,6 +119,33 @@ def write_shard(folder: Path, shard: Shard, tensors: dict[str, Tensor]) -> tuple
         temp.unlink(missing_ok=True)
     _verified[str(path)] = identity
     return path, identity[1]
+
+
+def _write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a file of safetensors.
+
+    The library's own function first writes a file of a name of its own beside ``path``. If the process is killed, that
+    file stays, and nobody can tell whose it was.
+    """
+    header: dict[str, object] = {"__metadata__": dict(metadata)}
+    # The largest numbers come first, so that all tensors are aligned.
+    order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
+    end = 0
+    for name in order:
+        tensor, start = tensors[name], end
+        end += tensor.nbytes
+        if tensor.dtype not in _TYPES:
+            raise SafetensorError(f"{name!r} is of the type {tensor.dtype}, which the cache does not keep")
+        header[name] = {
+            "dtype": _TYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end],
+        }  # fmt: skip
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("r+b") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name in order:
+            if tensors[name].nbytes:
+                file.write(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
 
 
 def read_shard(path: Path, shard: Shard) -> dict[str, Tensor]:
