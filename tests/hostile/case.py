@@ -21,7 +21,7 @@ class Case:
 
     Attributes:
         name: Its name, unique in its family.
-        family: "records", "saes", "models", "texts", "assets", "references", "settings" or "arguments".
+        family: "records", "saes", "formats", "models", "texts", "assets", "references", "settings" or "arguments".
         write: Writes the input into an empty folder and returns the arguments after ``saebench`` that read it. What a
             command needs beside the hostile input (a tiny model, a good SAE, a text) is in ``Surroundings``.
         says: Texts of which the output must hold at least one, such as the name of the field that is wrong; none

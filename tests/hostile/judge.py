@@ -24,7 +24,7 @@ import tests.hostile
 from tests.hostile.case import EXECUTED, Case, Surroundings
 from tests.soak.child import GIB, Child, Outcome, Work, command
 
-FAMILIES = ("records", "saes", "models", "texts", "assets", "references", "settings", "arguments")
+FAMILIES = ("records", "saes", "formats", "models", "texts", "assets", "references", "settings", "arguments")
 MEMORY = 6 * GIB  # what a command may take beside the libraries; no input of a test needs as much
 YES = b"y\n" * 50  # whoever asks is told to go on, because a user may do so, too
 _WRITE_SECONDS = 120
