@@ -194,7 +194,14 @@ class Scale(_Strict):
 
 
 class NormalisationRule(_Strict):
-    """The normalisation of each token."""
+    """The normalisation of each token.
+
+    Attributes:
+        kind: Its name: ``layer_norm`` takes the mean out and divides by the standard deviation, and ``norm_rescale``
+            gives each token the norm ``sqrt(d)``.
+        eps: What ``layer_norm`` adds to the standard deviation.
+        undone: Whether the reconstruction is put back to the mean and the scale of the token.
+    """
 
     kind: Literal["none", "layer_norm", "norm_rescale"] | Source
     eps: float = 1e-5
