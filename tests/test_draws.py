@@ -27,6 +27,7 @@ BARE = {
     "sae/behaviour.py",  # it is seeded by the SAE's own fingerprint
     "sae/conformance.py",
     "stats/rng.py",
+    "synthetic/model.py",
 }
 # Draws for the intervals of comparisons and ranks, which are of numbers of units and metrics alone.
 FROM_RECORDS = {"results", "leaderboard"}

@@ -32,6 +32,8 @@ PRESETS: tuple[Preset, ...] = get_args(Preset)
 Scope = Literal["sae", "group", "both"]  # whether a task measures single SAEs, groups of SAEs, or both
 Groups = Literal["seeds", "sizes", "sites"]  # in what the SAEs of a group differ: seed, size or hook point
 
+Kind = Literal["language", "synthetic"]  # of the models that a task measures on
+
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
 Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
 ArxivId = Annotated[str, StringConstraints(pattern=r"^\d{4}\.\d{4,5}$")]
@@ -153,6 +155,7 @@ class TaskCard(_Strict):
     cannot_tell: Text
     scope: Scope
     groups: Groups = "seeds"  # which of the bundled groups it takes by default; it has no meaning for the scope "sae"
+    model: Kind = "language"  # what the task measures on; a run takes by default the tasks that fit its model
     needs: list[Annotated[Capability, Field(strict=False)]]
     without_controls: list[Text] = []  # the default controls that would say nothing about this task
     cost: Text

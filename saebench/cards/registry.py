@@ -30,6 +30,7 @@ BUILT_IN = (
     "concept_suppression",
     "dark_matter",
     "detox",
+    "ground_truth",
     "joint_splice",
     "language_steering",
     "seed_stability",

@@ -49,7 +49,8 @@ def _names(context: click.Context, parameter: click.Parameter, values: tuple[str
 @click.option(
     "--model",
     metavar="REF",
-    help="Language model: asset:NAME, hf:ORG/NAME[@REVISION] or a folder.  [asset:gemma-3-270m]",
+    help="Language model: asset:NAME, hf:ORG/NAME[@REVISION] or a folder; or a synthetic model, such as "
+    "synthetic:small.  [asset:gemma-3-270m]",
 )
 @click.option(
     "--hook",

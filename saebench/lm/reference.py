@@ -1,4 +1,7 @@
-"""References to language models: ``asset:NAME``, ``hf:ORG/NAME[@revision]``, or a local folder."""
+"""References to language models: ``asset:NAME``, ``hf:ORG/NAME[@revision]``, or a local folder.
+
+A run may also take a synthetic model (`saebench.synthetic.reference`) in the place of a language model.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from pathlib import Path
 
 from saebench.errors import UsageError
 from saebench.files import text_or_raise
+from saebench.synthetic.reference import SCHEME, is_synthetic, parse_synthetic_ref
 
 
 @dataclass(frozen=True)
@@ -15,12 +19,29 @@ class LMRef:
     """A reference to a language model."""
 
     text: str  # as the user wrote it
-    scheme: str  # "asset" | "hf" | "path"
+    scheme: str  # "asset" | "hf" | "path"; "synthetic" for a synthetic model
     name: str
     revision: str | None = None
 
     def __str__(self) -> str:
         return self.text
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether it names a synthetic model, which has no tokens."""
+        return self.scheme == SCHEME
+
+
+def parse_model_ref(text: str) -> LMRef:
+    """Parse a reference to the model of a run, a language model or a synthetic one, without loading anything.
+
+    Raises:
+        UsageError: The reference names no model; the message says what to write.
+    """
+    if is_synthetic(text):
+        ref = parse_synthetic_ref(text)
+        return LMRef(str(ref), SCHEME, ref.name)
+    return parse_lm_ref(text)
 
 
 def parse_lm_ref(text: str) -> LMRef:
@@ -30,6 +51,8 @@ def parse_lm_ref(text: str) -> LMRef:
         UsageError: The reference names no model; the message says what to write.
     """
     text_or_raise(text, "model reference")
+    if is_synthetic(text):
+        raise UsageError(f"{text!r} is a synthetic model without tokens, and a language model is needed here.")
     scheme, colon, body = text.partition(":")
     if colon and scheme == "asset":
         from saebench.data import assets

@@ -21,6 +21,7 @@ from saebench.data.tokens import TokenBatch, tokenize
 from saebench.errors import DataError, UsageError
 from saebench.lm.batching import pick_batch_size
 from saebench.lm.model import LanguageModel
+from saebench.lm.synthetic import SyntheticLM
 from saebench.passes.captured import CapturedText
 from saebench.passes.clean import CleanPass
 from saebench.passes.examples import Examples, tokenize_examples
@@ -183,6 +184,8 @@ class TaskContext:
         return split_documents(documents, self.rng("split", documents.content_hash))
 
     def _calibrate(self, ref: str, site: str) -> Tensor:
+        if isinstance(self.lm, SyntheticLM):
+            return self.lm.calibration(site, self.seed)
         captured = self._calibration_text(ref)
         captured.want(site)
         parts: list[Tensor] = []

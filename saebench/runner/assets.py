@@ -81,7 +81,7 @@ def _needed_by(plan: Plan, task: TaskPlan) -> dict[str, None]:
 
 def references(plan: Plan, task: TaskPlan) -> Iterator[str]:
     """The texts, datasets and further models that a task names in its settings, and the text of fitted controls."""
-    if any(ref.fitted for ref in plan.refs):
+    if any(ref.fitted for ref in plan.refs) and not plan.model.synthetic:
         yield task.calibration_text
     for name, value in task.parameters.items():
         for part in value if isinstance(value, list) else [value]:

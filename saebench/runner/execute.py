@@ -15,6 +15,8 @@ from saebench.errors import HookMismatchError, NotApplicableError, SaebenchError
 from saebench.evaluation import GroupTask, SAEGroup, SAETask, TaskOutput
 from saebench.lm.load import load_lm, resolve_device, resolve_dtype
 from saebench.lm.model import LanguageModel
+from saebench.lm.reference import LMRef
+from saebench.lm.synthetic import load_synthetic_lm
 from saebench.passes.context import TaskContext
 from saebench.progress import NullProgress, Progress
 from saebench.results.identity import record_id
@@ -83,11 +85,11 @@ def execute(plan: Plan, progress: Progress | None = None) -> RunSummary:
     for note in plan.notes:
         progress.log(note)
     device = resolve_device(request.device)
-    dtype = resolve_dtype(request.dtype, device)
+    dtype = torch.float32 if plan.model.synthetic else resolve_dtype(request.dtype, device)
     try:
         pull_missing(plan, progress)
         progress.log(f"loading {plan.model} ({str(dtype).removeprefix('torch.')}, {device})")
-        lm = load_lm(plan.model, device=device, dtype=dtype, trust_remote_code=request.trust_remote_code)
+        lm = _load(plan.model, device, dtype, request)
         budget = _budget(request, device)
         resident = min(budget.resident, psutil.virtual_memory().available // 4)
         cache = TensorCache(cache_folder(), memory=resident, disk=budget.cache, log=progress.log)
@@ -102,6 +104,12 @@ def execute(plan: Plan, progress: Progress | None = None) -> RunSummary:
     return summary
 
 
+def _load(model: LMRef, device: torch.device, dtype: torch.dtype, request: RunRequest) -> LanguageModel:
+    if model.synthetic:
+        return load_synthetic_lm(model, device)
+    return load_lm(model, device=device, dtype=dtype, trust_remote_code=request.trust_remote_code)
+
+
 class _SeedRun:
     """Runs the jobs of one seed, which share a context."""
 
@@ -111,7 +119,7 @@ class _SeedRun:
         self.tasks = {task.name: create(task.name) for task in plan.tasks}
         self.data: dict[str, dict[str, str]] = {}
         self.unusable: dict[str, SaebenchError] = {}  # why the inputs of a task cannot be used
-        hook_named = plan.request.hook is not None
+        hook_named = plan.request.hook is not None or plan.model.synthetic  # which has one hook point for all SAEs
         self.loader = Loader(context, default_hook(plan, context.lm.n_layers), hook_named=hook_named)
 
     def run(self, jobs: list[Job]) -> None:
@@ -313,6 +321,8 @@ def _budget(request: RunRequest, device: torch.device) -> Budget:
 
 def _sites(plan: Plan, lm: LanguageModel) -> tuple[str, ...]:
     """The hook points of this model that passes for the plan's SAEs are known to need."""
+    if plan.model.synthetic:
+        return ()
     sites: dict[str, None] = {}
     for hook in known_hooks(plan, default_hook(plan, lm.n_layers)):
         for names in [hook.sites] if hook.several else [(site,) for site in hook.sites]:

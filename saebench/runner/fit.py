@@ -9,6 +9,7 @@ from saebench.lm.reference import LMRef
 from saebench.lm.site import parse_site
 from saebench.runner.shape import Shape
 from saebench.sae.reference import SAERef
+from saebench.synthetic.reference import HOOK
 
 _OF_WIDTH = ("hook_resid_pre", "hook_resid_mid", "hook_resid_post", "hook_mlp_out", "hook_attn_out")
 
@@ -60,6 +61,8 @@ def misfits(refs: Iterable[SAERef], model: LMRef, shape: Shape, default: str | N
 
 def _problem(name: str, width: int | None, model: LMRef, shape: Shape) -> str:
     """Return why an SAE of this width cannot read at a hook point; empty if nothing is known against it."""
+    if model.synthetic or name == HOOK:
+        return _problem_of_kind(name, model)
     try:
         site = parse_site(name)
     except HookMismatchError as error:
@@ -71,4 +74,16 @@ def _problem(name: str, width: int | None, model: LMRef, shape: Shape) -> str:
             f"It expects {width} dimensions at {name}, but {model} has {shape.width} there; choose the model that the "
             "SAE was trained on."
         )
+    return ""
+
+
+def _problem_of_kind(name: str, model: LMRef) -> str:
+    """Return why a hook point does not belong to a model where one of them, or both, is synthetic; empty if it does."""
+    if not model.synthetic:
+        return (
+            f"It is made for a synthetic model, and {model} is a language model; name a synthetic one with --model, "
+            "such as synthetic:small."
+        )
+    if name != HOOK:
+        return f"{model} is a synthetic model, whose only hook point is {HOOK!r}, and not {name!r}."
     return ""

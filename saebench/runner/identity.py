@@ -9,6 +9,7 @@ from saebench.data.split import CALIBRATION_CONTEXT, CALIBRATION_SEQUENCES
 from saebench.errors import SaebenchError, shown
 from saebench.files import is_text
 from saebench.lm.model import LanguageModel
+from saebench.lm.synthetic import SyntheticLM
 from saebench.passes.context import TaskContext
 from saebench.results.record import Identity
 from saebench.runner.plan import Job
@@ -81,6 +82,6 @@ def derived_fingerprint(ref: SAERef, context: TaskContext, text: str, hook: str)
         context.lm.device.type,
         str(context.seed),
     ]
-    if ref.fitted:  # nothing else depends on the text
+    if ref.fitted and not isinstance(context.lm, SyntheticLM):  # nothing else depends on the text
         parts += [context.text(text).content_hash, f"{CALIBRATION_SEQUENCES}x{CALIBRATION_CONTEXT}"]
     return hashlib.sha256("|".join(parts).encode()).hexdigest()

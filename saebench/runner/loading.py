@@ -9,6 +9,7 @@ from typing import NamedTuple
 from saebench.errors import NotApplicableError, SAELoadError, shown
 from saebench.files import is_text
 from saebench.lm.facts import Facts
+from saebench.lm.synthetic import SyntheticLM
 from saebench.passes.context import TaskContext
 from saebench.runner.identity import derived_fingerprint, group_fingerprint
 from saebench.runner.info import check_description, sae_info, sentence
@@ -108,6 +109,7 @@ class Loader:
             seed=self.context.seed,
             device=lm.device,
             model=self._facts,
+            synthetic=lm.synthetic if isinstance(lm, SyntheticLM) else None,
         )
         with not_ending(str(key.ref)):
             sae = load_sae(key.ref, loading)

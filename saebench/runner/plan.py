@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from saebench.cards.card import PRESETS, Groups, Scope
+from saebench.cards.card import PRESETS, Groups, Kind, Scope
 from saebench.cards.registry import registry
 from saebench.cards.settings import Settings, TextSettings, Value
 from saebench.data.text_ref import parse_text_ref
 from saebench.errors import HookMismatchError, UsageError, did_you_mean
-from saebench.lm.reference import LMRef, parse_lm_ref
+from saebench.lm.reference import LMRef, parse_model_ref
 from saebench.runner.fit import check_named_hooks, chosen_hook, misfits
 from saebench.runner.request import RunRequest
 from saebench.runner.shape import shape_of
 from saebench.sae.group_ref import SAEGroupRef, parse_sae_group, seed_groups, size_groups
+from saebench.sae.panel.scheme import PANEL
 from saebench.sae.reference import SAERef, parse_sae_ref
 from saebench.sae.suggest import about_model
 from saebench.sae.zoo import zoo_names
+from saebench.synthetic.reference import is_synthetic
 from saebench.tasks.factory import resolve
 
 CONTROLS = ("baseline:pca?k=32", "baseline:random?d_sae=2048&l0=32", "baseline:neurons")
@@ -109,8 +111,13 @@ class Plan:
         return tuple(dict.fromkeys((*self.saes, *in_groups)))
 
 
-def default_saes() -> list[str]:
-    """The references that a run without ``--sae`` takes: the zoo, and one control of each kind."""
+def default_saes(kind: Kind = "language") -> list[str]:
+    """The references that a run without ``--sae`` takes: the zoo, and one control of each kind.
+
+    On a synthetic model they are the panel of SAEs from bad to perfect that are made for it.
+    """
+    if kind == "synthetic":
+        return list(PANEL)
     names = zoo_names()
     if not names:
         raise UsageError("This installation has no zoo; name an SAE with --sae.")
@@ -131,7 +138,7 @@ def make_plan(request: RunRequest) -> Plan:
             f"There is no suite {request.suite!r}; suites are {known}.{did_you_mean(request.suite, PRESETS)}"
         )
     preset = request.preset or request.suite
-    names = request.tasks or registry().names()
+    names = request.tasks or [name for name in registry().names() if registry().card(name).model == _kind(request)]
     for name in request.parameters:
         if name not in names:
             raise UsageError(f"parameters.{name}: that task is not part of this run.{did_you_mean(name, names)}")
@@ -146,10 +153,14 @@ def make_plan(request: RunRequest) -> Plan:
     return _checked(replace(plan, jobs=tuple(_jobs(plan))))
 
 
+def _kind(request: RunRequest) -> Kind:
+    return "synthetic" if is_synthetic(request.model) else "language"
+
+
 def _model(text: str) -> LMRef:
     """Return the model that a text names. Raises UsageError, which says so if it names an SAE."""
     try:
-        return parse_lm_ref(text)
+        return parse_model_ref(text)
     except UsageError as error:
         if suggestion := about_model(text):
             raise UsageError(f"{error} {suggestion}") from error
@@ -182,7 +193,7 @@ def _saes(request: RunRequest, named_groups: tuple[SAEGroupRef, ...]) -> tuple[S
     """The SAEs for tasks of single SAEs: ``--sae``, else the members of ``--sae-group``, else the default."""
     if request.sae is None and named_groups:
         return tuple(dict.fromkeys(member for group in named_groups for member in group.members))
-    return tuple(dict.fromkeys(parse_sae_ref(ref) for ref in request.sae or default_saes()))
+    return tuple(dict.fromkeys(parse_sae_ref(ref) for ref in request.sae or default_saes(_kind(request))))
 
 
 def _groups(request: RunRequest, named_groups: tuple[SAEGroupRef, ...], kind: Groups) -> tuple[SAEGroupRef, ...]:
@@ -230,6 +241,12 @@ def _order(plan: Plan) -> list[Subject]:
 
 def _task_plan(request: RunRequest, name: str, preset: str, named_groups: tuple[SAEGroupRef, ...]) -> TaskPlan:
     card = registry().card(name)
+    if card.model != _kind(request):
+        example = "asset:gemma-3-270m" if card.model == "language" else "synthetic:small"
+        raise UsageError(
+            f"Task {name!r} measures on a {card.model} model, and {request.model} is a {_kind(request)} one; name "
+            f"another with --model, such as {example}."
+        )
     overrides = dict(request.parameters.get(name, {}))
     for key in overrides:
         if key not in card.parameters:

@@ -31,7 +31,7 @@ class Shape:
 
 def shape_of(model: LMRef) -> Shape:
     """Return what ``config.json`` tells about a model; nothing if no such file is on this disk or it is damaged."""
-    if model.scheme == "hf":
+    if model.scheme == "hf" or model.synthetic:
         return Shape()
     folder = assets.status(model.name).path if model.scheme == "asset" else Path(model.name)
     try:

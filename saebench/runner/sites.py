@@ -9,6 +9,7 @@ from saebench.runner.plan import Plan
 from saebench.runner.shape import shape_of
 from saebench.sae.hook import HookSite
 from saebench.sae.reference import SAERef
+from saebench.synthetic.reference import HOOK
 
 MIDDLE = "the middle of the model"  # the default hook in a model whose depth is not known before it is loaded
 
@@ -16,7 +17,10 @@ MIDDLE = "the middle of the model"  # the default hook in a model whose depth is
 def by_hook(plan: Plan) -> dict[HookSite | None, tuple[SAERef, ...]]:
     """The plan's single SAEs by their hook. SAEs whose hook only loading tells are under None."""
     depth = shape_of(plan.model).n_layers
-    default = (chosen_hook(plan.request.hook, plan.refs) or MIDDLE) if depth is None else default_hook(plan, depth)
+    if depth is None and not plan.model.synthetic:
+        default = chosen_hook(plan.request.hook, plan.refs) or MIDDLE
+    else:
+        default = default_hook(plan, depth or 0)
     saes: dict[HookSite | None, list[SAERef]] = {}
     for ref in plan.saes:
         saes.setdefault(ref.site(default), []).append(ref)
@@ -41,7 +45,12 @@ def known_hooks(plan: Plan, default: str) -> tuple[HookSite, ...]:
 
 
 def default_hook(plan: Plan, n_layers: int) -> str:
-    """The hook point of controls that name none: ``--hook``, else that of the zoo, else the middle of the model."""
+    """The hook point of controls that name none: ``--hook``, else that of the zoo, else the middle of the model.
+
+    A synthetic model has only one hook point.
+    """
+    if plan.model.synthetic:
+        return HOOK
     return chosen_hook(plan.request.hook, plan.refs) or f"blocks.{n_layers // 2}.hook_resid_post"
 
 

@@ -15,6 +15,7 @@ from saebench.errors import HookMismatchError, NotApplicableError, SAELoadError
 from saebench.sae.protocol import SAE, Capability, HookSite, SparseCodes, fingerprint_of
 from saebench.sae.trained_on import Model, TrainedOn
 from saebench.stats import rng
+from saebench.synthetic.model import SyntheticModel
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class LoadContext:
         device: Where the SAE goes.
         hook_named: Whether the user named ``hook``, so that any SAE that names none takes it.
         model: The language model of the run, which the SAE's metadata is compared with. None when none is loaded.
+        synthetic: The synthetic model of the run, where it has one in the place of a language model.
     """
 
     hook: HookSite | None = None
@@ -40,6 +42,7 @@ class LoadContext:
     device: torch.device | str = "cpu"
     hook_named: bool = False
     model: Model | None = None
+    synthetic: SyntheticModel | None = None
 
     @property
     def named_hook(self) -> str | None:

@@ -26,6 +26,7 @@ from saebench.sae.hook import HookSite
 from saebench.sae.hub_scheme import HubScheme
 from saebench.sae.map_scheme import map_schemes
 from saebench.sae.objects import ObjectScheme
+from saebench.sae.panel.scheme import PanelScheme
 from saebench.sae.sae_lens_scheme import SAELensScheme
 from saebench.sae.scheme import Scheme
 from saebench.sae.several.schemes import several_schemes
@@ -45,6 +46,7 @@ BUILT_IN: tuple[Scheme, ...] = (
     PythonScheme(),
     HubScheme(),
     ObjectScheme(),
+    PanelScheme(),
     *several_schemes(),
 )
 

@@ -95,6 +95,27 @@ def mean_estimate(values: NDArray[np.float64]) -> Estimate:
     return Estimate(value, stderr, value - half, value + half, n, "normal")
 
 
+def weighted_mean(values: NDArray[np.float64], weights: NDArray[np.float64]) -> Estimate:
+    """Return the weighted mean of independent values with its normal interval; NaN if the weights sum to 0.
+
+    The standard error is that of a ratio of sums, linearised: sqrt(n / (n - 1) sum (w (v - mean))^2) / sum w. For equal
+    weights it is that of `mean_estimate`.
+
+    Args:
+        values: The values, ``[n]``.
+        weights: The weight of each, 0 or more.
+    """
+    n, total = len(values), float(np.sum(weights))
+    if not total > 0:
+        return Estimate(np.nan, np.nan, np.nan, np.nan, n, "normal")
+    value = float(np.sum(weights * values)) / total
+    if n < 2:
+        return Estimate(value, np.nan, np.nan, np.nan, n, "normal")
+    stderr = float(np.sqrt(n / (n - 1) * np.sum(np.square(weights * (values - value))))) / total
+    half = float(norm.ppf((1 + CONFIDENCE) / 2)) * stderr
+    return Estimate(value, stderr, value - half, value + half, n, "normal")
+
+
 def jackknife(value: float, left_out: NDArray[np.float64]) -> Estimate:
     """Return ``value`` with a normal interval from the values ``left_out[n]`` without each unit (Tukey's jackknife).
 

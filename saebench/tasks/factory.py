@@ -12,6 +12,7 @@ from saebench.tasks.concept_suppression.task import ConceptSuppressionTask
 from saebench.tasks.core.task import CoreTask
 from saebench.tasks.dark_matter.task import DarkMatterTask
 from saebench.tasks.detox.task import DetoxTask
+from saebench.tasks.ground_truth.task import GroundTruthTask
 from saebench.tasks.joint_splice.task import JointSpliceTask
 from saebench.tasks.language_steering.task import LanguageSteeringTask
 from saebench.tasks.seed_stability.task import SeedStabilityTask
@@ -26,6 +27,7 @@ _BUILT_IN: dict[str, type[Task[Any]]] = {
         ConceptSuppressionTask,
         DarkMatterTask,
         DetoxTask,
+        GroundTruthTask,
         JointSpliceTask,
         LanguageSteeringTask,
         SeedStabilityTask,

@@ -24,7 +24,7 @@ from saebench.runner.plan import make_plan
 from saebench.runner.request import make_request
 from tests.runner.spellings import CONTROL, SAES, Spelling, make_project, options, parameters, spellings
 
-TASKS = tuple(registry().names())
+TASKS = tuple(name for name in registry().names() if registry().card(name).model == "language")
 OTHER_SITE = "blocks.0.hook_resid_post"
 Measured = dict[tuple[str, str], tuple[Record, Arrays]]  # by task and kind of SAE
 Measure = Callable[..., Measured]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from saebench.stats.intervals import bootstrap_ratio, jackknife, mean_estimate, ratio, resampling_weights
+from saebench.stats.intervals import bootstrap_ratio, jackknife, mean_estimate, ratio, resampling_weights, weighted_mean
 
 Array = NDArray[np.float64]
 
@@ -269,3 +269,25 @@ def test_too_few_values(values: list[float]):
         assert estimate.value == (1.5 if values else pytest.approx(np.nan, nan_ok=True))
         assert estimate.n == len(values)
         assert np.isnan([estimate.stderr, estimate.ci_low, estimate.ci_high]).all()
+
+
+@given(hnp.arrays(np.float64, st.integers(2, 8), elements=st.floats(-10, 10)), st.floats(0.1, 10))
+def test_equal_weights_give_the_plain_mean(values: Array, weight: float):
+    plain, weighted = mean_estimate(values), weighted_mean(values, np.full(len(values), weight))
+    for field in ("value", "stderr", "ci_low", "ci_high"):
+        assert getattr(weighted, field) == pytest.approx(getattr(plain, field), abs=1e-9)
+
+
+def test_a_weighted_mean_has_the_error_that_resampling_shows():
+    rng = np.random.default_rng(0)
+    values, weights = rng.normal(size=300), rng.lognormal(size=300)
+    draws = rng.integers(300, size=(4000, 300))
+    replicates = (weights * values)[draws].sum(1) / weights[draws].sum(1)
+    estimate = weighted_mean(values, weights)
+    assert estimate.value == pytest.approx(np.average(values, weights=weights))
+    assert estimate.stderr == pytest.approx(replicates.std(), rel=0.1)
+
+
+def test_a_weighted_mean_without_weight_is_missing():
+    assert np.isnan(weighted_mean(np.ones(3), np.zeros(3)).value)
+    assert np.isnan(weighted_mean(np.ones(1), np.ones(1)).stderr)
