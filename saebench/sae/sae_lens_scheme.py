@@ -28,6 +28,21 @@ if TYPE_CHECKING:
 
 _OPTIONS = {"hook": SITE, "hook_out": SITE, "norm_scaling_factor": POSITIVE}
 # Many ids of SAELens' directory begin with the hook point: blocks.8.hook_resid_pre_98304.
+# By the name of SAELens' loader: the scheme that reads the format as its authors do, what SAELens does otherwise, and
+# whether the directory names the folder of each SAE.
+_WRONGLY_LOADED = {
+    "llama_scope": (
+        "llama_scope",
+        "SAELens applies the threshold of Llama Scope without the norms of the decoder rows, which gives other latents "
+        "than the authors' code",
+        True,
+    ),
+    "mntss_clt_layer_transcoder": (
+        "circuit_tracer_clt",
+        "SAELens adds up the decoders of all layers, which is not meant for reconstruction",
+        False,
+    ),
+}
 _ID_NAMES_HOOK = re.compile(
     r"blocks\.[0-9]+\.(?:hook_(?:resid_pre|resid_mid|resid_post|mlp_out|attn_out)|attn\.hook_z)"
 )
@@ -80,6 +95,7 @@ class SAELensScheme(Scheme):
         if release not in sae_lens_releases():
             organisation, repository, sae_id = ref.body.split("/", 2)
             release = f"{organisation}/{repository}"
+        _refuse_wrongly_loaded(release, sae_id, str(ref))
         adapter = SAELensAdapter.from_release(release, sae_id, name=str(ref), **options)
         sae = centred_where_trained_so(adapter, context)
         sae.commit = _commit(release, sae_id)
@@ -110,6 +126,16 @@ class SAELensScheme(Scheme):
 def sae_lens_releases() -> dict[str, frozenset[str]]:
     """The ids of SAEs by release, from the directory inside the installed SAELens, read without importing it."""
     return {release: frozenset(sae[0] for sae in entry["saes"]) for release, entry in releases().items()}
+
+
+def _refuse_wrongly_loaded(release: str, sae_id: str, name: str) -> None:
+    """Raise SAELoadError for formats that the installed SAELens reads otherwise than their authors do."""
+    entry = releases().get(release, {})
+    if (wrong := _WRONGLY_LOADED.get(str(entry.get("conversion_func")))) is None:
+        return
+    format, why, in_folders = wrong
+    path = next((f"/{path}" for id, path, *_ in entry["saes"] if id == sae_id and in_folders), "")
+    raise SAELoadError(f"{name}: {why}; use hf:{entry['repo_id']}{path}?format={format}.")
 
 
 def _commit(release: str, sae_id: str) -> str | None:

@@ -14,7 +14,9 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from saebench.errors import NotApplicableError, SAELoadError, UsageError
+from saebench.sae.base import LoadContext
 from saebench.sae.protocol import SAE, Capability, HookSite
+from saebench.sae.reference import load_sae, parse_sae_ref
 from saebench.sae.sae_lens_adapter import SAELensAdapter
 
 Folder = Callable[..., Path]
@@ -253,6 +255,23 @@ def test_hub_failure_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         with pytest.raises(SAELoadError, match=r"ConnectionError: no route to host.*network"):
             SAELensAdapter.from_release(release, sae_id)
+
+
+@pytest.mark.parametrize(
+    ("ref", "instead"),
+    [
+        ("llama_scope_lxr_8x/l15r_8x", "hf:fnlp/Llama3_1-8B-Base-LXR-8x/Llama3_1-8B-Base-L15R-8x?format=llama_scope"),
+        (
+            "mntss-gemma-2-2b-2.5m-clt-as-per-layer/layer_1",
+            "hf:mntss/clt-gemma-2-2b-2.5M?format=circuit_tracer_clt",
+        ),
+    ],
+)
+def test_what_sae_lens_loads_wrongly_is_refused_with_the_right_reference(ref: str, instead: str) -> None:
+    with pytest.raises(SAELoadError) as caught:
+        load_sae(f"sae_lens:{ref}", LoadContext())
+    assert str(caught.value).endswith(f"use {instead}.")
+    parse_sae_ref(instead)
 
 
 class TestFingerprint:
