@@ -80,7 +80,6 @@ class Steps:
         os.fsync, os.write = synced, written
         builtins.open = io.open = self._opener(io.open)
         shutil._USE_CP_SENDFILE = False  # type: ignore[attr-defined]  # copies go through `open` and `write`
-        self._count_shards()
         sys.addaudithook(self._audit)
 
     def step(self, what: str, path: Any, tear: Callable[[], Any] | None = None) -> None:
@@ -142,26 +141,6 @@ class Steps:
             return buffer if "b" in mode else io.TextIOWrapper(buffer, encoding, errors, newline)
 
         return opened
-
-    def _count_shards(self) -> None:
-        """Count the writes of safetensors, which Python does not see."""
-        from saebench.cache import shards
-
-        real = shards.save_file
-
-        def saved(tensors: Any, path: Any, **more: Any) -> None:
-            def tear() -> None:
-                real(tensors, path, **more)
-                with _plain_open(path, "r+b") as file:
-                    file.truncate(os.path.getsize(path) // 2)
-
-            self.step("write", path, tear)
-            real(tensors, path, **more)
-
-        shards.save_file = saved
-
-
-_plain_open = io.open
 
 
 def _path_of(descriptor: int) -> str:
