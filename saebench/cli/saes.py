@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 _ROWS = 20  # of --search as text
 _COLUMNS_OF_A_LINE = 80
+_NAMES = 32  # columns of a name
 _INDENT = "    "
 _COLUMNS = ("architecture", "k", "d_sae", "l0", "fvu", "dead_share", "hook")
 
@@ -145,26 +147,35 @@ def _zoo() -> str:
 
 
 def _forms(entries: list[Entry], *, control: bool) -> Iterator[str]:
-    """One line for each way to write a reference, with the names of its options."""
+    """An entry for each way to write a reference, with the names of its options."""
     for entry in entries:
         for form in entry.scheme.forms if entry.scheme else ():
             if form.control == control:
                 options = f"  ({', '.join(form.options)})" if form.options else ""
                 origin = "" if entry.origin == "saebench" else f"  (from {entry.origin})"
-                yield f"{f'{entry.name}:{form.body}':<32}  {form.description}{options}{origin}"
+                yield _entry(f"{entry.name}:{form.body}", f"{form.description}{options}{origin}")
 
 
 def _broken(entries: list[Entry]) -> Iterator[str]:
     for entry in entries:
         if entry.scheme is None:
-            yield f"{f'{entry.name}:':<32}  cannot be used: {entry.error}  (from {entry.origin})"
+            yield _entry(f"{entry.name}:", f"cannot be used: {entry.error}  (from {entry.origin})")
+
+
+def _entry(name: str, text: str) -> str:
+    """Return a name and what it means, in lines of at most 80 columns."""
+    first = f"{name:<{_NAMES}}  "
+    lines = textwrap.wrap(text, _COLUMNS_OF_A_LINE - _NAMES - 2, break_long_words=False, break_on_hyphens=False)
+    if len(name) > _NAMES:
+        first, lines = name, ["", *lines]
+    return first + f"\n{' ' * (_NAMES + 2)}".join(lines)
 
 
 def _options(entries: list[Entry]) -> str:
     """Return a line for each option, which says what its value must be. An option with two meanings has two lines."""
     forms = [form for entry in entries if entry.scheme for form in entry.scheme.forms]
     expects = sorted({(name, option.expects) for form in forms for name, option in form.options.items()})
-    return "\n".join(f"{name:<32}  {text}" for name, text in expects)
+    return "\n".join(_entry(name, text) for name, text in expects)
 
 
 def _groups() -> str:

@@ -88,11 +88,14 @@ class TestSearch:
 
 def test_every_form_with_its_options(invoke: Invoke):
     page = invoke("saes").stdout
+    entries = page.split("\n\n", 1)[1]
+    assert max(map(len, entries.splitlines())) <= 80
+    words = " ".join(page.split())
     for scheme in registry_module.BUILT_IN:
         for form in scheme.forms:
-            [line] = [line for line in page.splitlines() if line.startswith(f"{scheme.name}:{form.body} ")]
-            assert form.description in line
-            assert not form.options or line.endswith(f"  ({', '.join(form.options)})")
+            options = f" ({', '.join(form.options)})" if form.options else ""
+            entry = f"{scheme.name}:{form.body} {form.description}{options}"
+            assert words.count(" ".join(entry.split())) == 1
     assert "\nseed                              a whole number, 0 or more\n" in page
 
 
@@ -105,12 +108,12 @@ def test_schemes_of_other_packages(invoke: Invoke, monkeypatch: pytest.MonkeyPat
     with monkeypatch.context() as patch:
         patch.setattr(registry_module, "entry_points", lambda group: points)
         scheme_registry.cache_clear()
-        lines = [" ".join(line.split()) for line in invoke("saes").stdout.splitlines()]
+        words = " ".join(invoke("saes").stdout.split())
     scheme_registry.cache_clear()
-    assert "mine:NAME an SAE of mine (width) (from an unknown package)" in lines
-    assert "width a whole number above 0" in lines
-    assert "zoo: cannot be used: the name 'zoo' is taken by saebench (from an unknown package)" in lines
+    assert "mine:NAME an SAE of mine (width) (from an unknown package)" in words
+    assert "width a whole number above 0" in words
+    assert "zoo: cannot be used: the name 'zoo' is taken by saebench (from an unknown package)" in words
     assert (
         "absent: cannot be used: ModuleNotFoundError: No module named 'no_such_package' (from an unknown package)"
-        in lines
+        in words
     )

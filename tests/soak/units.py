@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 KILLS = {"run": 0.4, "cache write": 0.15, "asset pull": 0.15, "asset pull by pip": 0.05, "board build": 0.25}
 RUNS = ("run", "cache write", "asset pull", "board build")  # what many processes do at once, beside writing records
-FUZZ = {"references": 0.35, "documents": 0.3, "command_lines": 0.25, "records": 0.1}
+FUZZ = {"references": 0.4, "documents": 0.3, "command_lines": 0.25, "records": 0.05}
 _GROUPS, _CASES, _EXAMPLES, _MUTANTS = 6, 8, 2000, 200  # in one unit
 
 
