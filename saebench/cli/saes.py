@@ -21,7 +21,7 @@ _ROWS = 20  # of --search as text
 _COLUMNS_OF_A_LINE = 80
 _NAMES = 32  # columns of a name
 _INDENT = "    "
-_COLUMNS = ("architecture", "k", "d_sae", "l0", "fvu", "dead_share", "hook")
+_COLUMNS = ("architecture", "k", "d_sae", "l0", "fvu", "dead_share")
 
 
 @click.command(short_help="List the SAEs that ship with saebench, the controls, and how to name others.")
@@ -124,7 +124,7 @@ def _everything() -> str:
     entries = scheme_registry().entries()
     return "\n\n".join(
         [
-            f"SAEs that ship with saebench, with numbers on news text that none was trained on\n{_zoo()}",
+            f"SAEs that ship with saebench, and numbers on news text that none was trained on\n{_zoo()}",
             "\n".join(["Controls, with their options", *_forms(entries, control=True)]),
             "\n".join(["SAEs, with their options", *_forms(entries, control=False), *_broken(entries)]),
             f"Values of options\n{_options(entries)}",
@@ -143,7 +143,9 @@ def _zoo() -> str:
         return "none in this installation"
     columns = [column for column in _COLUMNS if any(column in card for card in index.values())]
     rows = [[f"zoo:{name}", *(_cell(card.get(column)) for column in columns)] for name, card in index.items()]
-    return tabulate(rows, headers=["reference", *columns], tablefmt="simple", disable_numparse=True)
+    table = tabulate(rows, headers=["reference", *columns], tablefmt="simple", disable_numparse=True)
+    hooks = dict.fromkeys(str(card["hook"]) for card in index.values() if "hook" in card)
+    return f"{table}\nhook: {', '.join(hooks)}" if hooks else table
 
 
 def _forms(entries: list[Entry], *, control: bool) -> Iterator[str]:
