@@ -22,6 +22,7 @@ _COLUMNS_OF_A_LINE = 80
 _NAMES = 32  # columns of a name
 _INDENT = "    "
 _COLUMNS = ("architecture", "k", "d_sae", "l0", "fvu", "dead_share")
+_HEADERS = {"dead_share": "dead"}  # where the name is wider than the numbers
 
 
 @click.command(short_help="List the SAEs that ship with saebench, the controls, and how to name others.")
@@ -143,7 +144,12 @@ def _zoo() -> str:
         return "none in this installation"
     columns = [column for column in _COLUMNS if any(column in card for card in index.values())]
     rows = [[f"zoo:{name}", *(_cell(card.get(column)) for column in columns)] for name, card in index.items()]
-    table = tabulate(rows, headers=["reference", *columns], tablefmt="simple", disable_numparse=True)
+    table = tabulate(
+        rows,
+        headers=["reference", *(_HEADERS.get(column, column) for column in columns)],
+        tablefmt="simple",
+        disable_numparse=True,
+    )
     hooks = dict.fromkeys(str(card["hook"]) for card in index.values() if "hook" in card)
     return f"{table}\nhook: {', '.join(hooks)}" if hooks else table
 

@@ -219,7 +219,7 @@ def test_a_cache_that_cannot_help(
         home.mkdir()
         (home / "activations").symlink_to(home / "activations")
     elif trouble == "full":
-        monkeypatch.setattr("saebench.cache.shards.save_file", refuse)
+        monkeypatch.setattr("saebench.cache.shards._write", refuse)
     else:  # ablations still fit, activations do not
         (home / "activations").mkdir(parents=True)
         real = captured.CapturedText._compute

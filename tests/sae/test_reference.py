@@ -169,7 +169,7 @@ def test_what_a_reference_tells_before_loading(text: str, control: str | None, d
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("pca", "must begin with one of zoo:, sae_lens:, baseline:, python:"),
+        ("pca", "must begin with one of zoo:, sae_lens:, baseline:, adversary:, python:"),
         ("zooo:x", "Did you mean 'zoo'"),
         ("baseline:", "names nothing"),
         ("baseline:pcaa", "Did you mean 'pca'"),
