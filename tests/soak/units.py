@@ -28,7 +28,7 @@ class Sizes:
     If not ``timed``, no kill strikes at a random time, so that the soak does the same on every machine.
     """
 
-    kills: int = 240
+    kills: int = 400  # of which half or more strike before the work is complete
     processes: int = 32
     hostile: int | None = None
     fuzz: int = 200_000
