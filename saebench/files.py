@@ -186,6 +186,15 @@ def storable_text(text: str) -> str:
     return text.encode("utf-8", errors="backslashreplace").decode()
 
 
+def existing_path(text: str) -> Path | None:
+    """Return the path that a text names, with ``~`` expanded; None if nothing lies there or no file has such a name."""
+    try:
+        path = Path(text).expanduser()
+        return path if path.exists() else None
+    except (OSError, ValueError, RuntimeError):  # the name is too long, holds a zero byte, or names no user
+        return None
+
+
 def _texts(value: Any) -> Iterator[tuple[int, str]]:
     """Yield the texts and keys in a JSON value with their depth, and an empty text for each list and object."""
     rest = [(0, value)]

@@ -14,10 +14,9 @@ from typing import cast
 import pytest
 from torch import Tensor
 
-from saebench.sae.adapt import REQUIRED_MEMBERS
 from saebench.sae.base import LoadContext
 from saebench.sae.conformance import CHECKS, Subject, run_check
-from saebench.sae.protocol import SAE
+from saebench.sae.protocol import REQUIRED_MEMBERS, SAE
 from saebench.sae.reference import load_sae
 
 __all__ = ["Check", "parametrize_with_checks"]

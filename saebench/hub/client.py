@@ -7,7 +7,7 @@ in the cache is used.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,7 +59,7 @@ def list_files(place: Place) -> Listing:
     return listing
 
 
-def fetch(place: Place, files: Iterable[str], listing: Listing) -> Path:
+def fetch(place: Place, files: Sequence[str], listing: Listing) -> Path:
     """Return a folder that holds ``files`` of a repository under their paths, fetching those that the cache lacks.
 
     Args:

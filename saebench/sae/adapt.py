@@ -7,13 +7,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 from saebench.errors import SAELoadError
 from saebench.sae.objects import is_object
-from saebench.sae.protocol import SAE
+from saebench.sae.protocol import REQUIRED_MEMBERS, SAE
 
 if TYPE_CHECKING:
     from saebench.sae.base import LoadContext
-
-_MEMBERS = (name for name in (*SAE.__annotations__, *vars(SAE)) if not name.startswith("_"))
-REQUIRED_MEMBERS = tuple(name for name in _MEMBERS if name != "control")
 
 
 def as_sae(built: object, name: str, context: LoadContext | None = None) -> SAE:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from saebench.errors import SAELoadError, UsageError, did_you_mean
-from saebench.sae.baseline_scheme import fitting_activations, one_site
-from saebench.sae.hook import HookSite
+from saebench.errors import UsageError, did_you_mean
+from saebench.sae.control_scheme import ControlScheme, fitting_activations, one_site, width_at
 from saebench.sae.options import COUNT, POSITIVE, POSITIVE_INT, SITE, Option, read_options
-from saebench.sae.scheme import Form, Scheme
+from saebench.sae.scheme import Form
 
 if TYPE_CHECKING:
     from saebench.sae.base import LoadContext
@@ -35,7 +34,7 @@ _WRAPPERS: dict[str, tuple[str, dict[str, Option]]] = {
 }
 
 
-class AdversaryScheme(Scheme):
+class AdversaryScheme(ControlScheme):
     """``adversary:NAME`` and ``adversary:NAME(REF)``."""
 
     name = "adversary"
@@ -71,27 +70,13 @@ class AdversaryScheme(Scheme):
             return adversaries.BrokenDecoder(sae, name=name, seed=seed, factor=factor)
         hook = one_site(name, options.pop("hook", None), context)
         if kind in ("identity", "rotated"):
-            if context.d_in is None:
-                raise SAELoadError(f"{name} takes its width from a language model; name one with --model.")
             rotation = None if kind == "identity" else seed
-            return adversaries.Mirrored(context.d_in(hook.site_in), name=name, hook=hook, seed=rotation)
+            return adversaries.Mirrored(width_at(name, hook, context), name=name, hook=hook, seed=rotation)
         activations = fitting_activations(name, hook, context)
         if kind in ("norm", "empty"):
             return adversaries.Norm(activations, name=name, hook=hook, empty=kind == "empty")
         made = adversaries.AlwaysOn if kind == "always-on" else adversaries.Memorised
         return made(activations, name=name, hook=hook, seed=seed, **options)
-
-    def site(self, ref: Reference, default: str | None) -> HookSite | None:
-        if inner := ref.inner:
-            return inner.site(default)
-        site = dict(ref.options).get("hook") or default
-        return HookSite.at(site) if site else None
-
-    def width(self, ref: Reference) -> int | None:
-        return ref.inner.width if ref.inner else None
-
-    def control(self, ref: Reference) -> str:
-        return ref.body.partition("(")[0] if ref.inner else ref.body
 
     def derived(self, ref: Reference) -> bool:
         return ref.inner is None or ref.inner.derived

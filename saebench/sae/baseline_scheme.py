@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from saebench.errors import SAELoadError, UsageError, did_you_mean
-from saebench.sae.hook import HookSite
+from saebench.errors import UsageError, did_you_mean
+from saebench.sae.control_scheme import ControlScheme, fitting_activations, one_site, width_at
 from saebench.sae.options import COUNT, POSITIVE, POSITIVE_INT, SITE, read_options
-from saebench.sae.scheme import Form, Scheme
+from saebench.sae.scheme import Form
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from saebench.sae.base import LoadContext
     from saebench.sae.protocol import SAE
     from saebench.sae.ref import Reference
@@ -45,7 +43,7 @@ _KINDS = {
 }
 
 
-class BaselineScheme(Scheme):
+class BaselineScheme(ControlScheme):
     """``baseline:pca``, ``baseline:neurons``, ``baseline:random`` and ``baseline:permuted-decoder(REF)``."""
 
     name = "baseline"
@@ -71,44 +69,14 @@ class BaselineScheme(Scheme):
             return baselines.PermutedDecoderBaseline(inner.load(context), name=name, seed=seed)
         hook = one_site(name, options.pop("hook", None), context)
         if ref.body == "neurons":
-            if context.d_in is None:
-                raise SAELoadError(f"{name} takes its width from a language model; name one with --model.")
-            return baselines.NeuronBaseline(context.d_in(hook.site_in), name=name, hook=hook)
+            return baselines.NeuronBaseline(width_at(name, hook, context), name=name, hook=hook)
         activations = fitting_activations(name, hook, context)
         if ref.body == "pca":
             return baselines.PCABaseline(activations, name=name, hook=hook, **options)
         return baselines.RandomBaseline(activations, name=name, hook=hook, **{"seed": context.seed, **options})
-
-    def site(self, ref: Reference, default: str | None) -> HookSite | None:
-        if inner := ref.inner:
-            return inner.site(default)
-        site = dict(ref.options).get("hook") or default
-        return HookSite.at(site) if site else None
-
-    def width(self, ref: Reference) -> int | None:
-        return ref.inner.width if ref.inner else None
-
-    def control(self, ref: Reference) -> str:
-        return _PERMUTED if ref.inner else ref.body
 
     def derived(self, ref: Reference) -> bool:
         return ref.inner is None or ref.inner.scheme == self.name
 
     def fitted(self, ref: Reference) -> bool:
         return ref.inner.fitted if ref.inner else ref.body in ("pca", "random")
-
-
-def one_site(name: str, site: str | None, context: LoadContext) -> HookSite:
-    """Return the one hook point of a control. Raises SAELoadError where the run's SAEs read and write elsewhere."""
-    if site is not None:
-        return HookSite.at(site)
-    if context.hook is None or context.hook.site_in != context.hook.site_out:
-        raise SAELoadError(f"{name} needs one site to read and write; add ?hook=blocks.9.hook_resid_post to it.")
-    return context.hook
-
-
-def fitting_activations(name: str, hook: HookSite, context: LoadContext) -> Tensor:
-    """Return the activations that a control is fitted to. Raises SAELoadError without a language model."""
-    if context.calibration is None:
-        raise SAELoadError(f"{name} is fitted to activations; name a language model and a text to take them from.")
-    return context.calibration(hook.site_in)

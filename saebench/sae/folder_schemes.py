@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from saebench.sae.hook import HookSite
 from saebench.sae.map_scheme import existing
-from saebench.sae.options import POSITIVE_INT, SITE, Option, read_options
+from saebench.sae.options import POSITIVE_INT, SITE, Option, named_hook, read_options
 from saebench.sae.scheme import Form, Scheme
 
 if TYPE_CHECKING:
@@ -30,8 +30,7 @@ class _FolderScheme(Scheme):
         existing(ref)
 
     def site(self, ref: Reference, default: str | None) -> HookSite | None:
-        site = dict(ref.options).get("hook")
-        return None if site is None else HookSite.at(site)
+        return named_hook(dict(ref.options))
 
 
 class ItdaScheme(_FolderScheme):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from saebench.sae.base import LoadContext
     from saebench.sae.protocol import SAE
     from saebench.sae.ref import Reference
-    from saebench.sae.reference import SAERef
+    from saebench.sae.registry import SchemeRegistry
 
 _SETTINGS = (".json", ".yaml", ".yml")
 _WEIGHTS = (".safetensors", ".npz", ".pt", ".pth", ".bin")
@@ -37,23 +39,22 @@ class HubScheme(Scheme):
         ),
     )
 
+    def __init__(self, registry: Callable[[], SchemeRegistry]) -> None:
+        """Make the scheme. ``registry`` returns the schemes, of which those that read files are the formats."""
+        self._registry = registry
+
     def validate(self, ref: Reference) -> None:
         if parse_place(ref.body) is None:
             raise UsageError(f"{ref} names no place on the hub; write hf:ORG/REPO/PATH or hf:ORG/REPO@REVISION/PATH.")
-        from saebench.sae.registry import scheme_registry
-
-        known = scheme_registry().file_formats()
-        format = dict(ref.options).get("format")
-        if format is not None and not (
-            format in scheme_registry().names() and scheme_registry().get(format).reads_files
-        ):
-            raise UsageError(f"{ref}: there is no format {format!r}.{did_you_mean(format, known)}")
+        registry, format = self._registry(), dict(ref.options).get("format")
+        if format is not None and not (format in registry.names() and registry.get(format).reads_files):
+            raise UsageError(f"{ref}: there is no format {format!r}.{did_you_mean(format, registry.file_formats())}")
 
     def load(self, ref: Reference, context: LoadContext) -> SAE:
         from saebench.sae.base import BaseAdapter
 
-        path, commit = self.fetch(ref)
-        inner = _inner(ref, path)
+        path, commit = _fetch(ref)
+        inner = self._inner(ref, path)
         try:
             sae = inner.load(context)
         except SaebenchError as error:
@@ -69,8 +70,7 @@ class HubScheme(Scheme):
         try:
             if (listing := cached_files(place)) is None:
                 return None
-            path = fetch(place, _wanted(place, listing, ref), listing) / place.path
-            return _inner(ref, path).site(default)
+            return self._inner(ref, fetch(place, _wanted(place, listing, ref), listing) / place.path).site(default)
         except SaebenchError:  # loading the SAE reports it
             return None
 
@@ -78,44 +78,41 @@ class HubScheme(Scheme):
         return True
 
     def prefetch(self, ref: Reference) -> str:
-        return f"commit {self.fetch(ref)[1]}"
+        return f"commit {_fetch(ref)[1]}"
 
-    def fetch(self, ref: Reference) -> tuple[Path, str]:
-        """Return where the files of an SAE lie after they were fetched, and their commit. Raises SAELoadError."""
-        place = _place(ref)
-        try:
-            listing = list_files(place)
-            root = fetch(place, _wanted(place, listing, ref), listing)
-        except HubError as error:
-            raise SAELoadError(f"{ref}: {error}") from error
-        return root / place.path, root.name
+    def _inner(self, ref: Reference, path: Path) -> Reference:
+        """Return the reference to the files in the cache. Raises SAELoadError where their format is not known."""
+        options = dict(ref.options)
+        format = options.pop("format", None)
+        if format is None:
+            from saebench.sae.recognise import recognise
+
+            candidates = recognise(path)
+            if len(candidates) != 1:
+                known = ", ".join(candidates or self._registry().file_formats())
+                why = "may be of several formats" if candidates else "is of no format that its files tell"
+                raise SAELoadError(f"{ref} {why}; add ?format=NAME, where NAME is one of {known}.")
+            format = candidates[0]
+        inner = replace(ref, scheme=format, body=str(path), options=tuple(sorted(options.items())))
+        self._registry().get(format).validate(inner)
+        return inner
+
+
+def _fetch(ref: Reference) -> tuple[Path, str]:
+    """Return where the files of an SAE lie after they were fetched, and their commit. Raises SAELoadError."""
+    place = _place(ref)
+    try:
+        listing = list_files(place)
+        root = fetch(place, _wanted(place, listing, ref), listing)
+    except HubError as error:
+        raise SAELoadError(f"{ref}: {error}") from error
+    return root / place.path, root.name
 
 
 def _place(ref: Reference) -> Place:
     place = parse_place(ref.body)
     assert place is not None, "a validated reference names a place"
     return place
-
-
-def _inner(ref: Reference, path: Path) -> SAERef:
-    """Return the reference to the files in the cache. Raises SAELoadError where their format is not known."""
-    from saebench.sae.reference import SAERef
-    from saebench.sae.registry import scheme_registry
-
-    options = dict(ref.options)
-    format = options.pop("format", None)
-    if format is None:
-        from saebench.sae.recognise import recognise
-
-        candidates = recognise(path)
-        if len(candidates) != 1:
-            known = ", ".join(candidates or scheme_registry().file_formats())
-            why = "may be of several formats" if candidates else "is of no format that its files tell"
-            raise SAELoadError(f"{ref} {why}; add ?format=NAME, where NAME is one of {known}.")
-        format = candidates[0]
-    inner = SAERef(format, str(path), tuple(sorted(options.items())))
-    scheme_registry().get(format).validate(inner)
-    return inner
 
 
 def _wanted(place: Place, listing: Listing, ref: Reference) -> list[str]:

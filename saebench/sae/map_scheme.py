@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from saebench.errors import UsageError, did_you_mean
+from saebench.files import existing_path
 from saebench.sae.hook import HookSite
-from saebench.sae.options import LAYER, MAP, POSITIVE, POSITIVE_INT, SITE, Option, read_options
+from saebench.sae.options import LAYER, MAP, POSITIVE, POSITIVE_INT, SITE, Option, named_hook, read_options
 from saebench.sae.scheme import Form, Scheme
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class MapScheme(Scheme):
         return _load(ref, self.map, read_options(ref, _OPTIONS), context)
 
     def site(self, ref: Reference, default: str | None) -> HookSite | None:
-        return _named_site(ref)
+        return named_hook(dict(ref.options))
 
 
 class FileScheme(Scheme):
@@ -78,7 +79,7 @@ class FileScheme(Scheme):
         return _load(ref, self._map(ref), options, context)
 
     def site(self, ref: Reference, default: str | None) -> HookSite | None:
-        return _named_site(ref)
+        return named_hook(dict(ref.options))
 
     def _map(self, ref: Reference) -> Format:
         from saebench.sae.affine.map import built_in_maps, read_map
@@ -98,21 +99,15 @@ class FileScheme(Scheme):
 
 
 def map_schemes() -> tuple[Scheme, ...]:
-    """Return ``file:``, the schemes of all built-in maps, and those of folders that no map describes."""
+    """Return ``file:`` and the schemes of all built-in maps."""
     from saebench.sae.affine.map import built_in_maps
-    from saebench.sae.folder_schemes import folder_schemes
 
-    return (FileScheme(), *(MapScheme(variants) for variants in built_in_maps().values()), *folder_schemes())
+    return (FileScheme(), *(MapScheme(variants) for variants in built_in_maps().values()))
 
 
 def existing(ref: Reference) -> Path:
     """Return the path that a reference names. Raises UsageError where nothing lies there."""
-    try:
-        path = Path(ref.body).expanduser()
-        exists = path.exists()
-    except (OSError, ValueError, RuntimeError):  # too long, holds a zero byte, or names no user
-        exists = False
-    if not exists:
+    if (path := existing_path(ref.body)) is None:
         raise UsageError(f"{ref}: there is no file or folder {ref.body}.")
     return path
 
@@ -121,9 +116,3 @@ def _load(ref: Reference, variants: Format, options: dict[str, Any], context: Lo
     from saebench.sae.affine.read import read_affine
 
     return read_affine(existing(ref), variants, str(ref), {"default_hook": context.named_hook, **options})
-
-
-def _named_site(ref: Reference) -> HookSite | None:
-    options = dict(ref.options)
-    site = options.get("hook")
-    return None if site is None else HookSite(site, options.get("hook_out", site))

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from saebench.errors import SAELoadError, UsageError
 from saebench.files import is_text
-from saebench.sae.adapt import REQUIRED_MEMBERS
 from saebench.sae.base import BaseAdapter, LoadContext
 from saebench.sae.behaviour import behaviour, cover_behaviour, undrawn
 from saebench.sae.object_calls import Calls
@@ -32,7 +31,7 @@ from saebench.sae.object_probe import (
 )
 from saebench.sae.object_state import digests, state_of
 from saebench.sae.objects import hook_of, own_hook, own_number
-from saebench.sae.protocol import SAE, Capability, HookSite, SparseCodes
+from saebench.sae.protocol import REQUIRED_MEMBERS, SAE, Capability, HookSite, SparseCodes
 from saebench.sae.trained_on import trained_on
 
 

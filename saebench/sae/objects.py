@@ -1,4 +1,4 @@
-"""Objects of a Python program as SAEs, and the scheme ``object:`` under which a run knows them.
+"""Objects of a Python program as SAEs, and the names under which a run knows them.
 
 ``saebench.run(sae=my_module, hook=...)`` gives every object a name and a reference, ``object:NAME``. Such a reference
 means something only while that call lasts and only in the thread that made it, so it can stand wherever references
@@ -19,42 +19,14 @@ from urllib.parse import quote
 from saebench.errors import UsageError, did_you_mean, shown
 from saebench.files import is_text
 from saebench.sae.hook import HookSite, parse_sites
-from saebench.sae.options import read_options
-from saebench.sae.scheme import Scheme
 
 if TYPE_CHECKING:
-    from saebench.sae.base import LoadContext
-    from saebench.sae.protocol import SAE
     from saebench.sae.ref import Reference
 
 _SAFE = "/:@+~-"  # beside letters, digits, '.', '_' and '~'
 _LONGEST = 200  # characters of a name
 _WRAP = "saebench.wrap(encode, decode, hook=..., d_in=...) makes an SAE of two functions"
 _HELD: ContextVar[Mapping[str, Any]] = ContextVar("saebench objects", default=MappingProxyType({}))
-
-
-class ObjectScheme(Scheme):
-    """``object:NAME``, for the objects that a call of `saebench.run` was given."""
-
-    name = "object"
-
-    def validate(self, ref: Reference) -> None:
-        _held(ref)
-        read_options(ref, {})
-
-    def load(self, ref: Reference, context: LoadContext) -> SAE:
-        from saebench.sae.object_adapter import adapt_object
-
-        return adapt_object(_held(ref), str(ref), context)
-
-    def site(self, ref: Reference, default: str | None) -> HookSite | None:
-        return own_hook(_held(ref), str(ref)) or (HookSite.at(default) if default else None)
-
-    def width(self, ref: Reference) -> int | None:
-        return own_number(_held(ref), "d_in")
-
-    def control(self, ref: Reference) -> str | None:
-        return "object" if getattr(_held(ref), "control", False) is True else None
 
 
 class Objects:
@@ -150,7 +122,8 @@ def own_number(found: object, name: str) -> int | None:
     return None
 
 
-def _held(ref: Reference) -> Any:
+def held_object(ref: Reference) -> Any:
+    """Return the object that a reference names. Raises UsageError where this call was given no such object."""
     held = _HELD.get()
     if ref.body not in held:
         if held:

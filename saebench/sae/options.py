@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from saebench.errors import UsageError, did_you_mean
+from saebench.sae.hook import HookSite
 
 if TYPE_CHECKING:
     from saebench.sae.ref import Reference
@@ -39,6 +40,12 @@ def read_options(ref: Reference, known: Mapping[str, Option]) -> dict[str, Any]:
         except ValueError:
             raise UsageError(f"{ref}: {key} must be {known[key].expects}, not {text!r}.") from None
     return values
+
+
+def named_hook(options: Mapping[str, str]) -> HookSite | None:
+    """Return the hook that ``?hook=`` names, with ``?hook_out=`` for a transcoder; None where no hook is named."""
+    site = options.get("hook")
+    return None if site is None else HookSite(site, options.get("hook_out", site))
 
 
 def _count(text: str) -> int:

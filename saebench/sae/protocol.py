@@ -21,7 +21,7 @@ from torch import Tensor
 from saebench.capabilities import Capability
 from saebench.sae.hook import HookSite
 
-__all__ = ["SAE", "Capability", "HookSite", "SparseCodes", "fingerprint_of"]
+__all__ = ["REQUIRED_MEMBERS", "SAE", "Capability", "HookSite", "SparseCodes", "fingerprint_of"]
 
 
 class SparseCodes(NamedTuple):
@@ -76,6 +76,11 @@ class SAE(Protocol):
     def encode_sparse(self, x: Tensor) -> SparseCodes:
         """Return the active latents of ``x[tokens, d_in]``. Raises NotApplicableError without ``SPARSE_ENCODE``."""
         ...
+
+
+_MEMBERS = (name for name in (*SAE.__annotations__, *vars(SAE)) if not name.startswith("_"))
+# What somebody's SAE must have; one that does not say whether it is a control is none.
+REQUIRED_MEMBERS = tuple(name for name in _MEMBERS if name != "control")
 
 
 def fingerprint_of(tensors: Mapping[str, Tensor], settings: Mapping[str, object]) -> str:

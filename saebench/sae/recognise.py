@@ -66,11 +66,9 @@ def recognise(path: Path) -> list[str]:
         path: A folder, or a file of weights.
     """
     from saebench.sae.affine.map import built_in_maps
-    from saebench.sae.registry import scheme_registry
 
-    known = scheme_registry().names()
     folder = path.parent if path.is_file() else path
-    by_rule = list(dict.fromkeys(rule.name for rule in _RULES if rule.name in known and _fits(rule, folder)))
+    by_rule = list(dict.fromkeys(rule.name for rule in _RULES if _fits(rule, folder)))
     if by_rule:
         return by_rule
     scores = {name: score for name, form in built_in_maps().items() if (score := _score(form, path)) is not None}

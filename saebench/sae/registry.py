@@ -22,10 +22,11 @@ from saebench.errors import SaebenchError, SAELoadError, UsageError, did_you_mea
 from saebench.sae.adversary_scheme import AdversaryScheme
 from saebench.sae.baseline_scheme import BaselineScheme
 from saebench.sae.factory import PythonScheme
+from saebench.sae.folder_schemes import folder_schemes
 from saebench.sae.hook import HookSite
 from saebench.sae.hub_scheme import HubScheme
 from saebench.sae.map_scheme import map_schemes
-from saebench.sae.objects import ObjectScheme
+from saebench.sae.object_scheme import ObjectScheme
 from saebench.sae.panel.scheme import PanelScheme
 from saebench.sae.sae_lens_scheme import SAELensScheme
 from saebench.sae.scheme import Scheme
@@ -38,13 +39,19 @@ if TYPE_CHECKING:
     from saebench.sae.ref import Reference
 
 GROUP = "saebench.saes"
+
+
+def _this_installation() -> SchemeRegistry:
+    return scheme_registry()
+
+
 BUILT_IN: tuple[Scheme, ...] = (
     ZooScheme(),
     SAELensScheme(),
     BaselineScheme(),
     AdversaryScheme(),
     PythonScheme(),
-    HubScheme(),
+    HubScheme(_this_installation),
     ObjectScheme(),
     PanelScheme(),
     *several_schemes(),
@@ -109,7 +116,7 @@ class SchemeRegistry:
 @functools.cache
 def scheme_registry() -> SchemeRegistry:
     """The schemes of this installation, looked up once per process."""
-    return SchemeRegistry((*BUILT_IN, *map_schemes()), entry_points(group=GROUP))
+    return SchemeRegistry((*BUILT_IN, *map_schemes(), *folder_schemes()), entry_points(group=GROUP))
 
 
 def _origin(point: EntryPoint) -> str:

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from saebench.errors import SAELoadError, UsageError, did_you_mean
+from saebench.files import existing_path
 from saebench.hub.client import cached_files
 from saebench.hub.place import parse_place
 from saebench.sae.directory import releases
 from saebench.sae.hook import HookSite
-from saebench.sae.options import POSITIVE, SITE, read_options
+from saebench.sae.options import POSITIVE, SITE, named_hook, read_options
 from saebench.sae.sae_lens_config import named_hooks, read_config
 from saebench.sae.scheme import Form, Scheme
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from saebench.sae.ref import Reference
 
 _OPTIONS = {"hook": SITE, "hook_out": SITE, "norm_scaling_factor": POSITIVE}
-# Many ids of SAELens' directory begin with the hook point: blocks.8.hook_resid_pre_98304.
 # By the name of SAELens' loader: the scheme that reads the format as its authors do, what SAELens does otherwise, and
 # whether the directory names the folder of each SAE.
 _WRONGLY_LOADED = {
@@ -43,6 +43,7 @@ _WRONGLY_LOADED = {
         False,
     ),
 }
+# Many ids of SAELens' directory begin with the hook point: blocks.8.hook_resid_pre_98304.
 _ID_NAMES_HOOK = re.compile(
     r"blocks\.[0-9]+\.(?:hook_(?:resid_pre|resid_mid|resid_post|mlp_out|attn_out)|attn\.hook_z)"
 )
@@ -61,7 +62,7 @@ class SAELensScheme(Scheme):
 
     def validate(self, ref: Reference) -> None:
         read_options(ref, _OPTIONS)
-        if _local(ref.body) is not None:
+        if existing_path(ref.body) is not None:
             return
         if ref.body.startswith((".", "/", "~")):
             raise UsageError(f"{ref}: the folder {ref.body} does not exist.")
@@ -89,7 +90,7 @@ class SAELensScheme(Scheme):
         from saebench.sae.sae_lens_adapter import SAELensAdapter
 
         options = {"default_hook": context.named_hook, **read_options(ref, _OPTIONS)}
-        if (folder := _local(ref.body)) is not None:
+        if (folder := existing_path(ref.body)) is not None:
             return centred_where_trained_so(SAELensAdapter.from_disk(folder, name=str(ref), **options), context)
         release, _, sae_id = ref.body.partition("/")
         if release not in sae_lens_releases():
@@ -102,7 +103,7 @@ class SAELensScheme(Scheme):
         return sae
 
     def remote(self, ref: Reference) -> bool:
-        return _local(ref.body) is None
+        return existing_path(ref.body) is None
 
     def prefetch(self, ref: Reference) -> str:
         from saebench.sae.base import LoadContext
@@ -113,12 +114,12 @@ class SAELensScheme(Scheme):
 
     def site(self, ref: Reference, default: str | None) -> HookSite | None:
         options = dict(ref.options)
-        if (folder := _local(ref.body)) is not None:
+        if (folder := existing_path(ref.body)) is not None:
             return _site_of_folder(folder, str(ref), options)
         return _site_of_release(ref.body, options)
 
     def width(self, ref: Reference) -> int | None:
-        folder = _local(ref.body)
+        folder = existing_path(ref.body)
         return None if folder is None else width_of_folder(folder)
 
 
@@ -148,15 +149,6 @@ def _commit(release: str, sae_id: str) -> str | None:
     return listing.commit if listing is not None else None
 
 
-def _local(body: str) -> Path | None:
-    """The path that ``body`` names, if there is one."""
-    try:
-        path = Path(body).expanduser()
-        return path if path.exists() else None
-    except (OSError, ValueError, RuntimeError):  # the name is too long, holds a zero byte, or names no user
-        return None
-
-
 def width_of_folder(folder: Path) -> int | None:
     """Return the width of what the SAE in a folder reads, as ``cfg.json`` names it; None if that cannot be read."""
     try:
@@ -184,7 +176,7 @@ def _site_of_folder(folder: Path, name: str, options: dict[str, str]) -> HookSit
 
 def _site_of_release(body: str, options: dict[str, str]) -> HookSite | None:
     """The hook that an id names. SAELens' directory has no hooks, but many of its ids begin with one."""
-    if site := options.get("hook"):
-        return HookSite(site, options.get("hook_out", site))
+    if (hook := named_hook(options)) is not None:
+        return hook
     named = _ID_NAMES_HOOK.match(body.rpartition("/")[2])
     return HookSite.at(named[0]) if named else None

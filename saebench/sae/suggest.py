@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 from urllib.parse import unquote
 
-from saebench.files import storable_text
+from saebench.files import existing_path, storable_text
 from saebench.safe_text import visible
 
 _SHOWN = 3  # candidates in a message
@@ -31,7 +31,7 @@ def about_sae(text: str) -> str:
     if len(text) > _LONGEST:
         return ""
     body, mark, query = text.partition("?")
-    if (path := _existing(body)) is not None:
+    if (path := existing_path(body)) is not None:
         return _about_path(path, body, mark + query)
     if match := _URL.fullmatch(text):
         return _about_place(match["repository"], match["revision"], unquote(match["path"] or "").strip("/"))
@@ -53,7 +53,7 @@ def about_model(text: str) -> str:
         return f"{text} is an SAE, and not a language model; give it as --sae {text}, and name its model with --model."
     if text in zoo_names():
         return f"{text} is an SAE, and not a language model; give it as --sae zoo:{text}."
-    path = _existing(text)
+    path = existing_path(text)
     if path is not None and (formats := _formats(path)):
         references = _listed([f"--sae {reference}" for reference in formats])
         return f"{visible(text)} holds an SAE, and not a language model; give it as {references}."
@@ -176,14 +176,6 @@ def _listed(items: list[str]) -> str:
     shown = items[:_SHOWN]
     more = f" (and {len(items) - _SHOWN} more)" if len(items) > _SHOWN else ""
     return (" or ".join(shown) if len(shown) < 3 else f"{', '.join(shown[:-1])} or {shown[-1]}") + more
-
-
-def _existing(text: str) -> Path | None:
-    try:
-        path = Path(text).expanduser()
-        return path if path.exists() else None
-    except (OSError, ValueError, RuntimeError):  # the name is too long, holds a zero byte, or names no user
-        return None
 
 
 def _looks_like_path(text: str) -> bool:

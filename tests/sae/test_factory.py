@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from saebench.errors import SAELoadError
-from saebench.sae.adapt import REQUIRED_MEMBERS, as_sae
+from saebench.sae.adapt import as_sae
 from saebench.sae.base import LoadContext
 from saebench.sae.factory import convert
 from saebench.sae.hook import HookSite
+from saebench.sae.protocol import REQUIRED_MEMBERS
 from saebench.sae.reference import load_sae
 from saebench.sae.sae_lens_adapter import SAELensAdapter
 

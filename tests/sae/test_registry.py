@@ -12,6 +12,7 @@ from saebench.errors import HookMismatchError, SAELoadError, UsageError
 from saebench.sae import registry as registry_module
 from saebench.sae.base import LoadContext
 from saebench.sae.baselines import NeuronBaseline
+from saebench.sae.folder_schemes import folder_schemes
 from saebench.sae.hook import HookSite
 from saebench.sae.map_scheme import map_schemes
 from saebench.sae.options import POSITIVE_INT, read_options
@@ -169,7 +170,7 @@ def test_a_scheme_is_imported_when_it_is_first_used(register: Register, monkeypa
 @pytest.mark.parametrize("taken", ["zoo", "baseline", "python", "sae_lens"])
 def test_a_name_of_saebench_is_refused(register: Register, taken: str) -> None:
     register(**{taken: "MINE", "mine": "MINE"})
-    built_in = [scheme.name for scheme in (*BUILT_IN, *map_schemes())]
+    built_in = [scheme.name for scheme in (*BUILT_IN, *map_schemes(), *folder_schemes())]
     assert scheme_registry().names() == [*built_in, "mine"]
     assert parse_sae_ref("zoo:topk-k32-s0").site(None) == HookSite.at("blocks.9.hook_resid_post")
     [refused] = [entry for entry in scheme_registry().entries() if entry.error]

@@ -35,35 +35,6 @@ class GroupTopK(Activation):
             raise SAELoadError(f"k={self.k} must be from 1 to the number of latents of a group, {d_sae // self.groups}")
 
 
-class InDecoderNorms(Activation):
-    """z = act(p n) / n for the norm n of the decoder of each latent, which thresholds and rankings are in units of."""
-
-    norms: Tensor
-
-    def __init__(self, inner: Activation, norms: Tensor) -> None:
-        """Make the function from another one and the norms ``[d_sae]``. A latent whose norm is 0 is never active."""
-        super().__init__()
-        self.inner, self.non_negative = inner, inner.non_negative
-        self.register_buffer("norms", norms.float())
-
-    def forward(self, p: Tensor) -> Tensor:
-        z: Tensor = self.inner(p * self.norms)
-        return z / self._safe(self.norms)
-
-    def sparse(self, p: Tensor) -> SparseCodes:
-        values, indices = self.inner.sparse(p * self.norms)
-        return SparseCodes(values / self._safe(self.norms[indices]), indices)
-
-    def settings(self) -> dict[str, object]:
-        return {"inner": type(self.inner).__name__, **self.inner.settings()}
-
-    def fit(self, d_sae: int) -> None:
-        self.inner.fit(d_sae)
-
-    def _safe(self, norms: Tensor) -> Tensor:
-        return torch.where(norms > 0, norms, torch.ones_like(norms))
-
-
 class Jump(JumpReLU):
     """z = p where p exceeds a threshold, else 0. It differs from JumpReLU only below 0, for a negative threshold."""
 

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from saebench.errors import SAELoadError
-from saebench.sae.affine.activations import Activation, ReLU, TopK
+from saebench.sae.affine.activations import Activation, InDecoderNorms, ReLU, TopK
 from saebench.sae.affine.adapter import AffineSAE
 from saebench.sae.base import BaseAdapter
 from saebench.sae.protocol import HookSite
-from saebench.sae.several.activations import GroupTopK, InDecoderNorms, Jump
+from saebench.sae.several.activations import GroupTopK, Jump
 from saebench.sae.several.blocks import Blocks, CrossLayerTranscoder, DecoupledCrosscoder, Scaling, View
 from saebench.sae.several.formats import Files, site_list
 from saebench.sae.several.reading import Tensors, check_count, crosscoder_weights, read
