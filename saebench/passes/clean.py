@@ -137,9 +137,7 @@ class CleanPass:
         activation = positions.with_evaluated(batch.activations, replacement(batch).to(device, lm.dtype))
         inside = self._restart_site not in self.sites
         restart = to_device(self.captured.activations(self._restart_site, rows), device) if inside else None
-        hidden = positions.at_predictions(self._replaced(positions.tokens, activation, restart))
-        clean = on_device(self.captured.losses(rows), device)
-        return positions.per_sequence(torch.stack(spliced_losses(lm.head, hidden, positions.targets, clean)))
+        return sequence_losses(self.captured, positions, self._replaced(positions.tokens, activation, restart))
 
     def _replaced(self, tokens: Tensor, activation: Tensor, restart: Tensor | None) -> Tensor:
         """The final hidden states if ``activation[batch, position, d]`` replaces the activations at all sites."""
@@ -153,8 +151,22 @@ def _join(parts: list[Losses]) -> Losses:
     return Losses(torch.cat([part.ce for part in parts]), torch.cat([part.kl for part in parts]))
 
 
-def on_device(losses: CleanLosses, device: torch.device) -> CleanLosses:
-    """Return clean losses on a device."""
+def sequence_losses(
+    captured: CapturedText, positions: Positions, hidden: Float[Tensor, "batch position d_model"]
+) -> Float[Tensor, "2 batch"]:
+    """Return the sums of CE and KL over the predictions of each sequence, in float64.
+
+    Args:
+        captured: The text, whose losses in the unmodified model are known.
+        positions: The sequences.
+        hidden: The final hidden states of the model that is compared with it.
+    """
+    head, clean = captured.lm.head, _on_device(captured.losses(positions.rows), captured.lm.device)
+    losses = spliced_losses(head, positions.at_predictions(hidden), positions.targets, clean)
+    return positions.per_sequence(torch.stack(losses))
+
+
+def _on_device(losses: CleanLosses, device: torch.device) -> CleanLosses:
     mean = losses.mean_unembedding
     return CleanLosses(
         to_device(losses.hidden, device),

@@ -10,13 +10,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from saebench.lm.batching import for_batches, to_device
-from saebench.lm.losses import spliced_losses
 from saebench.passes.captured import LOSSES, CapturedText
-from saebench.passes.clean import Losses, on_device
+from saebench.passes.clean import Losses, sequence_losses
 from saebench.passes.positions import Positions
+from saebench.passes.reconstruct import reconstruct_evaluated
 from saebench.progress import Progress
 from saebench.sae.codes import Coder, Codes
-from saebench.sae.protocol import SAE, Capability
+from saebench.sae.protocol import SAE
 
 ERROR, MOVED, ACTIVE = range(3)  # the sums for each SAE, in their order
 
@@ -112,11 +112,9 @@ def _losses(
     captured: CapturedText, positions: Positions, hooks: dict[str, Callable[[Tensor], Tensor | None]]
 ) -> Float[Tensor, "2 batch"]:
     """Return the sums of both losses of each sequence when ``hooks`` act in the pass."""
-    lm = captured.lm
-    with lm.hooks(hooks):
-        hidden = positions.at_predictions(lm.full(positions.tokens))
-    clean = on_device(captured.losses(positions.rows), lm.device)
-    return positions.per_sequence(torch.stack(spliced_losses(lm.head, hidden, positions.targets, clean)))
+    with captured.lm.hooks(hooks):
+        hidden = captured.lm.full(positions.tokens)
+    return sequence_losses(captured, positions, hidden)
 
 
 class _Splice:
@@ -135,13 +133,10 @@ class _Splice:
 
     def write(self, x: Tensor) -> Tensor:
         """Return the activation with the reconstruction at evaluated tokens."""
-        source = x if self.sae.hook.site_in == self.sae.hook.site_out else self._source
+        source = self._source if self.sae.hook.crosses else x
         assert source is not None, "a transcoder reads before it writes"
         self._replaced = self._positions.at_evaluated(x)
-        if Capability.POSITION_WISE in self.sae.capabilities:
-            self._xhat = self._coder.reconstruct(self._positions.at_evaluated(source), self._count)
-        else:
-            self._xhat = self._positions.at_evaluated(self._coder.reconstruct(source, self._count_sequences))
+        self._xhat = reconstruct_evaluated(self._coder, self._positions, source, self._count)
         return self._positions.with_evaluated(x, self._xhat.to(x.dtype))
 
     def sums(self, clean: Tensor) -> Float[Tensor, "3 batch"]:
@@ -157,17 +152,9 @@ class _Splice:
             1, self._positions.sequence - self._positions.rows.start, torch.stack([error, moved, self._active])
         )
 
-    def _count(self, rows: slice, codes: Codes) -> None:
+    def _count(self, tokens: slice, codes: Codes) -> None:
         values = codes if isinstance(codes, Tensor) else codes.values
-        self._active[rows] = (values != 0).sum(-1).double().cpu()
-
-    def _count_sequences(self, rows: slice, codes: Codes) -> None:
-        assert isinstance(codes, Tensor)
-        start = self._positions.rows.start
-        inside = (self._positions.sequence >= start + rows.start) & (self._positions.sequence < start + rows.stop)
-        length = self._positions.tokens.shape[1]
-        place = self._positions.evaluated.cpu()[inside] - rows.start * length
-        self._active[inside] = (codes.flatten(0, 1) != 0).sum(-1).double().cpu()[place]
+        self._active[tokens] = (values != 0).sum(-1).double().cpu()
 
 
 def _hooks(splices: Sequence[_Splice]) -> dict[str, Callable[[Tensor], Tensor | None]]:
@@ -175,7 +162,7 @@ def _hooks(splices: Sequence[_Splice]) -> dict[str, Callable[[Tensor], Tensor | 
     writers = {splice.sae.hook.site_out: splice for splice in splices}
     readers: dict[str, list[_Splice]] = {}
     for splice in splices:
-        if splice.sae.hook.site_in != splice.sae.hook.site_out:
+        if splice.sae.hook.crosses:
             readers.setdefault(splice.sae.hook.site_in, []).append(splice)
 
     def at(site: str) -> Callable[[Tensor], Tensor | None]:

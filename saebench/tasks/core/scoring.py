@@ -10,9 +10,9 @@ from torch import Tensor
 
 from saebench.errors import SaebenchError
 from saebench.passes.clean import CleanBatch, CleanPass, Losses
-from saebench.passes.positions import Positions
+from saebench.passes.reconstruct import reconstruct_evaluated
 from saebench.sae.codes import Coder, Codes, rows_of
-from saebench.sae.protocol import SAE, Capability
+from saebench.sae.protocol import SAE
 from saebench.stats.reconstruction import Centre, ReconstructionSums
 from saebench.stats.sparsity import FiringCounts
 
@@ -44,28 +44,19 @@ def evaluate(sae: SAE, clean: CleanPass, memory: int) -> Scores:
     add_firing, add_reconstruction = _Once(firing.add), _Once(reconstruction.add)
     add_of_sites = [_Once(sums.add) for sums in of_sites.values()]
     offsets = [0, *clean.evaluated.sum(1).cumsum(0).tolist()]
-    position_wise = Capability.POSITION_WISE in sae.capabilities
     coder = Coder(sae, memory)
 
     def replacement(batch: CleanBatch) -> Tensor:
         positions = batch.positions
-        start, first = positions.rows.start, offsets[positions.rows.start]
+        first = offsets[positions.rows.start]
         x = batch.activations
         if sae.hook.sites_in != clean.sites:  # a transcoder reads one site and reconstructs another
             x = clean.captured.joined(sae.hook.sites_in, positions.rows)
 
-        def tokens(rows: slice, codes: Codes) -> None:
-            add_firing(first + rows.start, positions.sequence[rows], codes)
+        def count(tokens: slice, codes: Codes) -> None:
+            add_firing(first + tokens.start, positions.sequence[tokens], codes)
 
-        def sequences(rows: slice, codes: Codes) -> None:
-            assert isinstance(codes, Tensor)
-            part = Positions.of(clean.captured.batch, slice(start + rows.start, start + rows.stop), x.device)
-            add_firing(offsets[part.rows.start], part.sequence, part.at_evaluated(codes))
-
-        if position_wise:
-            xhat = coder.reconstruct(positions.at_evaluated(x), tokens)
-        else:
-            xhat = positions.at_evaluated(coder.reconstruct(x, sequences))
+        xhat = reconstruct_evaluated(coder, positions, x, count)
         target = positions.at_evaluated(batch.activations).float()
         add_reconstruction(first, positions.sequence, target, xhat)
         targets, estimates = (_parts(vectors, len(of_sites)) for vectors in (target, xhat))

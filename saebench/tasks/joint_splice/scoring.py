@@ -12,8 +12,9 @@ from saebench.passes.clean import CleanBatch, CleanPass, Losses
 from saebench.passes.context import TaskContext
 from saebench.passes.joint import JointScores, ablate_jointly, splice_jointly
 from saebench.passes.positions import Positions
+from saebench.passes.reconstruct import reconstruct_evaluated
 from saebench.sae.codes import Coder
-from saebench.sae.protocol import SAE, Capability
+from saebench.sae.protocol import SAE
 from saebench.tasks.joint_splice.data import clean_pass
 from saebench.tasks.joint_splice.settings import JointSpliceSettings
 
@@ -62,11 +63,9 @@ def _alone(sae: SAE, clean: CleanPass, memory: int) -> Losses:
 
     def replacement(batch: CleanBatch) -> Tensor:
         x, positions = batch.activations, batch.positions
-        if sae.hook.site_in != sae.hook.site_out:
+        if sae.hook.crosses:  # a transcoder reads one site and reconstructs another
             x = clean.captured.joined(sae.hook.sites_in, positions.rows)
-        if Capability.POSITION_WISE in sae.capabilities:
-            return coder.reconstruct(positions.at_evaluated(x), lambda rows, codes: None)
-        return positions.at_evaluated(coder.reconstruct(x, lambda rows, codes: None))
+        return reconstruct_evaluated(coder, positions, x)
 
     return clean.spliced(replacement, f"joint_splice {sae.name}")
 
