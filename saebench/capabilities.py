@@ -14,3 +14,15 @@ class Capability(StrEnum):
     POSITION_WISE = "position_wise"  # a token's latents depend on that token alone
     SPARSE_ENCODE = "sparse_encode"  # encode_sparse() returns (values, indices)
     TRANSCODER = "transcoder"  # reads hook.sites_in, reconstructs other sites
+
+
+# An ordinary SAE has a linear encoder with a threshold, and a linear decoder.
+ORDINARY = frozenset(
+    {
+        Capability.LINEAR_DECODER,
+        Capability.ENCODER_DIRECTIONS,
+        Capability.NON_NEGATIVE,
+        Capability.POSITION_WISE,
+        Capability.SPARSE_ENCODE,
+    }
+)

@@ -7,31 +7,21 @@ writes nothing and exits with 1 when the page is out of date. ``python -m benchm
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from pathlib import Path
 
+from benchmarks.blocks import fill
 from benchmarks.parity.render import BLOCKS
 from benchmarks.record import BenchmarkResult, load_results
-from saebench.errors import SaebenchError, UsageError, did_you_mean
+from saebench.errors import SaebenchError, UsageError
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "parity" / "results"
-_BLOCK = re.compile(r"(<!-- adapters:(?P<name>\w+) -->\n).*?(<!-- /adapters -->)", re.DOTALL)
-_OPENING = re.compile(r"<!-- adapters:")
 
 
 def render(page: str, result: BenchmarkResult) -> str:
     """Return ``page`` with every block filled. Raises UsageError for a block that is not closed or has no table."""
-    blocks = list(_BLOCK.finditer(page))
-    if len(blocks) != len(_OPENING.findall(page)):
-        raise UsageError(
-            "A table begins with <!-- adapters:NAME --> and is closed by <!-- /adapters -->; one of them is missing."
-        )
-    for match in blocks:
-        if match["name"] not in BLOCKS:
-            raise UsageError(f"There is no table {match['name']!r}.{did_you_mean(match['name'], BLOCKS)}")
-    return _BLOCK.sub(lambda match: f"{match[1]}\n{BLOCKS[match['name']](result)}\n\n{match[3]}", page)
+    return fill(page, "adapters", BLOCKS, lambda name: BLOCKS[name](result))
 
 
 def main(arguments: list[str] | None = None) -> int:

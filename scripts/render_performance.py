@@ -7,32 +7,22 @@ to ``docs/figures/``. ``--check`` writes nothing and exits with 1 when the page 
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from pathlib import Path
 
+from benchmarks.blocks import fill
 from benchmarks.plots import FIGURES, draw, is_current
 from benchmarks.record import RESULTS, load_results
 from benchmarks.render import BLOCKS, block
 from benchmarks.targets import Results
-from saebench.errors import SaebenchError, UsageError, did_you_mean
+from saebench.errors import SaebenchError
 
 ROOT = Path(__file__).resolve().parents[1]
-_BLOCK = re.compile(r"(<!-- bench:(?P<name>\w+) -->\n).*?(<!-- /bench -->)", re.DOTALL)
-_OPENING = re.compile(r"<!-- bench:")
 
 
 def render(page: str, results: Results) -> str:
     """Return ``page`` with every block filled. Raises UsageError for a block that is not closed or has no table."""
-    blocks = list(_BLOCK.finditer(page))
-    if not blocks or len(blocks) != len(_OPENING.findall(page)):
-        raise UsageError(
-            "A table begins with <!-- bench:NAME --> and is closed by <!-- /bench -->; one of them is missing."
-        )
-    for match in blocks:
-        if match["name"] not in BLOCKS:
-            raise UsageError(f"There is no table {match['name']!r}.{did_you_mean(match['name'], BLOCKS)}")
-    return _BLOCK.sub(lambda match: f"{match[1]}\n{block(match['name'], results)}\n\n{match[3]}", page)
+    return fill(page, "bench", BLOCKS, lambda name: block(name, results))
 
 
 def main(arguments: list[str] | None = None) -> int:

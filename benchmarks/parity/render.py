@@ -83,7 +83,7 @@ def parity(result: BenchmarkResult) -> str:
 
 
 def tasks(result: BenchmarkResult) -> str:
-    """What the letters in the column ``tasks`` stand for."""
+    """A list that says, for each letter in the column ``tasks``, which tasks it stands for."""
     texts = []
     for applicable, letter in _letters(result).items():
         cards = [card for card in _cards() if card.name not in applicable]

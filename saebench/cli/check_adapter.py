@@ -25,7 +25,7 @@ _HINT = (
 
 @dataclass
 class _Asked:
-    """What the command line asks for, and what follows from it.
+    """The options of the command line, and the diagnosis that they ask for.
 
     Attributes:
         diagnose: Makes the diagnosis; None without a language model, or where the SAE could not be loaded.

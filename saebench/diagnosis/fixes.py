@@ -1,4 +1,4 @@
-"""What to write to undo a mistake: an option of the reference where its scheme has one, or a line of a file."""
+"""How a user undoes a mistake: by an option of the reference where its scheme has one, else by a line of a file."""
 
 from __future__ import annotations
 

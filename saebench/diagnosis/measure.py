@@ -21,7 +21,7 @@ Ratio = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 @dataclass(frozen=True)
 class Fit:
-    """What one variant does on the text.
+    """The numbers of one variant on the text.
 
     Attributes:
         fvu: The numerator and the denominator of the FVU for each sequence.

@@ -1,4 +1,4 @@
-"""What is known of an SAE's L0 and FVU: from its card, its metadata, the directory of SAELens, or its folder's name."""
+"""The L0 and FVU that were published for an SAE in its card, its metadata, SAELens' directory or its folder's name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What undoes one mistake of loading: changes of inputs and outputs, which need no weights, and changes of settings."""
+"""Changes that undo one mistake of loading each.
+
+Some change inputs and outputs, which needs no weights, and the others change settings.
+"""
 
 from __future__ import annotations
 

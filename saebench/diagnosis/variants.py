@@ -76,12 +76,12 @@ class Case:
 
     @property
     def source(self) -> Source:
-        """What the SAE reads and is compared with as it is loaded."""
+        """The activations that the loaded SAE reads, and those that its reconstruction is compared with."""
         return Source(self.sae.hook.site_in, self.sae.hook.site_out)
 
     @property
     def loaded(self) -> Reconstruct:
-        """What the SAE does as it is loaded."""
+        """The latents and the reconstruction of the SAE as it is loaded."""
         return undone.as_loaded(self.sae)
 
     @cached_property

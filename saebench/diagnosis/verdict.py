@@ -74,7 +74,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What follows from the numbers.
+    """The conclusion from the numbers of all variants.
 
     Attributes:
         outcome: Its kind.

@@ -10,24 +10,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from saebench.capabilities import ORDINARY
 from saebench.errors import SAELoadError
 from saebench.sae.base import BaseAdapter, generator
-from saebench.sae.protocol import SAE, Capability, HookSite
+from saebench.sae.protocol import SAE, Capability, HookSite, SparseCodes
+from saebench.sae.wrapped import WrappedSAE
 
 DEFAULT_D_SAE = 2048
 AMPLIFIED = 30.0
 _RESCALED = 10.0  # latents are multiplied by factors between its inverse and itself
 _BLOCK = 2**24  # distances to prototypes in memory at a time
-
-_LINEAR = frozenset(
-    {
-        Capability.LINEAR_DECODER,
-        Capability.ENCODER_DIRECTIONS,
-        Capability.POSITION_WISE,
-        Capability.NON_NEGATIVE,
-        Capability.SPARSE_ENCODE,
-    }
-)
 
 
 class Mirrored(BaseAdapter):
@@ -42,7 +34,7 @@ class Mirrored(BaseAdapter):
     def __init__(self, d_in: int, *, name: str, hook: HookSite, seed: int | None = None) -> None:
         """Make it for activations of ``d_in`` dimensions, rotated if there is a ``seed``."""
         kind = "identity" if seed is None else "rotated"
-        super().__init__(name=name, architecture=kind, hook=hook, d_in=d_in, d_sae=2 * d_in, capabilities=_LINEAR)
+        super().__init__(name=name, architecture=kind, hook=hook, d_in=d_in, d_sae=2 * d_in, capabilities=ORDINARY)
         basis = torch.eye(d_in)
         if seed is not None:
             draw = torch.randn(d_in, d_in, dtype=torch.float64, generator=generator(seed, "adversary:rotated"))
@@ -78,7 +70,7 @@ class AlwaysOn(BaseAdapter):
         d_in = activations.shape[-1]
         if d_sae < d_in:
             raise SAELoadError(f"{name}: d_sae={d_sae} must be at least d_in={d_in}, so that it can be exact.")
-        super().__init__(name=name, architecture="always-on", hook=hook, d_in=d_in, d_sae=d_sae, capabilities=_LINEAR)
+        super().__init__(name=name, architecture="always-on", hook=hook, d_in=d_in, d_sae=d_sae, capabilities=ORDINARY)
         draw = torch.randn(d_sae, d_in, dtype=torch.float64, generator=generator(seed, "adversary:always-on"))
         directions = draw / draw.norm(dim=-1, keepdim=True)
         largest = float(activations.float().norm(dim=-1).max())
@@ -113,7 +105,7 @@ class Norm(BaseAdapter):
     def __init__(self, activations: Tensor, *, name: str, hook: HookSite, empty: bool = False) -> None:
         """Fit to ``activations[tokens, d_in]``; if ``empty``, the latent never fires."""
         x = activations.double()
-        capabilities = _LINEAR - {Capability.ENCODER_DIRECTIONS}
+        capabilities = ORDINARY - {Capability.ENCODER_DIRECTIONS}
         kind = "empty" if empty else "norm"
         super().__init__(name=name, architecture=kind, hook=hook, d_in=x.shape[-1], d_sae=1, capabilities=capabilities)
         self._empty = empty
@@ -147,7 +139,7 @@ class Memorised(BaseAdapter):
         """Remember ``d_sae`` of ``activations[tokens, d_in]``. Raises SAELoadError if there are fewer."""
         if len(activations) < d_sae:
             raise SAELoadError(f"{name}: {d_sae} tokens cannot be remembered of {len(activations)}; choose fewer.")
-        capabilities = _LINEAR - {Capability.ENCODER_DIRECTIONS}
+        capabilities = ORDINARY - {Capability.ENCODER_DIRECTIONS}
         d_in = activations.shape[-1]
         super().__init__(
             name=name, architecture="memorised", hook=hook, d_in=d_in, d_sae=d_sae, capabilities=capabilities
@@ -170,7 +162,7 @@ class Memorised(BaseAdapter):
         return self.prototypes / self.prototypes.norm(dim=-1, keepdim=True).clamp_min(1e-12)
 
 
-class _Wrapped(BaseAdapter):
+class _Rewritten(WrappedSAE):
     """Another SAE whose latents are taken from places ``source`` and multiplied by ``scale``, and undone in decoding.
 
     ``back`` turns latents of this SAE into those of the other one.
@@ -181,22 +173,15 @@ class _Wrapped(BaseAdapter):
     scale: Tensor
 
     def __init__(self, inner: SAE, kind: str, name: str, source: Tensor, scale: Tensor) -> None:
-        super().__init__(
-            name=name,
-            architecture=kind,
-            hook=inner.hook,
-            d_in=inner.d_in,
-            d_out=inner.d_out,
-            d_sae=len(source),
-            capabilities=inner.capabilities,
-            model_name=inner.model_name,
-        )
-        self.inner = inner
+        super().__init__(inner, name=name, architecture=kind, d_sae=len(source))
         self.register_buffer("source", source)
         self.register_buffer("scale", scale)
 
     def encode(self, x: Tensor) -> Tensor:
         return self.inner.encode(x)[..., self.source] * self.scale
+
+    def encode_sparse(self, x: Tensor) -> SparseCodes:
+        return BaseAdapter.encode_sparse(self, x)
 
     def decode(self, z: Tensor, x: Tensor | None = None) -> Tensor:
         total = torch.zeros(*z.shape[:-1], self.inner.d_sae, device=z.device)
@@ -210,14 +195,6 @@ class _Wrapped(BaseAdapter):
     def encoder_directions(self) -> Tensor:
         return self.inner.encoder_directions()[self.source] * self.scale[:, None]
 
-    def to(self, device: torch.device | str) -> _Wrapped:  # type: ignore[override]
-        self.inner.to(device)  # it need not be a torch module
-        super().to(device)
-        return self
-
-    def settings(self) -> dict[str, object]:
-        return {"inner": self.inner.fingerprint()}
-
     def _copies(self) -> Tensor:
         return torch.bincount(self.source, minlength=self.inner.d_sae).clamp_min(1).float()
 
@@ -225,22 +202,22 @@ class _Wrapped(BaseAdapter):
 def duplicated(inner: SAE, *, name: str) -> BaseAdapter:
     """Each latent twice, each with half of the decoder row: the same function with twice the L0."""
     source = torch.arange(inner.d_sae).repeat(2)
-    return _Wrapped(inner, "duplicated", name, source, torch.ones(len(source)))
+    return _Rewritten(inner, "duplicated", name, source, torch.ones(len(source)))
 
 
 def reordered(inner: SAE, *, name: str, seed: int) -> BaseAdapter:
     """The latents in another order: the same function."""
     source = torch.randperm(inner.d_sae, generator=generator(seed, "adversary:reordered"))
-    return _Wrapped(inner, "reordered", name, source, torch.ones(len(source)))
+    return _Rewritten(inner, "reordered", name, source, torch.ones(len(source)))
 
 
 def rescaled(inner: SAE, *, name: str, seed: int) -> BaseAdapter:
     """Each latent times a factor between 0.1 and 10, and its decoder row divided by it: the same function."""
     power = torch.rand(inner.d_sae, generator=generator(seed, "adversary:rescaled")) * 2 - 1
-    return _Wrapped(inner, "rescaled", name, torch.arange(inner.d_sae), _RESCALED**power)
+    return _Rewritten(inner, "rescaled", name, torch.arange(inner.d_sae), _RESCALED**power)
 
 
-class BrokenDecoder(BaseAdapter):
+class BrokenDecoder(WrappedSAE):
     """The encoder of another SAE with a decoder that writes something harmful in place of the reconstruction.
 
     Either the deviation from the decoder's constant is multiplied by ``factor``, or every latent writes along one
@@ -262,19 +239,13 @@ class BrokenDecoder(BaseAdapter):
             factor: What the decoder is multiplied by; None for one direction.
         """
         kind = "one-direction" if factor is None else "amplified"
-        super().__init__(
-            name=name, architecture=kind, hook=inner.hook, d_in=inner.d_in, d_out=inner.d_out, d_sae=inner.d_sae,
-            capabilities=inner.capabilities, model_name=inner.model_name,
-        )  # fmt: skip
-        self.inner, self._factor = inner, factor
+        super().__init__(inner, name=name, architecture=kind)
+        self._factor = factor
         rows = inner.decoder_directions().detach()
         direction = torch.randn(inner.d_out, generator=generator(seed, "adversary:one-direction")).to(rows.device)
         self.register_buffer("direction", direction / direction.norm())
         self.register_buffer("norms", rows.float().norm(dim=-1))
         self.register_buffer("constant", self._own_constant(rows.device))
-
-    def encode(self, x: Tensor) -> Tensor:
-        return self.inner.encode(x)
 
     def decode(self, z: Tensor, x: Tensor | None = None) -> Tensor:
         if self._factor is None:
@@ -286,16 +257,8 @@ class BrokenDecoder(BaseAdapter):
             return self.norms[:, None] * self.direction
         return self.inner.decoder_directions() * self._factor
 
-    def encoder_directions(self) -> Tensor:
-        return self.inner.encoder_directions()
-
-    def to(self, device: torch.device | str) -> BrokenDecoder:  # type: ignore[override]
-        self.inner.to(device)
-        super().to(device)
-        return self
-
     def settings(self) -> dict[str, object]:
-        return {"inner": self.inner.fingerprint(), "factor": self._factor}
+        return {**super().settings(), "factor": self._factor}
 
     def _own_constant(self, device: torch.device) -> Tensor:
         zeros = torch.zeros(1, self.inner.d_sae, device=device)

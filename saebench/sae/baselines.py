@@ -9,9 +9,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from saebench.capabilities import ORDINARY
 from saebench.errors import SAELoadError
 from saebench.sae.base import BaseAdapter, generator
-from saebench.sae.protocol import SAE, Capability, HookSite, SparseCodes
+from saebench.sae.protocol import SAE, Capability, HookSite
+from saebench.sae.wrapped import WrappedSAE
 
 DEFAULT_K = 32
 DEFAULT_L0 = 32.0
@@ -119,8 +121,7 @@ class RandomBaseline(BaseAdapter):
         tokens, d_in = _calibration_shape(activations, name)
         if not 0 < l0 < d_sae / 2:
             raise SAELoadError(f"{name}: l0={l0:g} must lie between 0 and half of d_sae={d_sae}.")
-        capabilities = _LINEAR | {Capability.NON_NEGATIVE, Capability.SPARSE_ENCODE}
-        super().__init__(name=name, architecture="random", hook=hook, d_in=d_in, d_sae=d_sae, capabilities=capabilities)
+        super().__init__(name=name, architecture="random", hook=hook, d_in=d_in, d_sae=d_sae, capabilities=ORDINARY)
         directions = torch.randn(d_sae, d_in, generator=generator(seed, "baseline:random")).to(activations.device)
         self.register_buffer("mean", _mean(activations).float())
         self.register_buffer("directions", directions / directions.norm(dim=-1, keepdim=True))
@@ -154,7 +155,7 @@ class RandomBaseline(BaseAdapter):
         return before.relu() * (before > self.threshold)
 
 
-class PermutedDecoderBaseline(BaseAdapter):
+class PermutedDecoderBaseline(WrappedSAE):
     """Another SAE whose decoder rows are shuffled and whose encoder is unchanged (arXiv 2605.18229).
 
     Metrics of the encoder alone must not change; metrics of the decoder must collapse. The shuffle is one cycle through
@@ -166,44 +167,17 @@ class PermutedDecoderBaseline(BaseAdapter):
     source: Tensor
 
     def __init__(self, inner: SAE, *, name: str, seed: int) -> None:
-        super().__init__(
-            name=name,
-            architecture="permuted-decoder",
-            hook=inner.hook,
-            d_in=inner.d_in,
-            d_out=inner.d_out,
-            d_sae=inner.d_sae,
-            capabilities=inner.capabilities,
-            model_name=inner.model_name,
-        )
-        self.inner = inner
+        super().__init__(inner, name=name, architecture="permuted-decoder")
         order = torch.randperm(inner.d_sae, generator=generator(seed, "baseline:permuted-decoder"))
         source = torch.empty_like(order)
         source[order] = order.roll(1)
         self.register_buffer("source", source)  # row i of the inner decoder gets latent source[i]
-
-    def encode(self, x: Tensor) -> Tensor:
-        return self.inner.encode(x)
 
     def decode(self, z: Tensor, x: Tensor | None = None) -> Tensor:
         return self.inner.decode(z[..., self.source], x)
 
     def decoder_directions(self) -> Tensor:
         return self.inner.decoder_directions()[self.source.argsort()]
-
-    def encoder_directions(self) -> Tensor:
-        return self.inner.encoder_directions()
-
-    def encode_sparse(self, x: Tensor) -> SparseCodes:
-        return self.inner.encode_sparse(x)
-
-    def to(self, device: torch.device | str) -> PermutedDecoderBaseline:  # type: ignore[override]
-        self.inner.to(device)  # the inner SAE need not be a torch module
-        super().to(device)
-        return self
-
-    def settings(self) -> dict[str, object]:
-        return {"inner": self.inner.fingerprint()}
 
 
 def _calibration_shape(activations: Tensor, name: str) -> tuple[int, int]:

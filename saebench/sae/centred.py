@@ -6,15 +6,15 @@ residual stream. A model whose norms are layer norms computes the same with and 
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from saebench.errors import NotApplicableError
 from saebench.sae.base import BaseAdapter, LoadContext
 from saebench.sae.protocol import Capability, SparseCodes
+from saebench.sae.wrapped import WrappedSAE
 
 
-class CentredSAE(BaseAdapter):
+class CentredSAE(WrappedSAE):
     """An SAE that reads activations without their mean over the dimensions, and gets the mean back after decoding.
 
     A transcoder's target has a mean that its input does not tell; the model ignores it, but it counts as error.
@@ -22,17 +22,7 @@ class CentredSAE(BaseAdapter):
 
     def __init__(self, inner: BaseAdapter) -> None:
         """Wrap an SAE that was trained on centred activations."""
-        super().__init__(
-            name=inner.name,
-            architecture=inner.architecture,
-            hook=inner.hook,
-            d_in=inner.d_in,
-            d_out=inner.d_out,
-            d_sae=inner.d_sae,
-            capabilities=inner.capabilities,
-            model_name=inner.model_name,
-        )
-        self.inner = inner
+        super().__init__(inner, name=inner.name, architecture=inner.architecture)
         self.trained_on = inner.trained_on
         self._restores = Capability.TRANSCODER not in inner.capabilities
 
@@ -57,13 +47,8 @@ class CentredSAE(BaseAdapter):
     def encoder_directions(self) -> Tensor:
         return _centred(self.inner.encoder_directions())
 
-    def to(self, device: torch.device | str) -> CentredSAE:  # type: ignore[override]
-        self.inner.to(device)
-        super().to(device)
-        return self
-
     def settings(self) -> dict[str, object]:
-        return {"centred": True, "inner": self.inner.fingerprint()}
+        return {**super().settings(), "centred": True}
 
     def notes(self) -> dict[str, object]:
         return {**super().notes(), "centred": "it reads activations without their mean over the dimensions"}

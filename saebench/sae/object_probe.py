@@ -29,7 +29,7 @@ _BLOCK = 2**24  # numbers of a block of one-hot codes
 
 @dataclass(frozen=True)
 class Form:
-    """What is known of an object.
+    """The widths and capabilities of an object.
 
     Attributes:
         d_in: The width of what it reads.

@@ -31,7 +31,7 @@ _MOST = 50_000  # values; what lies beyond them is not looked at
 
 @dataclass
 class State:
-    """What the walk found.
+    """The tensors, settings and code that the walk found.
 
     Attributes:
         tensors: The tensors by their paths.

@@ -27,7 +27,7 @@ _WEIGHTS = (".safetensors", ".npz", ".pt", ".pth", ".bin", ".ckpt")
 
 @dataclass(frozen=True)
 class Rule:
-    """What the files of a format are called, for formats that no map describes.
+    """The names by which the files of a format are recognised, for formats that no map describes.
 
     Attributes:
         name: The scheme.

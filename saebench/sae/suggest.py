@@ -1,4 +1,4 @@
-"""What somebody meant who wrote a reference without a scheme, or who gave a language model as an SAE or the reverse.
+"""Suggestions for somebody who wrote a reference without a scheme, or took a language model for an SAE or vice versa.
 
 Nothing is loaded and nothing is looked up on a network: files on this machine, the zoo, the assets, and SAELens'
 directory tell what a name may mean.
@@ -94,7 +94,7 @@ def _formats(path: Path) -> list[str]:
 
 
 def _about_name(text: str) -> str:
-    """What is said of the name of an SAE of the zoo, of a language model, or of a release of SAELens."""
+    """Say which reference was meant by the name of an SAE of the zoo, of a language model, or of a release."""
     from saebench.sae.directory import releases
     from saebench.sae.zoo import zoo_names
 
@@ -129,7 +129,7 @@ def _about_repository(text: str) -> str:
 
 
 def _about_place(repository: str, revision: str | None, path: str) -> str:
-    """What is said of a place on the hub."""
+    """Say which reference was meant by a place on the hub."""
     from saebench.sae.directory import releases
 
     named = [(release, entry) for release, entry in releases().items() if entry["repo_id"] == repository]

@@ -224,7 +224,7 @@ class HookRule(_Strict):
 
 
 class Refusal(_Strict):
-    """What saebench cannot run faithfully.
+    """A case of the format that saebench refuses, because it cannot run it faithfully.
 
     Attributes:
         when: The condition.

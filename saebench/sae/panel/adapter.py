@@ -6,19 +6,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from saebench.capabilities import ORDINARY
 from saebench.sae.base import BaseAdapter
-from saebench.sae.protocol import Capability, HookSite
+from saebench.sae.protocol import HookSite
 from saebench.synthetic.reference import HOOK
-
-_CAPABILITIES = frozenset(
-    {
-        Capability.LINEAR_DECODER,
-        Capability.ENCODER_DIRECTIONS,
-        Capability.NON_NEGATIVE,
-        Capability.POSITION_WISE,
-        Capability.SPARSE_ENCODE,
-    }
-)
 
 
 class PanelSAE(BaseAdapter):
@@ -59,9 +50,7 @@ class PanelSAE(BaseAdapter):
             control: Whether it is a baseline.
         """
         m, d = decoder.shape
-        super().__init__(
-            name=name, architecture=kind, hook=HookSite.at(HOOK), d_in=d, d_sae=m, capabilities=_CAPABILITIES
-        )
+        super().__init__(name=name, architecture=kind, hook=HookSite.at(HOOK), d_in=d, d_sae=m, capabilities=ORDINARY)
         self.control = control
         children, silenced = pairs if pairs is not None else torch.zeros(2, 0, dtype=torch.long)
         buffers = {"encoder": encoder, "decoder": decoder, "bias": bias, "low": low.clamp_min(0)}

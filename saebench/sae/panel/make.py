@@ -25,7 +25,7 @@ _COLUMNS = 1024  # latents whose thresholds are fitted at a time
 
 @dataclass(frozen=True)
 class _Oracle:
-    """What is known of the model, and samples to fit thresholds to.
+    """The model with its known features, and samples to fit thresholds to.
 
     Attributes:
         model: The model.

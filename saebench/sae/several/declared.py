@@ -138,7 +138,7 @@ def find_gemma_scope(path: Path, name: str, options: Options) -> Files:
 
 
 def hook_of_gemma_scope(files: Files) -> HookSite:
-    """What the MLP of every block reads, after the norm with its gain, and what it writes."""
+    """Return the hook of all MLPs: each reads after the norm with its gain, and writes the output of the MLP."""
     layers = len(files.weights)
     return hook_of(files, in_every_block("mlp.hook_in", layers), in_every_block("hook_mlp_out", layers))
 

@@ -22,7 +22,7 @@ Options = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Files:
-    """What a reference of some format names.
+    """The files that a reference names, and its options.
 
     Attributes:
         name: The reference, for error messages.

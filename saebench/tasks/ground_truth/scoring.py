@@ -39,7 +39,7 @@ class Detection:
 
 @dataclass(frozen=True)
 class Scores:
-    """What every number that depends on the samples follows from.
+    """The counts and sums from which every number that depends on the samples follows.
 
     Attributes:
         fired: The number of samples of each block in which each latent fires, ``[blocks, latents]``.

@@ -21,7 +21,7 @@ from saebench.tasks.joint_splice.settings import JointSpliceSettings
 
 @dataclass(frozen=True)
 class Scores:
-    """What every number of the task follows from.
+    """The losses and sums from which every number of the task follows.
 
     Attributes:
         joint: The pass with all SAEs.
