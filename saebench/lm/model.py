@@ -178,7 +178,6 @@ class LanguageModel:
         self._check_read(activations, sites, tokens)
         return hidden, activations
 
-    @torch.no_grad()
     def suffix(
         self,
         tokens: Int[Tensor, "batch position"],
@@ -195,17 +194,7 @@ class LanguageModel:
             restart: The residual stream that enters the block of the site, as `restart_site` names it. A boundary site
                 needs none. Without it, another site costs a full pass.
         """
-        where = self.site(site)
-        activation = activation.to(self.dtype)
-        replace = replacing(where, activation)
-        if not self.suffix_supported or where.restart == 0 or (not where.boundary and restart is None):
-            with self.hooks({site: replace}):
-                return self._base(tokens)
-        if where.boundary:
-            with self.skipping(where.restart, activation):
-                return self._base(tokens)
-        with self.skipping(where.restart, restart.to(self.dtype)), self.hooks({site: replace}):  # type: ignore[union-attr]
-            return self._base(tokens)
+        return self.suffix_of_several(tokens, {site: activation}, restart)
 
     @torch.no_grad()
     def suffix_of_several(
