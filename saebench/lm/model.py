@@ -20,33 +20,13 @@ from torch import Tensor, nn
 
 from saebench.errors import HookMismatchError, ModelError, did_you_mean
 from saebench.lm.bridge import bridged
+from saebench.lm.hand_over import HandOver
 from saebench.lm.head import Head, head_of
 from saebench.lm.site import Site, parse_site, start_of
 
 
 class StopPass(Exception):
     """Ends a pass as soon as all wanted activations have been read."""
-
-
-class _HandOver(nn.Module):
-    """Stands in for a block that is skipped. The first one injects the cached residual stream."""
-
-    def __init__(self, block: nn.Module, residual: Tensor | None, as_tuple: bool) -> None:
-        super().__init__()
-        object.__setattr__(self, "_block", block)  # not as a submodule, because the block must keep its own parent
-        self.residual = residual
-        self.as_tuple = as_tuple
-
-    def __getattr__(self, name: str) -> Any:
-        # Models read attributes of their blocks, such as attention_type and is_sliding, between calls.
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            return getattr(self.__dict__["_block"], name)
-
-    def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
-        out = hidden_states if self.residual is None else self.residual
-        return (out,) if self.as_tuple else out
 
 
 class LanguageModel:
@@ -315,7 +295,7 @@ class LanguageModel:
         originals = list(self._blocks[:upto])
         try:
             for index, block in enumerate(originals):
-                stand_in = _HandOver(block, residual if index == 0 else None, self._blocks_return_tuple)
+                stand_in = HandOver(block, residual if index == 0 else None, self._blocks_return_tuple)
                 self._blocks[index] = stand_in
             yield
         finally:
