@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from saebench.cards.card import TaskCard
+from saebench.cards.card import MetricSpec, TaskCard
 from saebench.errors import SaebenchError, did_you_mean
 from saebench.evaluation.task import TaskOutput
 from saebench.passes.context import TaskContext
 from saebench.results.record import Measurement
 from saebench.results.units import OWN_UNITS, units_hash
-from saebench.stats.intervals import Estimate, bootstrap_ratio
+from saebench.stats.intervals import Estimate, bootstrap_ratio, clipped
 
 Array = NDArray[np.float64]
 Ratio = tuple[Array, Array]  # numerator and denominator of each unit
@@ -40,7 +40,7 @@ class Report:
             context: The source of the bootstrap draws, which are the same for every SAE.
             replicates: The number of bootstrap samples behind the intervals of `ratio`; 0 if the task never calls it.
         """
-        self._metrics = {metric.id for metric in card.metrics}
+        self._bounds = {metric.id: _bounds(metric) for metric in card.metrics}
         self._task = card.name
         self._context, self._replicates = context, replicates
         self._output = TaskOutput(measurements=[])
@@ -48,7 +48,10 @@ class Report:
     def ratio(
         self, metric: str, parts: Ratio, *, unit: str, why: str, subset: str = "", weights: Array | None = None
     ) -> Estimate:
-        """Add ``sum(numerators) / sum(denominators)`` over units, with its bootstrap interval and contributions.
+        """Add ``sum(numerators) / sum(denominators)`` over units, with its interval and contributions.
+
+        The interval is that of `bootstrap_ratio`, which depends on the kind of number: the bounds of the metric on the
+        card tell it what it may be. The interval does not leave these bounds.
 
         Args:
             metric: The metric's id on the card.
@@ -65,7 +68,7 @@ class Report:
                     "Report(card, context, replicates)."
                 )
             weights = self._context.bootstrap_weights(len(parts[0]), self._replicates)
-        estimate = bootstrap_ratio(*parts, weights)
+        estimate = bootstrap_ratio(*parts, weights, self._bounds_of(metric))
         self.estimate(metric, estimate, unit=unit, why=why, subset=subset, parts=parts)
         return estimate
 
@@ -79,7 +82,7 @@ class Report:
         subset: str = "",
         parts: Ratio | None = None,
     ) -> None:
-        """Add a value whose interval the task computed itself.
+        """Add a value whose interval the task computed itself. It is cut where it leaves the bounds of the card.
 
         Args:
             metric: The metric's id on the card.
@@ -93,10 +96,7 @@ class Report:
         Raises:
             SaebenchError: The card declares no such metric.
         """
-        if metric not in self._metrics:
-            raise SaebenchError(
-                f"The card of task {self._task!r} declares no metric {metric!r}.{did_you_mean(metric, self._metrics)}"
-            )
+        estimate = clipped(estimate, self._bounds_of(metric))
         scored = bool(np.isfinite(estimate.value))
         key = subset_name(metric, subset)
         if parts is not None:
@@ -156,10 +156,22 @@ class Report:
         self.count("not_scored", sum(number.value is None for number in self._output.measurements))
         return self._output
 
+    def _bounds_of(self, metric: str) -> tuple[float, float]:
+        if metric not in self._bounds:
+            raise SaebenchError(
+                f"The card of task {self._task!r} declares no metric {metric!r}.{did_you_mean(metric, self._bounds)}"
+            )
+        return self._bounds[metric]
+
 
 def subset_name(*parts: str) -> str:
     """Join the parts that are not empty by slashes, as the names of subsets and arrays are written."""
     return "/".join(part for part in parts if part)
+
+
+def _bounds(metric: MetricSpec) -> tuple[float, float]:
+    low, high = metric.bounds
+    return -np.inf if low is None else low, np.inf if high is None else high
 
 
 def _finite(value: float) -> float | None:

@@ -15,13 +15,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
-from scipy.stats import norm, t
+from scipy.stats import binomtest, norm, t
 
 from saebench.errors import SaebenchError
 from saebench.results.identity import inputs_by_content
 from saebench.results.record import Arrays, Record
 from saebench.results.units import OWN_UNITS, other_units
 from saebench.stats.intervals import CONFIDENCE, ratio, resampling_weights
+from saebench.stats.proportions import bonett_price, paired_shares
 from saebench.stats.rng import generator
 
 Key = tuple[str, str, str]  # task, metric, subset
@@ -109,7 +110,8 @@ def difference(a: Scored, b: Scored, *, replicates: int = 10_000, seed: int = 0)
     replacement for both, and the standard error of the difference is multiplied by sqrt(n / (n - 1)), because drawing
     from the sample understates the spread. The interval and the p-value follow from Student's t with n - 1 degrees of
     freedom. For means this is the paired t test. Where all units differ by the same, p is that of the sign test, and
-    fewer than six units give no interval.
+    fewer than six units give no interval. Differences of shares, where every unit counts 0 or 1, have the interval of
+    Bonett and Price (`paired_shares`), and their p is not below that of the sign test.
 
     Otherwise the method is "unpaired": both standard errors are added in quadrature. The distribution is normal, or
     Welch's t where the intervals of the records are those of Student's t. This is conservative where the two numbers
@@ -200,6 +202,8 @@ def _paired(
     n = a.n if a.n is not None and bool(common.all()) else count
     if count < 2 or not math.isfinite(value):
         return Difference(value, math.nan, math.nan, math.nan, math.nan, n, PAIRED)
+    if _both_counted(num_a, den_a) and _both_counted(num_b, den_b) and den_a[0] == den_b[0]:
+        return _of_shares(value, (num_b - num_a) / den_a, n)
     sums = np.stack([num_a, den_a, num_b, den_b], axis=1)
     drawn = np.concatenate([weights @ sums for weights in _weights(count, replicates, seed)])
     if np.any(drawn[:, 1] * den_a.sum() <= 0) or np.any(drawn[:, 3] * den_b.sum() <= 0):
@@ -213,6 +217,24 @@ def _paired(
         if value:
             return _same_everywhere(value, n, count)
     return _with_interval(value, stderr, n, PAIRED, count - 1)
+
+
+def _both_counted(num: Array, den: Array) -> bool:
+    """Whether every unit counts 0 or 1 with the same weight, so that the number is a share."""
+    return bool((den == den[0]).all() and den[0] > 0 and ((num == 0) | (num == den)).all())
+
+
+def _of_shares(value: float, changes: Array, n: int) -> Difference:
+    """Return the difference of two shares, from the change -1, 0 or 1 of each unit.
+
+    p is that of the sign test of the units that change, or of the interval where that is larger.
+    """
+    found = paired_shares(changes)
+    gains, losses = int(np.sum(changes > 0)), int(np.sum(changes < 0))
+    centre, stderr = bonett_price(gains / len(changes), losses / len(changes), len(changes))
+    exact = float(binomtest(gains, gains + losses).pvalue) if gains + losses else 1.0
+    p = max(exact, float(2 * norm.sf(abs(centre) / stderr)))
+    return Difference(value, stderr, found.ci_low, found.ci_high, p, n, PAIRED)
 
 
 def _same_everywhere(value: float, n: int, count: int) -> Difference:

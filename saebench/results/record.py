@@ -36,7 +36,7 @@ class Measurement(BaseModel):
     ci_high: float | None = None
     n: int | None = None  # how many units the number is computed from
     unit: str = ""  # what a unit is: sequence, document, dataset, latent, pair
-    interval: str = ""  # how the interval was made: "bca-bootstrap", "jackknife", ...
+    interval: str = ""  # how the interval was made: "bootstrap-t", "jackknife", ...
     contributions: str | None = None  # key of the arrays `<key>.num`, `<key>.den` in the .npz
     not_scored: str | None = None  # the reason why the value is null
 

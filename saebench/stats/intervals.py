@@ -1,31 +1,37 @@
-"""Intervals for ratios of sums over sampling units (sequences), by the BCa bootstrap and by the jackknife.
+"""Intervals for ratios of sums over sampling units (sequences), for means, and by the jackknife.
 
 Every metric that is summed over tokens is a ratio ``sum_u num_u / sum_u den_u`` over units ``u``. The denominator is
 the number of tokens for a mean, the total variance for FVU, and the range of losses for CE recovered. Units rather than
 tokens are resampled, because the tokens of a sequence are not independent.
+
+``docs/intervals.md`` shows how often each interval holds the truth, by kind of number and number of units.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
 
-CONFIDENCE = 0.95
+from saebench.stats import proportions, studentised
+from saebench.stats.estimate import CONFIDENCE, MIN_UNITS, Estimate, student, with_caveat, without_interval
 
+__all__ = [
+    "CONFIDENCE",
+    "MIN_UNITS",
+    "UNBOUNDED",
+    "Estimate",
+    "bootstrap_ratio",
+    "clipped",
+    "jackknife",
+    "mean_estimate",
+    "ratio",
+    "resampling_weights",
+    "weighted_mean",
+]
 
-@dataclass(frozen=True)
-class Estimate:
-    """A value with its standard error and 95 % interval, which are NaN where there is none."""
-
-    value: float
-    stderr: float
-    ci_low: float
-    ci_high: float
-    n: int  # the number of units that the value is computed from
-    method: str  # how the interval is made, such as "bca-bootstrap"
+UNBOUNDED = (-np.inf, np.inf)
 
 
 def resampling_weights(n_units: int, replicates: int, rng: np.random.Generator) -> NDArray[np.float64]:
@@ -34,6 +40,8 @@ def resampling_weights(n_units: int, replicates: int, rng: np.random.Generator) 
     They are drawn once for each seed and ``n_units`` and shared by all SAEs and metrics, so that differences are
     paired.
     """
+    if not n_units:
+        return np.zeros((replicates, 0))
     return rng.multinomial(n_units, np.full(n_units, 1.0 / n_units), size=replicates).astype(np.float64)
 
 
@@ -43,63 +51,83 @@ def ratio(num: NDArray[np.float64], den: NDArray[np.float64]) -> float:
     return float(np.sum(num)) / total if total != 0.0 else float("nan")
 
 
-def bootstrap_ratio(num: NDArray[np.float64], den: NDArray[np.float64], weights: NDArray[np.float64]) -> Estimate:
-    """Return ``sum(num) / sum(den)`` with its BCa bootstrap interval (Efron 1987).
+def bootstrap_ratio(
+    num: NDArray[np.float64],
+    den: NDArray[np.float64],
+    weights: NDArray[np.float64],
+    bounds: tuple[float, float] = UNBOUNDED,
+) -> Estimate:
+    """Return ``sum(num) / sum(den)`` with the 95 % interval that suits it; ``method`` names it.
 
-    The interval is NaN if there are fewer than two units. It is also NaN if the denominator of a replicate is zero or
-    has another sign than that of the estimate: the ratio then passes through infinity, so no finite interval holds it.
+    * "bootstrap-t": see `studentised`; for everything but what follows.
+    * "agresti-coull": every numerator is 0 or the denominator, so the value is a share (`weighted_proportion`).
+    * "bonett-price": every numerator is 0 or plus or minus the denominator, so the value is a difference of paired
+      shares (`paired_shares`).
+    * "all-alike": all units have the same value, which no sample changes (`all_alike`).
+
+    Units with numerator and denominator 0 are not scored and do not count. There is no interval for fewer than
+    `MIN_UNITS` units. There is none either if the denominator of a replicate is zero or has another sign than that of
+    the estimate, or would be without one of the units: the ratio then passes through infinity, so no finite interval
+    holds it.
 
     Args:
         num: The numerator of each unit, ``[n]``.
         den: The denominator of each unit, ``[n]``.
         weights: The bootstrap samples ``[replicates, n]`` of `resampling_weights`.
+        bounds: The bounds of the ratio. They tell a share (0 to 1) from a difference of shares (-1 to 1) where the
+            numbers alone do not, and how far units that were not seen may lie off. The interval does not leave them.
     """
     num, den = np.asarray(num, np.float64), np.asarray(den, np.float64)
-    value = ratio(num, den)
-    n = len(num)
-    if n < 2 or not np.isfinite(value):
-        return Estimate(value, np.nan, np.nan, np.nan, n, "bca-bootstrap")
-    denominators = weights @ den
-    if np.any(denominators * den.sum() <= 0.0):
-        return Estimate(value, np.nan, np.nan, np.nan, n, "bca-bootstrap")
-    replicates = (weights @ num) / denominators
-    spread = float(replicates.std(ddof=1))
-    left_out = (num.sum() - num) / np.where(den.sum() - den == 0.0, np.nan, den.sum() - den)
-    low, high = _bca(value, replicates, left_out)
-    return Estimate(value, spread, low, high, n, "bca-bootstrap")
+    value, n = ratio(num, den), len(num)
+    if not np.isfinite(value) or not np.isfinite(den).all():
+        return without_interval(value, n, studentised.METHOD)
+    scored = (num != 0) | (den != 0)
+    if np.count_nonzero(scored) < MIN_UNITS:
+        return without_interval(value, n, studentised.METHOD)
+    estimate = _counted(num[scored], den[scored], bounds)
+    if estimate is None:
+        linear = studentised.linearise(num[scored], den[scored])
+        if linear.alike:
+            estimate = proportions.all_alike(value, np.abs(den[scored]), bounds)
+        else:
+            estimate = studentised.bootstrap_t(linear, weights if scored.all() else weights[:, scored])
+    return clipped(replace(estimate, value=value, n=n), bounds)
 
 
-def _bca(value: float, replicates: NDArray[np.float64], left_out: NDArray[np.float64]) -> tuple[float, float]:
-    scale = max(abs(value), float(np.abs(replicates).max()))
-    if replicates.std() <= 1e-12 * scale:  # the ratio is the same in every sample, so the interval is a point
-        return float(replicates.min()), float(replicates.max())
-    tail = norm.ppf([(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    below = np.clip(np.mean(replicates < value) + 0.5 * np.mean(replicates == value), 1e-6, 1 - 1e-6)
-    bias = norm.ppf(below)
-    centred = np.nanmean(left_out) - left_out
-    cubes, squares = np.nansum(centred**3), np.nansum(centred**2)
-    acceleration = cubes / (6.0 * squares**1.5) if squares > 0 else 0.0
-    levels = norm.cdf(bias + (bias + tail) / (1 - acceleration * (bias + tail)))
-    low, high = np.quantile(replicates, levels)
-    return float(low), float(high)
+def clipped(estimate: Estimate, bounds: tuple[float, float]) -> Estimate:
+    """Return the estimate with an interval that does not leave the bounds, nor the value out."""
+    if bounds == UNBOUNDED or np.isnan(estimate.ci_low) or np.isnan(estimate.ci_high):
+        return estimate
+    # A value may lie beyond a bound by rounding.
+    low = min(max(estimate.ci_low, bounds[0]), max(estimate.ci_low, estimate.value))
+    high = max(min(estimate.ci_high, bounds[1]), min(estimate.ci_high, estimate.value))
+    return replace(estimate, ci_low=low, ci_high=high)
+
+
+def _counted(num: NDArray[np.float64], den: NDArray[np.float64], bounds: tuple[float, float]) -> Estimate | None:
+    """Return the estimate of a share or of a difference of shares; None if the numbers are neither."""
+    if not (den > 0).all() or not ((num == 0) | (np.abs(num) == den)).all():
+        return None
+    signs = np.sign(num)
+    kinds = set(np.unique(signs).tolist())
+    unbounded = bounds == UNBOUNDED
+    if -1.0 not in kinds and (bounds == (0.0, 1.0) or (unbounded and len(kinds) == 2)):
+        return proportions.weighted_proportion(signs, den)
+    if bounds == (-1.0, 1.0) or (unbounded and -1.0 in kinds and len(kinds) > 1):
+        return proportions.paired_shares(signs, den)
+    return None
 
 
 def mean_estimate(values: NDArray[np.float64]) -> Estimate:
-    """Return the mean of independent values with its normal interval; NaN if there are none."""
-    n = len(values)
-    value = float(np.mean(values)) if n else float("nan")
-    if n < 2:
-        return Estimate(value, np.nan, np.nan, np.nan, n, "normal")
-    stderr = float(np.std(values, ddof=1) / np.sqrt(n))
-    half = float(norm.ppf((1 + CONFIDENCE) / 2)) * stderr
-    return Estimate(value, stderr, value - half, value + half, n, "normal")
+    """Return the mean of independent values with Student's interval; NaN if there are none."""
+    return weighted_mean(values, np.ones(len(values)))
 
 
 def weighted_mean(values: NDArray[np.float64], weights: NDArray[np.float64]) -> Estimate:
-    """Return the weighted mean of independent values with its normal interval; NaN if the weights sum to 0.
+    """Return the weighted mean of independent values with Student's interval; NaN if the weights sum to 0.
 
-    The standard error is that of a ratio of sums, linearised: sqrt(n / (n - 1) sum (w (v - mean))^2) / sum w. For equal
-    weights it is that of `mean_estimate`.
+    The standard error and its degrees of freedom are those of `studentised.linearise`. For equal weights they are those
+    of a mean. There is no interval where fewer than two values have a weight, or where all values are the same.
 
     Args:
         values: The values, ``[n]``.
@@ -107,25 +135,28 @@ def weighted_mean(values: NDArray[np.float64], weights: NDArray[np.float64]) -> 
     """
     n, total = len(values), float(np.sum(weights))
     if not total > 0:
-        return Estimate(np.nan, np.nan, np.nan, np.nan, n, "normal")
+        return without_interval(np.nan, n, "student-t")
+    counted = weights > 0
+    units = int(np.count_nonzero(counted))
     value = float(np.sum(weights * values)) / total
-    if n < 2:
-        return Estimate(value, np.nan, np.nan, np.nan, n, "normal")
-    stderr = float(np.sqrt(n / (n - 1) * np.sum(np.square(weights * (values - value))))) / total
-    half = float(norm.ppf((1 + CONFIDENCE) / 2)) * stderr
-    return Estimate(value, stderr, value - half, value + half, n, "normal")
+    if units < 2 or not np.isfinite(value):
+        return without_interval(value, n, "student-t")
+    linear = studentised.linearise((weights * values)[counted], weights[counted])
+    if linear.alike:
+        return without_interval(value, n, "student-t")
+    return student(value, linear.stderr, linear.df, n, with_caveat("student-t", units))
 
 
 def jackknife(value: float, left_out: NDArray[np.float64]) -> Estimate:
-    """Return ``value`` with a normal interval from the values ``left_out[n]`` without each unit (Tukey's jackknife).
+    """Return ``value`` with Student's interval from the values ``left_out[n]`` without each unit (Tukey's jackknife).
 
     It suits numbers of things that occur at least once, such as latents that are not dead. The bootstrap is biased
-    there, because a resample holds only 63 % of the distinct units.
+    there, because a resample holds only 63 % of the distinct units. There is no interval for fewer than
+    `MIN_UNITS` units, nor where leaving out any one of them changes nothing, which says too little about other units.
     """
     left_out = np.asarray(left_out, np.float64)
     n = len(left_out)
-    if n < 2 or not np.isfinite(value):
-        return Estimate(value, np.nan, np.nan, np.nan, n, "jackknife")
+    if n < MIN_UNITS or not np.isfinite(value) or np.ptp(left_out) <= 1e-12 * np.max(np.abs(left_out)):
+        return without_interval(value, n, "jackknife")
     stderr = float(np.sqrt((n - 1) / n * np.sum((left_out - left_out.mean()) ** 2)))
-    half = float(norm.ppf((1 + CONFIDENCE) / 2)) * stderr
-    return Estimate(value, stderr, value - half, value + half, n, "jackknife")
+    return student(value, stderr, n - 1, n, "jackknife")

@@ -15,22 +15,23 @@ _BLOCK = 2**22  # the number of entries that are sorted at a time
 
 
 def sparsity_ratio(
-    forget_rate: ArrayLike, retain_rate: ArrayLike, *, retain_threshold: float, n: int
+    forget_rate: ArrayLike, retain_rate: ArrayLike, *, retain_threshold: float, n: int, ties: ArrayLike | None = None
 ) -> NDArray[np.int64]:
     """Return the latents that fire most often on forget texts among those that rarely fire on retained texts.
 
-    This is the selection of SAEBench and arXiv 2410.19278. The most frequent latents come first, and ties go to the
-    lower number. Latents that never fire on the forget texts are left out, since changing them would change nothing.
-    The result may be empty.
+    This is the selection of SAEBench and arXiv 2410.19278. The most frequent latents come first. Latents that never
+    fire on the forget texts are left out, since changing them would change nothing. The result may be empty.
 
     Args:
         forget_rate: The share of the forget texts' tokens on which each latent fires, ``[d_sae]``.
         retain_rate: The same share for the retained texts, ``[d_sae]``.
         retain_threshold: A latent must fire on less than this share of the retained tokens.
         n: The most latents to return.
+        ties: A number of each latent, such as its mean activation, ``[d_sae]``: of latents that fire equally often, the
+            one with the highest comes first. The order of the latents themselves should not decide.
     """
     forget, retain = np.asarray(forget_rate, np.float64), np.asarray(retain_rate, np.float64)
-    return _largest(forget, (retain < retain_threshold) & (forget > 0), n)
+    return _largest(forget, (retain < retain_threshold) & (forget > 0), n, ties)
 
 
 def squared_mean_ratio(
@@ -41,8 +42,7 @@ def squared_mean_ratio(
     This is the selection of DSG (arXiv 2504.08192) as its code makes it. A latent's score s is the square of its mean
     activation. A latent is kept if its forget score is at or above the 5th percentile, and its ratio
     s_forget / (s_retain + 1e-21) at or above ``ratio_percentile``; percentiles are over all latents. The highest forget
-    scores come first, and ties go to the lower number. Latents that never fire on the forget texts are left out. The
-    result may be empty.
+    scores come first. Latents that never fire on the forget texts are left out. The result may be empty.
 
     Args:
         forget_mean: The mean activation of each latent on the forget texts, ``[d_sae]``.
@@ -77,7 +77,9 @@ def auroc(scores: csr_matrix | NDArray[np.floating], labels: NDArray[np.bool_]) 
     return np.concatenate(blocks) if blocks else np.empty(0)
 
 
-def frequency_matched(rates: ArrayLike, chosen: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+def frequency_matched(
+    rates: ArrayLike, chosen: NDArray[np.int64], rng: np.random.Generator, *, ties: ArrayLike | None = None
+) -> NDArray[np.int64]:
     """Return, for each chosen latent, another one that fires about as often, as a control.
 
     Each is drawn from the ten latents nearest in firing rate that are neither chosen nor drawn yet. Latents that never
@@ -87,6 +89,8 @@ def frequency_matched(rates: ArrayLike, chosen: NDArray[np.int64], rng: np.rando
         rates: The firing rate of each latent, ``[d_sae]``.
         chosen: The numbers of the chosen latents.
         rng: The random generator.
+        ties: A number of each latent, such as its mean activation, ``[d_sae]``, which orders latents of equal distance,
+            so that the same generator draws the same latents when they are numbered otherwise.
 
     Raises:
         DataError: There are fewer other latents than chosen ones.
@@ -100,18 +104,25 @@ def frequency_matched(rates: ArrayLike, chosen: NDArray[np.int64], rng: np.rando
             "choose fewer."
         )
     drawn = []
+    key = _tie_breaker(ties, len(rates))
     for latent in chosen:
         others = np.flatnonzero(free)
         distance = np.where(rates[others] > 0, np.abs(rates[others] - rates[latent]), np.inf)
-        nearest = others[np.argsort(distance, kind="stable")[:_NEAREST]]
+        nearest = others[np.lexsort((-key[others], distance))[:_NEAREST]]
         drawn.append(rng.choice(nearest))
         free[drawn[-1]] = False
     return np.array(drawn, np.int64)
 
 
-def _largest(scores: NDArray[np.float64], kept: NDArray[np.bool_], n: int) -> NDArray[np.int64]:
-    latents = np.flatnonzero(kept)
-    return latents[np.argsort(-scores[latents], kind="stable")[:n]].astype(np.int64)
+def _largest(
+    scores: NDArray[np.float64], kept: NDArray[np.bool_], n: int, ties: ArrayLike | None = None
+) -> NDArray[np.int64]:
+    latents, key = np.flatnonzero(kept), _tie_breaker(ties, len(scores))
+    return latents[np.lexsort((-key[latents], -scores[latents]))[:n]].astype(np.int64)
+
+
+def _tie_breaker(ties: ArrayLike | None, n: int) -> NDArray[np.float64]:
+    return np.zeros(n) if ties is None else np.asarray(ties, np.float64)
 
 
 def _auroc(table: csc_matrix, labels: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
 
-from saebench.stats.intervals import Estimate, jackknife
+from saebench.stats.intervals import Estimate, clipped, jackknife
 
 _Entries = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]  # counts, sequences, latents
 _NONE = np.zeros(0)
@@ -134,7 +134,7 @@ class FiringCounts:
             new = old - 100 * counts.data[row].astype(np.float64)
             left_out.append(self._shares(ascending, tokens - self._tokens[index], old, new))
         return {
-            name: _in_unit_interval(jackknife(value, np.array(left)))
+            name: clipped(jackknife(value, np.array(left)), (0.0, 1.0))
             for name, value, *left in zip(["dead_share", *_PERCENT], values, *left_out, strict=True)
         }
 
@@ -176,9 +176,3 @@ def _add_dense(counts: Tensor, local: Tensor, values: Tensor) -> tuple[Tensor, T
 
 def _entries(counts: NDArray[Any], rows: NDArray[Any], columns: NDArray[Any]) -> _Entries:
     return counts.astype(np.int32), rows.astype(np.int32), columns.astype(np.int32)
-
-
-def _in_unit_interval(estimate: Estimate) -> Estimate:
-    """Return the estimate of a share with its interval cut to [0, 1]."""
-    low, high = np.clip([estimate.ci_low, estimate.ci_high], 0.0, 1.0)
-    return Estimate(estimate.value, estimate.stderr, float(low), float(high), estimate.n, estimate.method)

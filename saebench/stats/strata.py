@@ -25,7 +25,12 @@ def frequency_strata(counts: NDArray[np.int64], pool: NDArray[np.bool_], strata:
 
 
 def matched_groups(
-    group: NDArray[np.bool_], strata: NDArray[np.int64], draws: int, rng: np.random.Generator
+    group: NDArray[np.bool_],
+    strata: NDArray[np.int64],
+    draws: int,
+    rng: np.random.Generator,
+    *,
+    key: NDArray[np.float64] | None = None,
 ) -> NDArray[np.bool_]:
     """Return random groups ``[draws, n]`` with as many items in each stratum as ``group`` has.
 
@@ -37,10 +42,13 @@ def matched_groups(
         strata: The stratum of each item, or -1 for none, ``[n]``.
         draws: The number of random groups.
         rng: The random generator.
+        key: A number of each item, ``[n]``, by which the items of a stratum are sorted before they are drawn, so that
+            the same generator draws the same ones when they are numbered otherwise.
     """
     out = np.zeros((draws, len(group)), bool)
     for stratum in np.unique(strata[group & (strata >= 0)]):
         items = np.flatnonzero(strata == stratum)
+        items = items if key is None else items[np.argsort(key[items], kind="stable")]
         wanted = int(group[items].sum())
         for draw in out:
             draw[rng.choice(items, wanted, replace=False)] = True

@@ -20,7 +20,8 @@ from tests.cards.made_up import card, metric
 
 NAN, INF = float("nan"), float("inf")
 CARD = card("probing", [metric("auc", True, primary=True), metric("auc_gap", False), metric("latents", None)])
-PARTS = (np.array([1.0, 2.0, 0.5]), np.array([2.0, 2.0, 1.0]))
+PARTS = (np.array([1.0, 2.0, 0.5, 0.9, 1.2, 0.3, 1.9]), np.array([2.0, 2.0, 1.0, 1.0, 2.0, 1.0, 2.0]))
+N, VALUE = 7, 7.8 / 11
 
 
 class Draws:
@@ -43,9 +44,9 @@ def test_a_ratio_has_an_interval_and_its_contributions():
     report = empty()
     estimate = report.ratio("auc", PARTS, unit="dataset", why="one class")
     output = report.output()
-    assert estimate == bootstrap_ratio(*PARTS, Draws().bootstrap_weights(3, 50))
+    assert estimate == bootstrap_ratio(*PARTS, Draws().bootstrap_weights(N, 50), (0.0, 1.0))
     (found,) = output.measurements
-    assert (found.value, found.n, found.unit, found.subset) == (3.5 / 5, 3, "dataset", "")
+    assert (found.value, found.n, found.unit, found.subset) == (pytest.approx(VALUE), N, "dataset", "")
     assert (found.stderr, found.ci_low, found.ci_high) == (estimate.stderr, estimate.ci_low, estimate.ci_high)
     assert (found.interval, found.contributions, found.not_scored) == (estimate.method, "auc", None)
     assert output.arrays.keys() == {"auc.num", "auc.den"}
@@ -54,11 +55,29 @@ def test_a_ratio_has_an_interval_and_its_contributions():
 
 
 def test_draws_may_be_given():
-    weights = np.ones((20, 3))
+    weights = resampling_weights(N, 20, np.random.default_rng(1))
     report = empty()
     assert report.ratio("auc", PARTS, unit="dataset", why="one class", weights=weights) == bootstrap_ratio(
-        *PARTS, weights
+        *PARTS, weights, (0.0, 1.0)
     )
+
+
+def test_no_interval_leaves_the_bounds_of_the_card():
+    report = empty()
+    scores = np.r_[np.ones(9), 0.4]
+    assert bootstrap_ratio(scores, np.ones(10), Draws().bootstrap_weights(10, 50)).ci_high > 1
+    assert report.ratio("auc", (scores, np.ones(10)), unit="dataset", why="one class").ci_high == 1
+    report.estimate("auc", Estimate(0.95, 0.1, 0.75, 1.15, 9, "jackknife"), unit="dataset", why=None, subset="own")
+    report.estimate("auc", Estimate(0.95, NAN, NAN, NAN, 9, "none"), unit="dataset", why=None, subset="point")
+    found = report.output().measurements
+    assert [(number.ci_low, number.ci_high) for number in found[1:]] == [(0.75, 1.0), (None, None)]
+
+
+def test_the_bounds_of_the_card_tell_shares():
+    report = empty()
+    nothing = report.ratio("auc", (np.zeros(36), np.ones(36)), unit="dataset", why="one class")
+    assert (nothing.method, nothing.ci_low) == ("agresti-coull", 0)
+    assert 0.05 < nothing.ci_high < 0.15
 
 
 def test_a_subset_has_arrays_of_its_own():

@@ -355,3 +355,43 @@ def test_paths_that_changed_places_are_compared_by_content():
         for x, y in ("ab", "ba")
     )
     assert mismatches(one, other) == []
+
+
+# ---------------------------------------------------------------- coverage
+
+
+@pytest.mark.parametrize("n", [6, 12, 16, 36])
+@pytest.mark.parametrize(("gain", "loss"), [(0.03, 0.0), (0.14, 0.05), (0.5, 0.2)])
+def test_differences_of_shares_are_covered(n: int, gain: float, loss: float):
+    """Most samples show no change at all where few units change; that is not certainty."""
+    rng = np.random.default_rng(n)
+    held = rejected = 0
+    for _ in range(300):
+        changes = rng.choice([-1.0, 0.0, 1.0], size=n, p=[loss, 1 - gain - loss, gain])
+        before = np.where(changes == 0, rng.integers(0, 2, n), changes < 0).astype(float)
+        found = difference(of_units(before), of_units(before + changes))
+        assert found.ci_low <= found.value + 1e-12
+        assert found.value - 1e-12 <= found.ci_high
+        held += found.ci_low <= gain - loss <= found.ci_high
+        rejected += found.p < 0.05 and found.ci_low <= 0 <= found.ci_high
+    assert held / 300 >= 0.91
+    assert rejected == 0, "p is never more certain than the interval"
+
+
+@pytest.mark.parametrize("n", [6, 12, 16])
+def test_differences_of_skewed_units_are_covered(n: int):
+    """Units that are skewed alike in both leave a difference that hardly is."""
+    rng, held = np.random.default_rng(n), 0
+    for _ in range(400):
+        hard = rng.lognormal(0, 1, n)
+        a, b = (hard * rng.lognormal(-0.02, 0.2, n) for _ in range(2))
+        found = difference(of_units(a), of_units(b), replicates=1000)
+        held += found.ci_low <= 0 <= found.ci_high
+    assert held / 400 >= 0.92
+
+
+def test_p_of_shares_is_that_of_the_sign_test():
+    found = difference(of_units(np.zeros(36)), of_units(np.r_[np.ones(6), np.zeros(30)]))
+    assert found.p == pytest.approx(2 * 0.5**6)
+    assert difference(of_units(np.zeros(36)), of_units(np.zeros(36))).p == 1.0
+    assert difference(of_units(np.zeros(36)), of_units(np.zeros(36))).ci_high > 0.05

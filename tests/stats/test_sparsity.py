@@ -74,8 +74,8 @@ def test_jackknife_against_brute_force():
         values = np.array([each[name] for each in left_out])
         stderr = np.sqrt((n - 1) * np.var(values))
         assert estimate.stderr == pytest.approx(stderr, rel=1e-12)
-        assert estimate.ci_low == pytest.approx(max(0.0, estimate.value - 1.959963984540054 * stderr), abs=1e-12)
-        assert estimate.ci_high == pytest.approx(min(1.0, estimate.value + 1.959963984540054 * stderr), abs=1e-12)
+        assert estimate.ci_low == pytest.approx(max(0.0, estimate.value - 2.2009851600916384 * stderr), abs=1e-12)
+        assert estimate.ci_high == pytest.approx(min(1.0, estimate.value + 2.2009851600916384 * stderr), abs=1e-12)
         assert (estimate.n, estimate.method) == (n, "jackknife")
     assert shares["dead_share"].stderr > 0
 
@@ -121,7 +121,7 @@ def test_all_dead_and_all_dense():
         shares = collect(torch.full((12, 6), value), sequence, 4, 5).shares()
         assert shares["dead_share"].value == dead
         assert shares["density_over_10pct"].value == 1.0 - dead
-        assert (shares["dead_share"].ci_low, shares["dead_share"].ci_high) == (dead, dead)
+        assert np.isnan(shares["dead_share"].ci_low), "what no sequence changes is not certain"
 
 
 def test_half_precision_and_tiny_activations_count():

@@ -9,13 +9,19 @@ from torch import Tensor
 
 Ranking = Literal["mean_difference", "normalised"]
 
+# Scores that differ by less than this share of themselves differ by rounding, as that of a rescaled latent does.
+_ROUNDING = 2**-16
+_GOLDEN = (5**0.5 - 1) / 2
+
 
 def rank_latents(
     values: Tensor, indices: Tensor | None, y: Tensor, rows: Tensor, d_sae: int, k: int, ranking: Ranking
 ) -> Tensor:
     """Return the ``min(k, d_sae)`` latents whose means differ most between positives and negatives, best first.
 
-    They have the largest ``|mean over positives - mean over negatives|``. Ties go to the lower index.
+    They have the largest ``|mean over positives - mean over negatives|``. Many latents that fire on one example only
+    tie. Their values alone break ties, and never their numbers, which mean nothing: the latent that fires on more
+    examples comes first, then the one that is decided by which examples these are, then the one with the larger values.
 
     Args:
         values: The latents' values: dense, ``[n, d_sae]``, or sparse, ``[n, slots]``.
@@ -32,11 +38,18 @@ def rank_latents(
     counts = torch.stack([(~labels).sum(), labels.sum()]).clamp(min=1)
     sums = torch.stack([_sums(values[labels == side], _rows(where, labels == side), d_sae) for side in (False, True)])
     difference = (sums[1] / counts[1] - sums[0] / counts[0]).abs()
+    total = _sums(values.abs(), where, d_sae)
+    fires = _sums((values != 0).double(), where, d_sae)
+    known = total.clamp(min=torch.finfo(total.dtype).tiny)
     if ranking == "normalised":
-        total = _sums(values.abs(), where, d_sae)
-        fires = _sums((values != 0).double(), where, d_sae)
-        difference = torch.where(total > 0, difference * fires / total.clamp(min=torch.finfo(total.dtype).tiny), 0)
-    return difference.argsort(descending=True, stable=True)[:k]
+        difference = torch.where(total > 0, difference * fires / known, 0)
+    # The examples have different weights, which tell sets of examples from each other.
+    weight = (torch.arange(1, len(values) + 1, device=values.device, dtype=values.dtype) * _GOLDEN).frac()
+    centre = _sums(values.abs() * weight[:, None], where, d_sae) / known
+    order = torch.arange(d_sae, device=values.device)
+    for key in (total, _rounded(centre), fires, _rounded(difference)):
+        order = order[key[order].argsort(descending=True, stable=True)]
+    return order[:k]
 
 
 def columns(values: Tensor, indices: Tensor | None, latents: Tensor, d_sae: int) -> Tensor:
@@ -49,6 +62,12 @@ def columns(values: Tensor, indices: Tensor | None, latents: Tensor, d_sae: int)
     wanted = values.new_zeros(len(values), k + 1)  # values of all other latents go into the last column
     # Values are added, because an unused slot may name a latent that another slot holds.
     return wanted.scatter_add_(1, place[indices], values)[:, :k]
+
+
+def _rounded(values: Tensor) -> Tensor:
+    """Return numbers without the digits that rounding decides. Binary fractions such as 1 / 64 stay what they are."""
+    mantissa, exponent = torch.frexp(values)
+    return torch.ldexp((mantissa / _ROUNDING).round() * _ROUNDING, exponent)
 
 
 def _rows(indices: Tensor | None, rows: Tensor) -> Tensor | None:
