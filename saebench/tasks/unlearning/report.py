@@ -5,49 +5,56 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Float
 
 from saebench.evaluation import Report
 from saebench.evaluation.changes import CLEAN, DIFFMEAN, RANDOM_LATENTS
 from saebench.evaluation.report import Ratio
 from saebench.scorers.text import repeated
 from saebench.stats.intervals import Estimate
-from saebench.stats.proportions import weighted_proportion
-from saebench.tasks.unlearning.data.documents import SIDES, DocumentSplit, SplitName
+from saebench.tasks.unlearning.data.documents import SIDES, DocumentSplit, Side, SplitName
 from saebench.tasks.unlearning.data.questions import QuestionSet
 from saebench.tasks.unlearning.scoring.answers import ChosenAnswers, QuestionMetrics
 from saebench.tasks.unlearning.scoring.continuations import Continuations
-from saebench.tasks.unlearning.scoring.curves import CurveMetrics
+from saebench.tasks.unlearning.scoring.losses import PARTS, Losses, shares
+from saebench.tasks.unlearning.scoring.methods import RANDOM_DIRECTIONS
 from saebench.tasks.unlearning.scoring.samples import Samples
-from saebench.tasks.unlearning.scoring.scorer import MethodResult, SettingResult
+from saebench.tasks.unlearning.scoring.scorer import MethodResult
+from saebench.tasks.unlearning.scoring.selectivity import Selectivity, auroc_contributions
+
+_NOTHING_KNOWN = "the unchanged model knows nothing of the documents, or there are no words of the topic in them"
+_NO_ROWS = "the decoder of the SAE is not linear, so there are no rows to replace"
+# The controls that the headline is compared with, the metrics, and why one may be missing.
+_CONTROLS = {RANDOM_DIRECTIONS: "direction_effect", RANDOM_LATENTS: "selection_effect"}
 
 
 class ResultReport:
     """Adds results to a report, with intervals from bootstrap samples that all of them share."""
 
-    def __init__(self, report: Report, samples: Samples, curves: CurveMetrics, questions: QuestionMetrics) -> None:
+    def __init__(self, report: Report, samples: Samples, questions: QuestionMetrics) -> None:
         self.report = report
-        self._samples, self._curves, self._questions = samples, curves, questions
+        self._samples, self._questions, self._selectivity = samples, questions, Selectivity(samples)
 
     def clean(self, continuations: Continuations) -> None:
         """Add the answers and the continuations of the unchanged model."""
         self.answers([CLEAN], self._questions.clean)
         self._repetition([CLEAN], continuations)
 
-    def results(self, results: Mapping[str, SettingResult], headline: str) -> None:
-        """Add every method, how much the headline exceeds its controls, and what was chosen on the way."""
+    def results(self, results: Mapping[str, MethodResult], controls: Mapping[str, Losses], headline: str) -> None:
+        """Add every method and control, by how much the headline exceeds them, and what was chosen on the way."""
         for method, result in results.items():
             subsets = ["", method] if method == headline else [method]
-            self._documents(subsets, result)
+            self._documents(subsets, result.test)
             self.answers(subsets, result.answers)
             self._repetition(subsets, result.continuations)
-        swept = {method: result for method, result in results.items() if isinstance(result, MethodResult)}
-        self._differences(swept, headline)
-        self._trade_offs(swept)
-        sweeps = {method: [curve.sweep.label for curve in result.tried] for method, result in swept.items()}
+        for control, losses in controls.items():
+            self._documents([control], losses)
+        self._comparisons(results, controls, headline)
+        self._trade_offs(results)
         self.report.note("headline", headline)
-        self.report.note("settings", {method: result.setting for method, result in results.items()})
-        self.report.note("sweeps", {method: sweeps.get(method, []) for method in results})
+        self.report.note("settings", {method: result.point.note() for method, result in results.items()})
+        sweeps = {method: [curve.sweep.label for curve in result.tried] for method, result in results.items()}
+        self.report.note("sweeps", sweeps)
 
     def answers(self, subsets: Sequence[str], answers: ChosenAnswers) -> None:
         """Add how many answers are right, how that changed, and whether the model is broken."""
@@ -65,8 +72,9 @@ class ResultReport:
             why = "the unchanged model answers the forget questions no better than chance, or no retain question right"
             self._estimate("alignment", questions.alignment(answers), "question", why, subsets)
         self._estimate("answer_entropy", questions.answer_entropy(answers), "question", None, subsets)
-        shortest = weighted_proportion(answers.shortest[np.isfinite(answers.shortest)])
-        self._estimate("shortest_answer_share", shortest, "question", "all answers are equally long", subsets)
+        uneven = np.isfinite(answers.shortest)
+        parts = (answers.shortest[uneven], np.ones(int(uneven.sum())))
+        self._ratio("shortest_answer_share", parts, "question", "question:uneven", subsets, "all are equally long")
 
     def saebench_score(self, tried: Sequence[ChosenAnswers]) -> None:
         """Add SAEBench's score from the answers under every setting of the clamp."""
@@ -74,12 +82,20 @@ class ResultReport:
         why = "the unchanged model answers no question of one side right"
         self._estimate("saebench_unlearning_score", score, "question", why, [""])
 
-    def gate(self, opened: Bool[np.ndarray, " documents"], is_forget: Bool[np.ndarray, " documents"]) -> None:
-        """Add in how many of the test documents the gate of the dynamic guardrail opens."""
-        for side, rows in zip(SIDES, (is_forget, ~is_forget), strict=True):
-            hits = opened[rows].astype(float)
-            parts = (hits, np.ones_like(hits))
-            self._estimate("dsg_gate_open", weighted_proportion(hits), "document", None, [side], parts)
+    def detector(self, subsets: Sequence[str], rho: Float[np.ndarray, "2 n"], gate: float | None) -> None:
+        """Add how well firing shares tell the sides of the test documents apart, and in how many a gate opens.
+
+        Args:
+            subsets: The subsets of the latents' method.
+            rho: The share of each document's tokens at which a latent fires, forget documents in row 0.
+            gate: The threshold of the dynamic guardrail; None for other methods.
+        """
+        contributions = auroc_contributions(*rho)
+        self._ratio("detector_auroc", (contributions, np.ones_like(contributions)), "document", "pair", subsets)
+        if gate is not None:
+            for side, of_side in zip(SIDES, rho, strict=True):
+                opened = (of_side > gate).astype(float)
+                self._ratio("dsg_gate_open", (opened, np.ones_like(opened)), "document", side, [side])
 
     def counts(self, documents: Mapping[SplitName, DocumentSplit], questions: QuestionSet) -> None:
         """Add how many documents and questions there are of each side."""
@@ -91,22 +107,27 @@ class ResultReport:
 
     # ------------------------------------------------------------------ inside
 
-    def _documents(self, subsets: Sequence[str], result: SettingResult) -> None:
-        """Add the rises of the loss at the chosen setting, and the metrics of its whole curve."""
+    def _documents(self, subsets: Sequence[str], losses: Losses) -> None:
+        """Add what a method does to the test documents; of several draws of a control, the mean."""
+        self._estimate("selective_forgetting", self._selectivity.value(losses), "document", _NOTHING_KNOWN, subsets)
+        for part in PARTS:
+            lost, known = losses.lost(part)
+            side: Side = "retain" if part == "retain" else "forget"
+            self._ratio(f"{part}_lost", (lost.mean(0), known), "document", side, subsets, _NOTHING_KNOWN)
         for side in SIDES:
-            sums, predictions = result.test.of_side(side)
-            self._ratio(f"{side}_delta_ce", (sums[0], predictions), "document", side, subsets)
-        if isinstance(result, MethodResult):
-            for metric, estimate in self._curves.estimates(result.point.curve.test).items():
-                self._estimate(metric, estimate, "document", None, subsets)
+            for metric, (values, counts) in (("delta_ce", losses.rise(side)), ("broken", losses.broken(side))):
+                self._ratio(f"{side}_{metric}", (values.mean(0), counts), "document", side, subsets)
 
-    def _differences(self, results: Mapping[str, MethodResult], headline: str) -> None:
-        """Add how much more the headline forgets at the budget than random latents and the difference in means."""
-        tests = {method: result.point.curve.test for method, result in results.items()}
-        for control, name in ((RANDOM_LATENTS, "random"), (DIFFMEAN, "diffmean")):
-            if control in tests:
-                difference = self._curves.difference_at_budget(tests[headline], tests[control])
-                self._estimate(f"at_budget_over_{name}", difference, "document", None, [""])
+    def _comparisons(self, results: Mapping[str, MethodResult], controls: Mapping[str, Losses], headline: str) -> None:
+        """Add by how much the headline exceeds its controls and the difference in means."""
+        own = results[headline].test
+        for control, metric in _CONTROLS.items():
+            found = self._selectivity.over(own, controls[control]) if control in controls else _missing(own)
+            why = _NOTHING_KNOWN if control in controls else _NO_ROWS
+            self._estimate(metric, found, "document", why, [""])
+        if DIFFMEAN in results:
+            over = self._selectivity.over(own, results[DIFFMEAN].test)
+            self._estimate("over_diffmean", over, "document", _NOTHING_KNOWN, [""])
 
     def _repetition(self, subsets: Sequence[str], continuations: Continuations) -> None:
         """Add the share of repeated 4-grams in the continuations, which are as many on both sides."""
@@ -117,37 +138,39 @@ class ResultReport:
                 self._ratio(f"repetition_{side}", (again, total), "document", f"written:{side}", subsets)
 
     def _trade_offs(self, results: Mapping[str, MethodResult]) -> None:
-        """Keep every setting that was tried in the arrays ``trade_off/METHOD``, ``[settings, 6]``.
+        """Keep what every setting that was tried does on validation in the arrays ``trade_off/METHOD``.
 
-        The columns are the number of the sweep, the strength, the rises of the loss on the forget and the retain side
-        of validation, and those of test, in nats per token.
+        Their shape is ``[settings, 5]``. The columns are the number of the sweep, the strength, and the shares that are
+        lost of the topic, of fluency and of the retained documents.
         """
         for method, result in results.items():
             rows = [
                 [number, *row]
                 for number, curve in enumerate(result.tried)
-                for row in zip(
-                    curve.sweep.strengths, *curve.validation.both_sides(), *curve.test.both_sides(), strict=True
-                )
+                for row in zip(curve.sweep.strengths, *shares(curve.validation).values(), strict=True)
             ]
             if rows:
                 self.report.array(f"trade_off/{method}", np.array(rows, np.float32))
 
-    def _ratio(self, metric: str, parts: Ratio, unit: str, drawn: str, subsets: Sequence[str]) -> None:
+    def _ratio(
+        self,
+        metric: str,
+        parts: Ratio,
+        unit: str,
+        drawn: str,
+        subsets: Sequence[str],
+        why: str = "there is nothing to score on this side",
+    ) -> None:
         """Add a ratio of sums under each of ``subsets``; ``drawn`` names the units that are resampled."""
-        weights = self._samples.weights(len(parts[0]), drawn)
-        why = "there is nothing to score on this side"
+        weights = self._samples.weights(len(parts[0]), drawn) if len(parts[0]) else None
         for subset in subsets:
             self.report.ratio(metric, parts, unit=unit, why=why, subset=subset, weights=weights)
 
-    def _estimate(
-        self,
-        metric: str,
-        estimate: Estimate,
-        unit: str,
-        why: str | None,
-        subsets: Sequence[str],
-        parts: Ratio | None = None,
-    ) -> None:
+    def _estimate(self, metric: str, estimate: Estimate, unit: str, why: str | None, subsets: Sequence[str]) -> None:
         for subset in subsets:
-            self.report.estimate(metric, estimate, unit=unit, why=why, subset=subset, parts=parts)
+            self.report.estimate(metric, estimate, unit=unit, why=why, subset=subset)
+
+
+def _missing(losses: Losses) -> Estimate:
+    """An estimate that is not scored."""
+    return Estimate(np.nan, np.nan, np.nan, np.nan, int(losses.known.is_forget.sum()), "none")

@@ -1,8 +1,8 @@
-"""Which latents are changed, by what they do on the split ``fit``, and which setting validation chooses."""
+"""Which latents are changed, by what they do on the split ``fit``."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,10 +12,8 @@ from numpy.typing import NDArray
 from saebench.passes.activity import activity
 from saebench.passes.context import TaskContext
 from saebench.sae.protocol import SAE
-from saebench.stats.frontier import effect_at_cost
 from saebench.stats.selection import sparsity_ratio, squared_mean_ratio
 from saebench.tasks.unlearning.data.documents import documents
-from saebench.tasks.unlearning.scoring.curves import Curve, CurvePoint
 from saebench.tasks.unlearning.settings import SelectionRule, UnlearningSettings
 
 LatentIndices = NDArray[np.int64]  # the best first
@@ -36,11 +34,19 @@ class LatentStatistics:
         """The share of tokens at which each latent fires; both sides count the same."""
         return (self.forget_rate + self.retain_rate) / 2
 
+    @property
+    def mean(self) -> Float[np.ndarray, " d_sae"]:
+        """The mean of each latent over tokens, both sides alike, by which ties and random draws are ordered.
+
+        The order in which an SAE numbers its latents then decides nothing.
+        """
+        return (self.forget_mean + self.retain_mean) / 2
+
     def select(self, rule: SelectionRule, n: int, settings: UnlearningSettings) -> LatentIndices:
         """The best ``n`` latents by a rule; fewer, or none, where fewer pass it."""
         if rule == "sparsity_ratio":
-            threshold = settings.retain_threshold
-            return sparsity_ratio(self.forget_rate, self.retain_rate, retain_threshold=threshold, n=n)
+            rates, threshold = (self.forget_rate, self.retain_rate), settings.retain_threshold
+            return sparsity_ratio(*rates, retain_threshold=threshold, n=n, ties=self.forget_mean)
         percentile = settings.ratio_percentile
         return squared_mean_ratio(self.forget_mean, self.retain_mean, ratio_percentile=percentile, n=n)
 
@@ -77,39 +83,6 @@ def guiding_latents(statistics: LatentStatistics, settings: UnlearningSettings) 
     on the forget side; of latents that are equal in this, those come first that fire most often on the retain side.
     """
     relevant = statistics.select("sparsity_ratio", settings.sspu_latents, settings)
-    ranked = np.lexsort((-statistics.retain_rate, statistics.forget_rate))
+    ranked = np.lexsort((-statistics.retain_mean, -statistics.retain_rate, statistics.forget_rate))
     irrelevant = ranked[(statistics.retain_rate[ranked] > 0) & ~np.isin(ranked, relevant)]
     return relevant, irrelevant[: settings.sspu_latents].astype(np.int64)
-
-
-def choose(curves: Sequence[Curve], budget: float) -> CurvePoint:
-    """Choose the setting of a method that forgets most on validation within a budget of side effects.
-
-    Args:
-        curves: The curves of the method's sweeps.
-        budget: The highest rise of the loss on the retain side, in nats per token.
-
-    Returns:
-        The setting with the largest rise of the loss on the forget side; of equal ones, the first. Where no setting
-        within the budget raises it, the curve that would forget most at the budget, and no strength.
-    """
-    best = CurvePoint(curves[0], None)
-    for curve in curves:
-        forget, retain = curve.validation.both_sides()
-        for place in np.flatnonzero(retain <= budget).tolist():
-            if forget[place] > best.forgetting:
-                best = CurvePoint(curve, place)
-    if best.place is None:
-        at_budget = [effect_at_cost(*curve.validation.both_sides(), budget) for curve in curves]
-        best = CurvePoint(curves[int(np.argmax(at_budget))], None)
-    return best
-
-
-def headline_method(chosen: Mapping[str, CurvePoint], budget: float) -> str:
-    """The method whose setting forgets most on validation; of equal ones, the one that forgets most at the budget."""
-
-    def forgetting(method: str) -> tuple[float, float]:
-        point = chosen[method]
-        return point.forgetting, effect_at_cost(*point.curve.validation.both_sides(), budget)
-
-    return max(chosen, key=forgetting)

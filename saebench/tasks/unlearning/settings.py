@@ -51,9 +51,8 @@ class UnlearningSettings(Settings):
     sspu_penalty: float = Field(1000.0, ge=0.0)
     generation_documents: int = Field(32, ge=0)
     new_tokens: int = Field(32, ge=8)
-    retain_budget: float = Field(0.05, ge=0.0)
-    box_forget: float = Field(5.0, ge=0.001)
-    box_retain: float = Field(0.5, ge=0.001)
+    topic_ratio: float = Field(4.0, ge=1.0)
+    control_draws: int = Field(5, ge=1)
     saebench_score: bool = True
     bootstrap_replicates: int = Field(2000, ge=100)
 

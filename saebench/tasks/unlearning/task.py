@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import numpy as np
 import torch
 
 from saebench.evaluation import Report, SAETask, TaskOutput
@@ -11,12 +12,12 @@ from saebench.passes.context import TaskContext
 from saebench.sae.protocol import SAE, Capability
 from saebench.tasks.unlearning.data.documents import document_items, documents
 from saebench.tasks.unlearning.data.questions import content_hash, question_set, shared_questions
-from saebench.tasks.unlearning.methods.guardrail import opened_gates
+from saebench.tasks.unlearning.methods.guardrail import firing_shares
 from saebench.tasks.unlearning.report import ResultReport
 from saebench.tasks.unlearning.scoring.answers import QuestionMetrics
-from saebench.tasks.unlearning.scoring.curves import CurveMetrics
+from saebench.tasks.unlearning.scoring.curves import headline_method
 from saebench.tasks.unlearning.scoring.methods import (
-    control_results,
+    control_losses,
     guided_results,
     latent_curves,
     latent_results,
@@ -24,7 +25,7 @@ from saebench.tasks.unlearning.scoring.methods import (
 )
 from saebench.tasks.unlearning.scoring.samples import Samples
 from saebench.tasks.unlearning.scoring.scorer import MethodScorer
-from saebench.tasks.unlearning.selection import headline_method, latent_statistics
+from saebench.tasks.unlearning.selection import latent_statistics
 from saebench.tasks.unlearning.settings import UnlearningSettings
 
 
@@ -57,31 +58,30 @@ class UnlearningTask(SAETask[UnlearningSettings]):
         statistics = latent_statistics(sae, context, settings)
         curves = latent_curves(scorer, sae, statistics)
         with_latents = latent_results(scorer, curves)
-        chosen = {method: result.point for method, result in with_latents.items()}
-        headline = headline_method(chosen, settings.retain_budget)
-        results = {
-            **with_latents,
-            **control_results(scorer, sae, statistics, curves["clamp"]),
-            **results_without_sae(scorer),
-            **guided_results(scorer, sae, statistics),
-        }
+        headline = headline_method({method: result.point for method, result in with_latents.items()})
+        controls = control_losses(scorer, sae, statistics, with_latents, headline)
+        results = {**with_latents, **results_without_sae(scorer), **guided_results(scorer, sae, statistics)}
 
         samples = Samples(context, settings.bootstrap_replicates)
         questions = QuestionMetrics(scorer.questions, scorer.clean_answers, samples)
         report = Report(self.card, context, settings.bootstrap_replicates)
-        measured = ResultReport(report, samples, CurveMetrics(samples, settings), questions)
+        measured = ResultReport(report, samples, questions)
         measured.clean(scorer.clean_continuations)
-        measured.results(results, headline)
+        measured.results(results, controls, headline)
         if settings.saebench_score:
             changes = [change for curve in curves["clamp"] for change in curve.sweep.changes]
             measured.saebench_score(scorer.answers(changes))
-        if "dsg" in curves:
-            test, sweep = documents(context, settings)["test"], chosen["dsg"].curve.sweep
-            measured.gate(opened_gates(sae, context, settings, sweep, test.texts), test.is_forget)
+        drawn = documents(context, settings)
+        test = drawn["test"]
+        for method, result in with_latents.items():
+            sweep = result.point.curve.sweep
+            rho = firing_shares(sae, context, test.texts, settings.context_length, np.array(sweep.latents, np.int64))
+            gate = 1.0 if method == "dsg" and sweep.gate is None else sweep.gate  # without latents it never opens
+            sides = np.stack([rho[test.is_forget], rho[~test.is_forget]])
+            measured.detector(["", method] if method == headline else [method], sides, gate)
         if not any(curve.sweep.latents for tried in curves.values() for curve in tried):
             report.note("reason", "no latent passed the selection, so nothing was changed")
-        report.count("selected_latents", len(chosen[headline].curve.sweep.latents))
-        drawn = documents(context, settings)
+        report.count("selected_latents", len(results[headline].point.curve.sweep.latents))
         report.units("document", [[drawn[split].forget, drawn[split].retain] for split in ("validation", "test")])
         report.units("question", [content_hash(scorer.questions.questions), scorer.questions.n_forget])
         measured.counts(drawn, scorer.questions)

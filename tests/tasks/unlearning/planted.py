@@ -25,7 +25,8 @@ from tests.tasks.conftest import Plain
 
 SITE = "blocks.1.hook_resid_post"
 FORGET, RETAIN, OTHER = "memory:forget", "memory:retain", "memory:other"
-ALPHABETS = {FORGET: "QRSTUVWXYZ", RETAIN: "abcdefghij", OTHER: "klmnopqrst"}
+# Two letters of the forget text are common ones, which the model has to keep.
+ALPHABETS = {FORGET: "QRSTUVWXYZak", RETAIN: "abcdefghij", OTHER: "klmnopqrst"}
 PLANTED = (3, 7)  # latents that fire on the forget text alone
 CARD = load_card(cards_dir() / "unlearning.yaml")
 
@@ -132,7 +133,8 @@ def small_settings(folder: Path, **changes: Any) -> UnlearningSettings:
         "direction_strengths": [0.5, 1.0],
         "ablation_strengths": [1.0],
         "weight_strengths": [0.5, 1.0],
-        "retain_budget": 0.2,
+        "topic_ratio": 2.0,
+        "control_draws": 2,
         "fine_tune_steps": 2,
         "sspu_latents": 3,
         "generation_documents": 2,

@@ -18,9 +18,7 @@ from saebench.tasks.unlearning.data.questions import QuestionSet, content_hash, 
 from saebench.tasks.unlearning.data.subjects import by_subject
 from saebench.tasks.unlearning.report import ResultReport
 from saebench.tasks.unlearning.scoring.answers import ChosenAnswers, QuestionMetrics, chosen_answers
-from saebench.tasks.unlearning.scoring.curves import CurveMetrics
 from saebench.tasks.unlearning.scoring.samples import Samples
-from saebench.tasks.unlearning.settings import UnlearningSettings
 from tests.tasks.unlearning.planted import CARD
 
 
@@ -119,7 +117,7 @@ def test_a_model_that_always_says_the_same_has_no_entropy(tiny: TaskContext):
 def test_answers_are_reported_with_the_reason_where_they_are_not_scored(tiny: TaskContext):
     samples = Samples(tiny, 100)
     questions = metrics(tiny, [1, 0, 1, 1])  # no better than chance on forget questions
-    measured = ResultReport(Report(CARD, tiny, 100), samples, CurveMetrics(samples, UnlearningSettings()), questions)
+    measured = ResultReport(Report(CARD, tiny, 100), samples, questions)
     measured.answers(["clamp"], ChosenAnswers(np.zeros(4, int), np.ones(4), np.zeros(4), np.array([1, 0, 1, np.nan])))
     measured.saebench_score([answers([0, 1, 1, 1])])
     output = measured.report.output()

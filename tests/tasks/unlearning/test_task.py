@@ -37,8 +37,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def shared(loaded: Callable[[str], LanguageModel], texts: dict[str, list[str]]) -> TaskContext:
-    # With this seed, no other latent looks like a planted one on the few documents to fit on.
-    return TaskContext(loaded("gemma3"), read=reader(texts), batch_size=16, seed=1)
+    # With this seed, no other latent looks like a planted one on the few documents to fit on, and test documents hold
+    # common letters that the model knows.
+    return TaskContext(loaded("gemma3"), read=reader(texts), batch_size=16, seed=3)
 
 
 @pytest.fixture(scope="module")
@@ -50,14 +51,17 @@ def test_every_metric_of_the_card_for_every_method(output: TaskOutput):
     assert {m.metric for m in output.measurements} == {m.id for m in CARD.metrics}
     keys = [(m.metric, m.subset) for m in output.measurements]
     assert len(keys) == len(set(keys))
-    for method in (*METHODS, "random_latents", "noise", ""):
+    for control in ("random_latents", "random_directions"):
+        assert ("selective_forgetting", control) in keys
+    for method in (*METHODS, ""):
+        assert ("selective_forgetting", method) in keys
         assert ("forget_delta_ce", method) in keys
         assert ("question_margin_retain_change", method) in keys
         assert ("repetition_forget", method) in keys
     for m in output.measurements:
         if m.value is None:
             assert m.not_scored
-        elif m.ci_low is not None and m.ci_high is not None and m.interval != "percentile-bootstrap":
+        elif m.ci_low is not None and m.ci_high is not None and m.interval != "expanded-percentile":
             assert m.ci_low <= m.value <= m.ci_high, m
         if m.contributions:
             num, den = (output.arrays[f"{m.contributions}.{part}"] for part in ("num", "den"))
@@ -73,35 +77,41 @@ def test_the_planted_latents_are_found_and_their_removal_is_selective(output: Ta
     forget, retain = found["forget_delta_ce", "clamp"], found["retain_delta_ce", "clamp"]
     assert forget.ci_low is not None
     assert forget.ci_low > 0.1
-    assert (retain.value, retain.ci_low, retain.ci_high) == (0, 0, 0)  # they never fire there
-    assert found["selectivity", "clamp"].value == 1
-    over = found["at_budget_over_random", ""]
-    assert over.ci_low is not None
-    assert over.ci_low > 0
-    noise = found["forget_delta_ce", "noise"].value
-    assert noise is not None
-    assert forget.value is not None
-    assert noise < 0.7 * forget.value
+    assert retain.value == 0  # they never fire there
+    assert found["retain_lost", "clamp"].value == 0
+    assert found["retain_broken", "clamp"].value == 0
+    auroc = found["detector_auroc", ""].value
+    assert auroc is not None
+    assert auroc > 0.9
+    assert found["dsg_gate_open", "retain"].value == 0
 
 
 def test_the_headline_repeats_the_method_that_validation_chose(output: TaskOutput):
     found = values(output)
     chosen = output.notes["headline"]
-    for metric in ("forget_delta_ce", "hypervolume", "question_accuracy_retain_change", "alignment"):
+    for metric in ("selective_forgetting", "forget_delta_ce", "question_accuracy_retain_change", "alignment"):
         assert found[metric, ""] == found[metric, chosen]
-    difference = found["forget_delta_ce_at_budget", ""] - found["forget_delta_ce_at_budget", "diffmean"]  # type: ignore[operator]
-    assert found["at_budget_over_diffmean", ""] == pytest.approx(difference)
+    others = {
+        "over_diffmean": "diffmean",
+        "selection_effect": "random_latents",
+        "direction_effect": "random_directions",
+    }
+    for metric, other in others.items():
+        difference = found["selective_forgetting", ""] - found["selective_forgetting", other]  # type: ignore[operator]
+        assert found[metric, ""] == pytest.approx(difference)
+    lost = [found[f"{part}_lost", ""] for part in ("topic", "fluency", "retain")]
+    assert found["selective_forgetting", ""] == pytest.approx(lost[0] - lost[1] - lost[2])  # type: ignore[operator]
 
 
 def test_the_trade_off_holds_every_setting(output: TaskOutput):
     table = output.arrays["trade_off/clamp"]
     assert table.dtype == np.float32
     assert table[:, 1].tolist() == [1.0, 4.0]
+    assert table.shape == (2, 5)
+    scores = table[:, 2] - table[:, 3] - table[:, 4]
     strength = output.notes["settings"]["clamp"]["strength"]
-    row = table[table[:, 1] == strength][0]
-    assert row[4] == pytest.approx(values(output)["forget_delta_ce", "clamp"], rel=1e-5)
-    assert np.isnan(output.arrays["trade_off/random_latents"][:, 2:4]).all()  # a control chooses nothing
-    assert "trade_off/noise" not in output.arrays
+    assert table[scores.argmax(), 1] == strength
+    assert "trade_off/random_latents" not in output.arrays
 
 
 def test_a_clamp_against_a_plain_model(
@@ -157,7 +167,7 @@ def test_a_condition_that_never_holds_changes_nothing(shared: TaskContext, folde
     found = values(output)
     assert output.notes["settings"]["conditional"]["strength"] is None
     assert not output.arrays["trade_off/conditional"][:, 2:].any()
-    for metric in ("forget_delta_ce", "retain_delta_ce", "hypervolume", "question_margin_forget_change", "selectivity"):
+    for metric in ("forget_delta_ce", "retain_delta_ce", "selective_forgetting", "question_margin_forget_change"):
         assert found[metric, "conditional"] == 0
     assert output.notes["headline"] == "clamp"
 
@@ -168,10 +178,12 @@ def test_without_a_selected_latent_the_effect_is_zero_and_says_why(shared: TaskC
     found = values(output)
     assert output.counts["selected_latents"] == 0
     assert "no latent passed" in output.notes["reason"]
-    for method in ("", "clamp", "dsg", "sspu", "random_latents", "noise"):
+    for method in ("", "clamp", "dsg", "sspu", "random_latents", "random_directions"):
         assert found["forget_delta_ce", method] == found["retain_delta_ce", method] == 0
-        assert found["question_accuracy_forget_change", method] == 0
-    assert found["forget_delta_ce_at_budget", ""] == found["at_budget_over_random", ""] == 0
+    assert found["question_accuracy_forget_change", ""] == 0
+    for metric in ("selective_forgetting", "selection_effect", "direction_effect"):
+        assert found[metric, ""] == 0
+    assert found["detector_auroc", ""] == 0.5
     assert found["saebench_unlearning_score", ""] == 0
     assert found["dsg_gate_open", "forget"] == 0
 
@@ -246,7 +258,7 @@ def test_the_same_seed_gives_the_same_numbers(context: Callable[..., TaskContext
 @pytest.mark.parametrize("preset", PRESETS)
 def test_presets_are_complete(preset: str):
     settings = UnlearningSettings.parse(CARD.resolve(preset), task="unlearning")
-    assert settings.retain_budget > 0
+    assert settings.control_draws > 0
     assert set(settings.methods) <= set(METHODS)
 
 

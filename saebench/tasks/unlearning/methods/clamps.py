@@ -1,19 +1,18 @@
-"""Clamps of latents to negative values, and the controls of a clamp."""
+"""Clamps of latents to negative values, and latents drawn at random."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Float
 
 from saebench.errors import DataError
-from saebench.evaluation.changes import NOISE, RANDOM_LATENTS, Chosen
-from saebench.interventions.base import Intervention
 from saebench.interventions.clamp import Clamp
 from saebench.interventions.latents import Latents
-from saebench.interventions.noise import EqualNormNoise
 from saebench.passes.context import TaskContext
 from saebench.sae.protocol import SAE
-from saebench.stats.rng import NO_CONTENT
 from saebench.stats.selection import frequency_matched
 from saebench.tasks.unlearning.methods.sweep import UnlearningSweep
 from saebench.tasks.unlearning.selection import LatentIndices, LatentStatistics, selections
@@ -31,48 +30,51 @@ def clamp_sweeps(
     """
     sweeps: dict[str, list[UnlearningSweep]] = {"clamp": [], "conditional": []}
     for label, indices in selections(statistics, settings.clamp_selections, settings):
-        latents, sizes = latents_of(sae, context, indices), statistics.size[indices]
-        condition = settings.condition * float(sizes.mean()) if len(indices) else 0.0
-        for method, threshold in (("clamp", 0.0), ("conditional", condition)):
-            clamps = _clamps(latents, sizes, settings, threshold)
-            sweeps[method].append(UnlearningSweep(method, settings.strengths, clamps, tuple(latents.indices), label))
+        for method, sweep in clamps_of(sae, context, statistics, indices, settings, label).items():
+            sweeps[method].append(sweep)
     return sweeps
 
 
-def random_latents_sweep(
+def clamps_of(
     sae: SAE,
     context: TaskContext,
     statistics: LatentStatistics,
-    clamp: UnlearningSweep,
+    indices: LatentIndices,
     settings: UnlearningSettings,
-) -> UnlearningSweep:
-    """Clamp as many latents as ``clamp`` does, drawn at random, each of which fires about as often as one of those.
+    label: str,
+) -> dict[str, UnlearningSweep]:
+    """The sweeps of ``clamp`` and of ``conditional`` for some latents."""
+    latents, sizes = latents_of(sae, context, indices), statistics.size[indices]
+    condition = settings.condition * float(sizes.mean()) if len(indices) else 0.0
+    return {
+        method: UnlearningSweep(
+            method, settings.strengths, _clamps(latents, sizes, settings, threshold), tuple(latents.indices), label
+        )
+        for method, threshold in (("clamp", 0.0), ("conditional", condition))
+    }
 
-    Raises DataError for an SAE that has too few other latents.
+
+def matched_latents(
+    sae: SAE, statistics: LatentStatistics, chosen: Sequence[int], rng: np.random.Generator
+) -> tuple[LatentIndices, LatentStatistics]:
+    """As many other latents, drawn at random, each of which fires about as often as one of those that were chosen.
+
+    Returns:
+        The latents; and statistics in which a latent that never fires on the forget side has the mean size of the
+        chosen ones there instead of none.
+
+    Raises:
+        DataError: The SAE has too few other latents.
     """
-    label = f"random, as {clamp.label}"
-    if not clamp.latents:
-        return UnlearningSweep(RANDOM_LATENTS, clamp.strengths, (), label=label)
-    rng = context.rng("unlearning:random_latents", NO_CONTENT, len(clamp.latents))
     try:
-        indices = frequency_matched(statistics.rate, np.array(clamp.latents, np.int64), rng)
+        indices = frequency_matched(statistics.rate, np.array(chosen, np.int64), rng, ties=statistics.mean)
     except DataError:
         raise DataError(
-            f"{sae.name} has {sae.d_sae} latents, too few to draw {len(clamp.latents)} random ones beside those "
+            f"{sae.name} has {sae.d_sae} latents, too few to draw {len(chosen)} random ones beside those "
             "that were selected; use fewer latents."
         ) from None
-    # A latent that never fires on the forget side has no size there, and is given that of the selected ones.
-    sizes = statistics.size[indices]
-    sizes = np.where(sizes > 0, sizes, statistics.size[list(clamp.latents)].mean())
-    latents = latents_of(sae, context, indices)
-    clamps = _clamps(latents, sizes, settings, threshold=0.0)
-    return UnlearningSweep(RANDOM_LATENTS, settings.strengths, clamps, tuple(latents.indices), label)
-
-
-def noise_sweep(clamp: Chosen[Intervention], seed: int) -> UnlearningSweep:
-    """Add noise that is as large at each token as what the chosen clamp does there; its only strength is 1."""
-    noise = () if clamp.change is None else (EqualNormNoise(clamp.change, seed),)
-    return UnlearningSweep(NOISE, (1.0,), noise)
+    size = np.where(statistics.size > 0, statistics.size, statistics.size[list(chosen)].mean())
+    return indices, replace(statistics, size=size)
 
 
 def latents_of(sae: SAE, context: TaskContext, indices: LatentIndices) -> Latents:

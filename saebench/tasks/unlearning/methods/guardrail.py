@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from saebench.interventions.edit import fires
 from saebench.interventions.guardrail import DynamicGuardrail
@@ -25,31 +25,31 @@ def guardrail_sweeps(
     sae: SAE, context: TaskContext, statistics: LatentStatistics, settings: UnlearningSettings
 ) -> list[UnlearningSweep]:
     """Guard with the latents of each selection; the gate is set on the retained documents to fit on."""
-    retain = documents(context, settings)["fit"].retain
-    sweeps = []
-    for label, indices in selections(statistics, settings.dsg_selections, settings):
-        if not len(indices):
-            sweeps.append(UnlearningSweep("dsg", settings.strengths, (), label=label))
-            continue
-        latents = latents_of(sae, context, indices)
-        rho = firing_shares(sae, context, retain, settings.context_length, indices)
-        tau = float(np.percentile(rho, settings.gate_percentile))
-        unit = units(statistics.size[indices], settings).mean()
-        edits = tuple(
-            DynamicGuardrail(latents, tau=tau, value=-strength * unit, scope="whole") for strength in settings.strengths
-        )
-        sweeps.append(UnlearningSweep("dsg", settings.strengths, edits, tuple(latents.indices), label, tau))
-    return sweeps
+    return [
+        guardrail_of(sae, context, statistics, indices, settings, label)
+        for label, indices in selections(statistics, settings.dsg_selections, settings)
+    ]
 
 
-def opened_gates(
-    sae: SAE, context: TaskContext, settings: UnlearningSettings, sweep: UnlearningSweep, texts: Sequence[str]
-) -> Bool[np.ndarray, " texts"]:
-    """In which texts the gate of a guardrail opens; in none without latents."""
-    if sweep.gate is None:
-        return np.zeros(len(texts), bool)
-    latents = np.array(sweep.latents, np.int64)
-    return firing_shares(sae, context, texts, settings.context_length, latents) > sweep.gate
+def guardrail_of(
+    sae: SAE,
+    context: TaskContext,
+    statistics: LatentStatistics,
+    indices: LatentIndices,
+    settings: UnlearningSettings,
+    label: str,
+) -> UnlearningSweep:
+    """The sweep of ``dsg`` for some latents."""
+    if not len(indices):
+        return UnlearningSweep("dsg", settings.strengths, (), label=label)
+    latents = latents_of(sae, context, indices)
+    rho = firing_shares(sae, context, documents(context, settings)["fit"].retain, settings.context_length, indices)
+    tau = float(np.percentile(rho, settings.gate_percentile))
+    unit = units(statistics.size[indices], settings).mean()
+    edits = tuple(
+        DynamicGuardrail(latents, tau=tau, value=-strength * unit, scope="whole") for strength in settings.strengths
+    )
+    return UnlearningSweep("dsg", settings.strengths, edits, tuple(latents.indices), label, tau)
 
 
 @torch.no_grad()

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from saebench.scorers.collapse import answer_entropy
 from saebench.stats.intervals import Estimate
+from saebench.stats.percentile import expanded_percentile
 from saebench.tasks.unlearning.data.documents import SIDES
 from saebench.tasks.unlearning.data.questions import QuestionSet
-from saebench.tasks.unlearning.scoring.samples import Samples, percentile
+from saebench.tasks.unlearning.scoring.samples import Samples
 
 _SPARED = 0.99  # SAEBench's lowest accuracy on retain questions at which a setting counts
 
@@ -73,7 +74,7 @@ class QuestionMetrics:
             left = float(np.clip((_mean(answers.correct, forget) - chance) / known, 0, 1))
             return _mean(answers.correct, retain) / base * (1 - left)
 
-        return self._estimate(metric)
+        return self._estimate(metric, (0.0, np.inf))
 
     def answer_entropy(self, answers: ChosenAnswers) -> Estimate:
         """The entropy of the chosen places, divided by that of even choices."""
@@ -103,8 +104,10 @@ class QuestionMetrics:
 
         return self._estimate(metric)
 
-    def _estimate(self, metric: Callable[[Float[np.ndarray, " questions"]], float]) -> Estimate:
-        return percentile(np.array([metric(weights) for weights in self._weights]), self._n)
+    def _estimate(
+        self, metric: Callable[[Float[np.ndarray, " questions"]], float], bounds: tuple[float, float] = (0.0, 1.0)
+    ) -> Estimate:
+        return expanded_percentile(np.array([metric(weights) for weights in self._weights]), self._n, bounds=bounds)
 
 
 def _mean(values: Float[np.ndarray, " questions"], weights: Float[np.ndarray, " questions"]) -> float:
