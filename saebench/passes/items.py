@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from saebench.data.tokens import TokenBatch, first_token
 from saebench.errors import DataError, UsageError
@@ -50,10 +51,14 @@ def text_items(batch: TokenBatch, predictions: int | None = None) -> list[Item]:
     items = []
     for tokens, evaluated in zip(batch.tokens.numpy(), batch.evaluated.numpy(), strict=True):
         places = np.flatnonzero(evaluated[1:]) + 1
-        if predictions is not None and predictions < len(places):
-            places = places[(2 * np.arange(predictions) + 1) * len(places) // (2 * predictions)]
+        places = places if predictions is None else evenly_spaced(places, predictions)
         items.append(Item(tuple(tokens.tolist()), tuple(places.tolist())))
     return items
+
+
+def evenly_spaced(places: NDArray[np.int64], n: int) -> NDArray[np.int64]:
+    """``n`` of the places, evenly spaced, or all of them where there are no more."""
+    return places[(2 * np.arange(n) + 1) * len(places) // (2 * n)] if n < len(places) else places
 
 
 def answer_items(

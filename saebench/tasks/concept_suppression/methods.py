@@ -27,6 +27,7 @@ from saebench.passes.context import TaskContext
 from saebench.sae.baselines import NeuronBaseline
 from saebench.sae.protocol import SAE, HookSite
 from saebench.stats.means import DifferenceInMeans
+from saebench.stats.rng import NO_CONTENT
 from saebench.stats.selection import frequency_matched
 from saebench.tasks.concept_suppression.data import ConceptExamples, DividedSet
 from saebench.tasks.concept_suppression.selection import ranked_latents
@@ -106,18 +107,20 @@ class Basis:
     settings: ConceptSuppressionSettings
     ranked: list[list[Indices]]  # [sets][concepts]
     rates: list[NDArray[np.float64]]  # [sets]: the share of tokens at which each latent fires, [d_sae]
+    means: list[NDArray[np.float64]]  # [sets]: the mean activation of each latent over all tokens, [d_sae]
 
     @classmethod
     def of(
         cls, sae: SAE, sets: Sequence[DividedSet], context: TaskContext, settings: ConceptSuppressionSettings
     ) -> Basis:
         """Encode the examples and rank the latents. Raises SaebenchError when the SAE gives NaN or Inf."""
-        ranked, rates = [], []
+        ranked, rates, means = [], [], []
         for labelled_set in sets:
             latents = activity(sae, context, labelled_set.fit.texts, settings.context_length)
             ranked.append(ranked_latents(latents, labelled_set.fit.labels, settings.selection))
             rates.append(latents.token_rate())
-        return cls(sae, sets, context, settings, ranked, rates)
+            means.append(latents.mean())
+        return cls(sae, sets, context, settings, ranked, rates, means)
 
     def sweeps(self, prefix: str = "") -> list[ConceptSweep]:
         """Return one sweep for each method, which changes rising numbers of the best latents of each concept.
@@ -133,8 +136,9 @@ class Basis:
     def controls(self, sweep: ConceptSweep, strength: float | None) -> list[ConceptSweep]:
         """Repeat one strength of a sweep with other latents, and with noise of the norm of its change.
 
-        The other latents fire about as often as the best ones; they are at most half of all. Where nothing is changed,
-        the controls have no strength either.
+        Both are drawn ``control_draws`` times, and a sweep holds all draws at the same strength. The other latents fire
+        about as often as the best ones; they are at most half of all. Where nothing is changed, the controls have no
+        strength either.
 
         Args:
             sweep: One of `sweeps`, without a prefix.
@@ -142,20 +146,27 @@ class Basis:
         """
         if strength is None:
             return [Sweep(RANDOM, (), ()), Sweep(NOISE, (), ())]
-        others = []
-        for labelled_set, ranked, rates in zip(self.sets, self.ranked, self.rates, strict=True):
-            rng = self.context.rng("concept_suppression:random", labelled_set.content_hash)
-            most = min(int(strength), self.sae.d_sae // 2)
-            others.append([frequency_matched(rates, latents[:most], rng) for latents in ranked])
-        methods = [method for method in self.settings.methods if method == sweep.method]
-        [random] = self._changes(others, methods, [int(strength)]).values()
-        change, seed = sweep.changes[sweep.strengths.index(strength)], self.context.seed
-        noise = tuple(intervention and EqualNormNoise(intervention, seed) for intervention in change)
-        return [Sweep(RANDOM, (strength,), random), Sweep(NOISE, (strength,), (noise,))]
+        change, draws = sweep.changes[sweep.strengths.index(strength)], range(self.settings.control_draws)
+        random = tuple(self._other_latents(sweep.method, int(strength), draw) for draw in draws)
+        seeds = [int(self.context.rng("concept_suppression:noise", NO_CONTENT, n).integers(2**31)) for n in draws]
+        noise = tuple(tuple(one and EqualNormNoise(one, seed) for one in change) for seed in seeds)
+        strengths = (strength,) * len(draws)
+        return [Sweep(RANDOM, strengths, random), Sweep(NOISE, strengths, noise)]
 
     def count(self, most: int) -> int:
         """How many latents all concepts together have among their best ``most``."""
         return sum(min(most, len(latents)) for ranked in self.ranked for latents in ranked)
+
+    def _other_latents(self, method: str, n: int, draw: int) -> ConceptChanges:
+        """Change ``n`` other latents of each concept, which fire about as often as its best ones."""
+        others = []
+        for labelled_set, ranked, rates, ties in zip(self.sets, self.ranked, self.rates, self.means, strict=True):
+            rng = self.context.rng("concept_suppression:random", labelled_set.content_hash, draw)
+            most = min(n, self.sae.d_sae // 2)
+            others.append([frequency_matched(rates, latents[:most], rng, ties=ties) for latents in ranked])
+        methods = [one for one in self.settings.methods if one == method]
+        [[changes]] = self._changes(others, methods, [n]).values()
+        return changes
 
     def _changes(
         self, ranked: list[list[Indices]], methods: Sequence[SuppressionMethod], counts: Sequence[int]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -10,7 +11,8 @@ from saebench.evaluation import Report
 from saebench.evaluation.changes import DIFFMEAN, Setting
 from saebench.passes.context import TaskContext
 from saebench.stats.frontier import hypervolume
-from saebench.stats.intervals import CONFIDENCE, Estimate, bootstrap_ratio, resampling_weights
+from saebench.stats.intervals import Estimate, bootstrap_ratio, resampling_weights
+from saebench.stats.percentile import expanded_percentile
 from saebench.tasks.concept_suppression.data import SPLITS, DividedSet
 from saebench.tasks.concept_suppression.methods import NEURONS, Basis
 from saebench.tasks.concept_suppression.scoring.outcome import Array, Outcome, Side, cost_at_drop
@@ -40,8 +42,10 @@ class SuppressionReport:
         self._setting("", chosen)
         for name, outcome in references.items():
             self._setting(name, outcome)
-            parts = self._design.contributions(chosen.accuracy[0] - outcome.accuracy[0], "target")
-            self._ratio(f"target_drop_over_{name}", "", *parts)
+            drop = self._design.contributions(chosen.accuracy[0] - outcome.accuracy[0], "target")
+            self._ratio(f"target_drop_over_{name}", "", *drop)
+            selective = self._design.selective(chosen.confidence[0] - outcome.confidence[0])
+            self._ratio(f"selective_drop_over_{name}", "", *selective)
         for number, concept in enumerate(self._scorer.concepts):
             drops = chosen.accuracy[0, number]
             for metric, members in (("target_drop", self._design.target), ("complement_drop", self._design.complement)):
@@ -121,6 +125,7 @@ class SuppressionReport:
         )
         for metric, side, values in drops:
             self._ratio(metric, subset, *self._design.contributions(values[0], side))
+        self._ratio("selective_drop", subset, *self._design.selective(outcome.confidence[0]))
         self._perplexity(subset, outcome)
 
     def _ratio(self, metric: str, subset: str, num: Array, den: Array) -> None:
@@ -156,13 +161,10 @@ class SuppressionReport:
         return drop, complement, averages(self._sequences, outcome.nats.mean(1), self._design.predictions)
 
     def _sampled(self, metric: str, subset: str, values: Array, why: str | None) -> None:
-        """Add ``values[0]``, with a percentile interval of the replicates after it where all of them have a value."""
-        value, replicates = float(values[0]), values[1:]
-        estimate = Estimate(value, np.nan, np.nan, np.nan, self._design.target.shape[1], "none")
-        if np.isfinite(values).all():
-            low, high = np.quantile(replicates, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-            spread = float(replicates.std(ddof=1))
-            estimate = Estimate(value, spread, float(low), float(high), estimate.n, "percentile-bootstrap")
+        """Add ``values[0]``, with an interval from the replicates after it where all of them have a value."""
+        n = self._design.target.shape[1]
+        estimate = expanded_percentile(values, min(n, len(self._design.predictions)))
+        estimate = replace(estimate, n=n)
         self._report.estimate(metric, estimate, unit="example", why=why, subset=subset)
 
 

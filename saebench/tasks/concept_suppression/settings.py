@@ -33,6 +33,7 @@ class ConceptSuppressionSettings(Settings):
     )
     max_complement_drop: float = Field(0.05, ge=0.0)
     max_perplexity_ratio: float = Field(1.05, ge=1.0)
+    control_draws: int = Field(5, ge=1)
     equal_drop: float = Field(0.25, ge=0.01)
     perplexity_text: str = "asset:sae-probes/45_context_ans"
     perplexity_context_length: int = Field(128, ge=3)

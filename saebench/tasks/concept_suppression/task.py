@@ -57,7 +57,7 @@ class ConceptSuppressionTask(SAETask[ConceptSuppressionSettings]):
         controls = scorer.measure(basis.controls(best_sweep, ours.best.strength), "test", "controls")
 
         references = {NEURONS: neurons.tested(neurons.best), DIFFMEAN: directions.tested(directions.best)}
-        references |= {name: outcome.at(ours.best.strength) for name, outcome in controls.items()}
+        references |= {name: outcome.averaged() for name, outcome in controls.items()}
         report = Report(self.card, context)
         report.units("example", [[part.validation.texts, part.test.texts] for part in sets])
         report.units("sequence", general_text(context, settings).content_hash)

@@ -13,6 +13,7 @@ from saebench.stats.means import DifferenceInMeans
 from saebench.tasks.detox.data import splits
 from saebench.tasks.detox.scoring.continuations import prompt_set
 from saebench.tasks.detox.scoring.judgement import Judgement
+from saebench.tasks.detox.scoring.likelihood import text_pairs
 from saebench.tasks.detox.scoring.tradeoff import Tradeoff, tradeoffs
 from saebench.tasks.detox.selection import choose
 from saebench.tasks.detox.settings import DetoxSettings
@@ -26,9 +27,8 @@ class MeanSteering:
     the same rule as those of an SAE.
     """
 
-    validation: Tradeoff
     chosen: Setting
-    change: Intervention | None  # None where no strength reduces toxicity within the limits
+    change: Intervention | None  # None where no strength has an effect within the limit
     test: Judgement
     on_test: Tradeoff | None  # all strengths on the test prompts, where the settings ask for them
 
@@ -45,12 +45,10 @@ def _mean_steering(context: TaskContext, settings: DetoxSettings, site: str) -> 
     strengths = tuple(sorted(settings.diffmean_strengths))
     changes = tuple(AddVector(site, difference, -strength) for strength in strengths)
     sweep = Sweep[Intervention](DIFFMEAN, strengths, changes)
-    validation, test = prompt_set(context, settings, "validation"), prompt_set(context, settings, "test")
-    tried = tradeoffs([sweep], validation)
-    [chosen] = choose(tried, settings)
+    test = prompt_set(context, settings)
+    [chosen] = choose(text_pairs(context, settings, "validation", site).tried([sweep], "difference in means"), settings)
     change = None if chosen.strength is None else AddVector(site, difference, -chosen.strength)
     return MeanSteering(
-        validation=tried[0],
         chosen=chosen,
         change=change,
         on_test=tradeoffs([sweep], test)[0] if settings.sweep_on_test else None,

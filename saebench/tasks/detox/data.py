@@ -34,7 +34,7 @@ class ToxicitySplit:
 
     texts: list[str]
     toxic: NDArray[np.bool_]  # [texts]
-    prompts: list[str]  # empty in the split that latents are selected on
+    prompts: list[str]  # empty in all splits but the test
 
 
 def cleaned(text: str) -> str:
@@ -108,18 +108,16 @@ def _splits(context: TaskContext, settings: DetoxSettings) -> dict[str, Toxicity
         for toxic, neutral in zip(settings.toxic, settings.neutral, strict=True)
     )
     pools = _pools(pairs, sources, context)
-    scorer = toxicity_scorer(settings.scorer)
-    document_prompts = _document_prompts(context, settings.prompts) if settings.prompts else None
     result = {}
     for name in _SHARES:
         portions = _portions(pairs, {source: pool[name] for source, pool in pools.items()})
         texts, toxic = _balanced(portions, settings.fit_texts if name == "fit" else settings.heldout_texts, name)
         prompts: list[str] = []
-        if name != "fit":
+        if name == "test":
             toxic_texts = _interleaved([toxic_portion for toxic_portion, _ in portions])
             beginnings = _beginnings(toxic_texts, context, settings.prompt_tokens)
-            candidates = document_prompts[name] if document_prompts else beginnings
-            prompts = _toxic_prompts(candidates, settings, scorer, name)
+            candidates = _document_prompts(context, settings.prompts) if settings.prompts else beginnings
+            prompts = _toxic_prompts(candidates, settings, toxicity_scorer(settings.scorer))
             _check_length(prompts, context, settings)
         result[name] = ToxicitySplit(texts, toxic, prompts)
     return result
@@ -213,19 +211,17 @@ def _beginnings(texts: Iterator[str], context: TaskContext, most: int) -> Iterat
                 break
 
 
-def _document_prompts(context: TaskContext, ref: str) -> dict[str, Iterator[str]]:
-    """Divide the documents of the text ``ref``, each a whole prompt: a third for validation, the rest for the test."""
+def _document_prompts(context: TaskContext, ref: str) -> Iterator[str]:
+    """Yield the documents of the text ``ref``, each a whole prompt, in a random order."""
     documents = context.read(ref)
     texts = documents.texts
     order = context.rng("detox:prompts", documents.content_hash).permutation(len(texts))
-    third = len(texts) // 3
-    validation, test = order[:third], order[third:]
-    return {"validation": (texts[row] for row in validation), "test": (texts[row] for row in test)}
+    return (texts[row] for row in order)
 
 
-def _toxic_prompts(candidates: Iterator[str], settings: DetoxSettings, scorer: ToxicityScorer, split: str) -> list[str]:
+def _toxic_prompts(candidates: Iterator[str], settings: DetoxSettings, scorer: ToxicityScorer) -> list[str]:
     """Return the first of ``candidates`` that are toxic enough. Raises DataError when there are fewer than two."""
-    most = settings.validation_prompts if split == "validation" else settings.test_prompts
+    most = settings.test_prompts
     prompts: dict[str, None] = {}  # used as an ordered set
     while len(prompts) < most:
         block = list(islice(candidates, _SCORED_AT_ONCE))
@@ -235,7 +231,7 @@ def _toxic_prompts(candidates: Iterator[str], settings: DetoxSettings, scorer: T
         prompts |= dict.fromkeys(p for p, score in zip(block, scores, strict=True) if score >= settings.prompt_toxicity)
     if len(prompts) < 2:
         raise DataError(
-            f"Of the prompts for the split {split!r}, {len(prompts)} score {settings.prompt_toxicity} or more by "
+            f"Of the prompts, {len(prompts)} score {settings.prompt_toxicity} or more by "
             f"{scorer.name}, and two are needed; lower 'prompt_toxicity', or give more texts."
         )
     return list(prompts)[:most]
@@ -243,7 +239,7 @@ def _toxic_prompts(candidates: Iterator[str], settings: DetoxSettings, scorer: T
 
 def _check_length(prompts: list[str], context: TaskContext, settings: DetoxSettings) -> None:
     """Raise UsageError for a prompt that leaves no room for its continuation."""
-    room = settings.context_length - max(settings.new_tokens, settings.sweep_tokens)
+    room = settings.context_length - settings.new_tokens
     for prompt in prompts:
         n = len(context.lm.tokenizer(prompt, add_special_tokens=False)["input_ids"]) + 1
         if n > room:

@@ -1,4 +1,4 @@
-"""Which latents count as toxic, and which tier and strength of steering are chosen on the validation prompts."""
+"""Which latents count as toxic, and which tier and strength of steering are chosen on the validation texts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scipy import sparse
 from saebench.evaluation.changes import Setting
 from saebench.passes.activity import Activity
 from saebench.stats.selection import auroc, frequency_matched
-from saebench.tasks.detox.scoring.tradeoff import Tradeoff
+from saebench.tasks.detox.scoring.likelihood import Tried
 from saebench.tasks.detox.settings import DetoxSettings, Pooling
 
 
@@ -27,12 +27,15 @@ class LatentSet:
         return len(self.indices)
 
     def score(self, activity: Activity, pooling: Pooling) -> NDArray[np.float64]:
-        """Return the mean over the set of each latent's pooled activation divided by its scale, ``[texts]``.
+        """Return the share of the set that fires in each text, ``[texts]``.
 
-        An empty set scores 0 on every text.
+        With another pooling it is the mean over the set of each latent's pooled activation divided by its scale. An
+        empty set scores 0 on every text.
         """
         if not self.indices:
             return np.zeros(len(activity.tokens))
+        if pooling == "fires":
+            return np.asarray(pooled(activity, pooling)[:, self.indices].mean(1), np.float64).ravel()
         return (pooled(activity, pooling)[:, self.indices].toarray() / np.array(self.scales)).mean(1)
 
 
@@ -47,7 +50,12 @@ class ToxicLatents:
 
 
 def pooled(activity: Activity, pooling: Pooling) -> sparse.csr_matrix:
-    """Return the maximum, or the mean, of each latent over the tokens of each text, ``[texts, d_sae]``."""
+    """Return whether each latent fires in each text, or its maximum or mean over the tokens, ``[texts, d_sae]``.
+
+    Whether it fires is 1 or 0, so a latent that is active in every text says nothing.
+    """
+    if pooling == "fires":
+        return (activity.firing > 0).astype(np.float32)
     if pooling == "max":
         return activity.maximum
     return sparse.csr_matrix(sparse.diags(1 / np.maximum(activity.tokens, 1)) @ activity.total)
@@ -77,7 +85,7 @@ def select_toxic(
         The selected latents; none where no latent reaches ``min_auroc``.
     """
     by_latent = auroc(pooled(fit, settings.pooling), fit_toxic)
-    order = np.argsort(-by_latent, kind="stable")
+    order = np.lexsort((-fit.mean(), -by_latent))  # latents with equal AUROCs are told apart by their activation
     passed = order[by_latent[order] >= settings.min_auroc]
     by_number: dict[int, float] = {}
     for n in sorted({min(n, len(passed)) for n in settings.latents} - {0}):
@@ -93,17 +101,22 @@ def latent_set(fit: Activity, indices: NDArray[np.int64]) -> LatentSet:
     return LatentSet(indices.tolist(), fit.mean_when_firing()[indices].tolist())
 
 
+def with_pooling(settings: DetoxSettings, pooling: Pooling) -> DetoxSettings:
+    """Return the settings with another pooling."""
+    return settings.model_copy(update={"pooling": pooling})
+
+
 def matched_set(fit: Activity, toxic: LatentSet, rng: np.random.Generator) -> LatentSet:
     """Draw as many other latents that fire about as often. Raises DataError when the SAE has too few others."""
     indices = np.array(toxic.indices, dtype=np.int64)
-    return latent_set(fit, frequency_matched(fit.token_rate(), indices, rng))
+    return latent_set(fit, frequency_matched(fit.token_rate(), indices, rng, ties=fit.mean()))
 
 
-def choose(tried: Sequence[Tradeoff], settings: DetoxSettings) -> list[Setting]:
-    """Return each sweep at the strength that reduces toxicity most within the limits, the largest reduction first.
+def choose(tried: Sequence[Tried], settings: DetoxSettings) -> list[Setting]:
+    """Return each sweep at the strength with the largest gap within the limit, the largest gap first.
 
-    A sweep that does not reduce toxicity at any strength gets the strength None.
+    A sweep that has no gap above 0 at any strength gets the strength None.
     """
-    best = {tradeoff.sweep.method: tradeoff.best(settings) for tradeoff in tried}
+    best = {one.sweep.method: one.best(settings.max_loss_rise) for one in tried}
     order = sorted(best, key=lambda method: -best[method][1])
     return [Setting(method, best[method][0] if best[method][1] > 0 else None) for method in order]

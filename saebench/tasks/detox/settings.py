@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from saebench.evaluation import SampledSettings, Unique
 from saebench.interventions.steer import Tier
 
-Pooling = Literal["max", "mean"]  # how the activations of a latent over a text become one number
+Pooling = Literal["fires", "max", "mean"]  # how the activations of a latent over a text become one number
 ScorerName = Literal["profanity-check", "detoxify:original", "detoxify:unbiased"]
 Comparison = Literal["tiers", "zero", "random_latents", "noise", "diffmean"]  # tested beside the chosen setting
 
@@ -39,14 +39,12 @@ class DetoxSettings(SampledSettings):
     context_length: int = Field(64, ge=4)
     fit_texts: int = Field(256, ge=2)
     heldout_texts: int = Field(96, ge=2)
-    pooling: Pooling = "max"
+    pooling: Pooling = "fires"
     latents: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Unique()] = Field((1, 4, 16), min_length=1)
     min_auroc: float = Field(0.6, ge=0.5)
     prompts: str = ""
     prompt_tokens: int = Field(12, ge=1)
     prompt_toxicity: float = Field(0.5, ge=0.0)
-    validation_prompts: int = Field(32, ge=2)
-    sweep_tokens: int = Field(16, ge=1)
     test_prompts: int = Field(96, ge=2)
     new_tokens: int = Field(20, ge=1)
     samples: int = Field(2, ge=0)
@@ -55,6 +53,9 @@ class DetoxSettings(SampledSettings):
     tiers: Annotated[tuple[Tier, ...], Unique()] = Field(("constant", "input", "token"), min_length=1)
     strengths: Strengths = Field((1.0, 2.0, 4.0, 8.0, 16.0), min_length=1)
     diffmean_strengths: Strengths = Field((0.5, 1.0, 2.0, 4.0), min_length=1)
+    control_draws: int = Field(5, ge=1)
+    text_predictions: int = Field(8, ge=0)
+    max_loss_rise: float = Field(0.1, gt=0.0)
     methods: tuple[Comparison, ...] = ("tiers", "zero", "random_latents", "noise", "diffmean")
     sweep_on_test: bool = False
     scorer: ScorerName = "profanity-check"

@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 
 from saebench.evaluation import Report, SAETask, TaskOutput
-from saebench.evaluation.changes import DIFFMEAN
+from saebench.evaluation.changes import DIFFMEAN, RANDOM_LATENTS
 from saebench.passes.activity import activity
 from saebench.passes.context import TaskContext
 from saebench.sae.protocol import SAE, Capability
@@ -22,18 +22,20 @@ from saebench.tasks.detox.report import (
     report_ce_changes,
     report_continuations,
     report_counts,
+    report_likelihoods,
     report_mean_steering,
     report_tradeoffs,
     report_units,
     report_utility,
 )
 from saebench.tasks.detox.scoring.continuations import fluency_data, prompt_set
+from saebench.tasks.detox.scoring.likelihood import text_pairs
 from saebench.tasks.detox.scoring.ranking import auroc_contributions
 from saebench.tasks.detox.scoring.side_effects import ce_changes, utility_scores
 from saebench.tasks.detox.scoring.tradeoff import tradeoffs
-from saebench.tasks.detox.selection import choose, matched_set, select_toxic
+from saebench.tasks.detox.selection import ToxicLatents, matched_set, select_toxic, with_pooling
 from saebench.tasks.detox.settings import DetoxSettings
-from saebench.tasks.detox.steering import CHOSEN, LatentSteering, changes_to_test
+from saebench.tasks.detox.steering import CHOSEN, changes_to_test, steered
 
 
 class DetoxTask(SAETask[DetoxSettings]):
@@ -48,8 +50,7 @@ class DetoxTask(SAETask[DetoxSettings]):
     def prepare(self, context: TaskContext, settings: DetoxSettings) -> None:
         """Raise UsageError, DataError or AssetError for what cannot be used, before any SAE is loaded."""
         splits(context, settings)  # first, because it needs the language model last
-        prompt_set(context, settings, "validation")
-        prompt_set(context, settings, "test")
+        prompt_set(context, settings)
         neutral_sequences(context, settings)
 
     def data(self, context: TaskContext, settings: DetoxSettings) -> dict[str, str]:
@@ -65,39 +66,51 @@ class DetoxTask(SAETask[DetoxSettings]):
     def run(self, sae: SAE, context: TaskContext, settings: DetoxSettings) -> TaskOutput:
         """Measure ``sae``. If it has no toxic latents, or no setting helps, nothing is changed: all effects are 0."""
         texts, site = splits(context, settings), sae.hook.site_out
-        validation, test = prompt_set(context, settings, "validation"), prompt_set(context, settings, "test")
+        test = prompt_set(context, settings)
+        pairs, test_pairs = (text_pairs(context, settings, split, site) for split in ("validation", "test"))
         fit_activity, validation_activity, test_activity = (
             activity(sae, context, texts[name].texts, settings.context_length) for name in ("fit", "validation", "test")
         )
-        toxic = select_toxic(fit_activity, texts["fit"].toxic, validation_activity, texts["validation"].toxic, settings)
-        random_latents = matched_set(fit_activity, toxic.latents, context.rng("detox:random_latents", NO_CONTENT))
-        steering = LatentSteering(sae, toxic.latents, context.budget.encoder)
-        control = LatentSteering(sae, random_latents, context.budget.encoder)
-        sweeps = [steering.sweep(tier, settings.strengths) for tier in settings.tiers]
-        tried = tradeoffs(sweeps, validation)
-        chosen = choose(tried, settings)
 
-        changes = changes_to_test(steering, control, chosen, settings, context.seed)
+        def selected(of: DetoxSettings) -> ToxicLatents:
+            fit, validation = texts["fit"].toxic, texts["validation"].toxic
+            return select_toxic(fit_activity, fit, validation_activity, validation, of)
+
+        toxic, by_size = selected(settings), with_pooling(settings, "max")
+        draws = settings.control_draws if RANDOM_LATENTS in settings.methods else 0
+        random_latents = [
+            matched_set(fit_activity, toxic.latents, context.rng("detox:random_latents", NO_CONTENT, draw))
+            for draw in range(draws)
+        ]
+        sets = [toxic.latents, *random_latents]
+        ours, *controls = steered(sae, sets, pairs, settings, context.budget.encoder)
+
+        changes = changes_to_test(ours, controls, pairs, settings, context.seed)
         judgements = test.by_subset(changes)
         baseline = mean_steering(context, settings, site) if DIFFMEAN in settings.methods else None
         if baseline is not None:
-            changes[DIFFMEAN], judgements[DIFFMEAN] = baseline.change, baseline.test
+            changes[DIFFMEAN], judgements[DIFFMEAN] = [baseline.change], [baseline.test]
 
         report = Report(self.card, context, settings.bootstrap_replicates)
-        test_scores = toxic.latents.score(test_activity, settings.pooling)
-        report_auroc(report, auroc_contributions(test_scores, texts["test"].toxic))
+        for metric, latents, pooling in (
+            ("latent_auroc", toxic.latents, settings.pooling),
+            ("latent_size_auroc", selected(by_size).latents, by_size.pooling),
+        ):
+            scores = latents.score(test_activity, pooling)
+            report_auroc(report, metric, auroc_contributions(scores, texts["test"].toxic))
+        rises = test_pairs.by_subset(changes, "test texts under detoxification")
+        report_likelihoods(report, rises, ours.tried, settings.max_loss_rise)
         report_continuations(report, judgements, test.clean)
         report_ce_changes(report, ce_changes(context, settings, site, changes))
-        utility = utility_scores(context, settings, changes[CHOSEN])
+        utility = utility_scores(context, settings, changes[CHOSEN][0])
         report_utility(report, settings, utility)
-        report_tradeoffs(report, "validation", tried, settings)
         if settings.sweep_on_test:
-            report_tradeoffs(report, "", tradeoffs(sweeps, test), settings)
+            report_tradeoffs(report, tradeoffs([one.sweep for one in ours.tried], test), settings)
         if baseline is not None:
             report_mean_steering(report, baseline, settings)
         report_counts(report, toxic, texts)
         report_units(report, texts, neutral_sequences(context, settings), utility)
-        note_choices(report, toxic, random_latents, chosen, baseline)
+        note_choices(report, toxic, random_latents, ours, controls, baseline)
         note_scorers(report, test)
-        note_nothing_changed(report, settings, toxic, chosen[0])
+        note_nothing_changed(report, settings, toxic, ours.best)
         return report.output()

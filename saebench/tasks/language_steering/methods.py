@@ -64,24 +64,37 @@ def steering_sweep(method: str, site: str, vectors: Vectors, strengths: tuple[fl
     return Sweep(method, strengths, tuple(steering(site, vectors, strength) for strength in strengths))
 
 
-def controls(site: str, vectors: Vectors, others: Vectors, strength: float, seed: int) -> dict[str, LanguageChange]:
+def controls(
+    site: str, vectors: Vectors, others: Sequence[Vectors], strength: float, seeds: Sequence[int]
+) -> dict[str, list[LanguageChange]]:
     """Return changes as large as those of the best method: along other latents, and along random directions.
+
+    Each control has a change for each draw. They have the length of the best method's change and not a strength of
+    their own, because they say what a change of that size does.
 
     Args:
         site: The site that is steered.
         vectors: The vectors of the best method.
-        others: The vectors of latents drawn at random.
+        others: The vectors of latents drawn at random, for each draw.
         strength: The strength that was chosen for the best method.
-        seed: The seed of the random directions.
+        seeds: The seed of the random directions of each draw.
     """
-    stretched = {
-        language: None if vector is None else of_norm(others[language], float(vector.norm()))
-        for language, vector in vectors.items()
-    }
-    # Built anew: interventions that share a batch must not share parts.
-    again = steering(site, vectors, strength)
-    noise = {language: None if change is None else EqualNormNoise(change, seed) for language, change in again.items()}
-    return {RANDOM: steering(site, stretched, strength), NOISE: noise}
+
+    def along(other: Vectors) -> LanguageChange:
+        stretched = {
+            language: None if vector is None else of_norm(other[language], float(vector.norm()))
+            for language, vector in vectors.items()
+        }
+        return steering(site, stretched, strength)
+
+    def noise(seed: int) -> LanguageChange:
+        # Built anew: interventions that share a batch must not share parts.
+        again = steering(site, vectors, strength)
+        return {
+            language: None if change is None else EqualNormNoise(change, seed) for language, change in again.items()
+        }
+
+    return {RANDOM: [along(other) for other in others], NOISE: [noise(seed) for seed in seeds]}
 
 
 def difference_in_means(

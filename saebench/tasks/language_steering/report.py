@@ -184,7 +184,9 @@ def _report_difference(
 ) -> None:
     """Add the accuracy of one method minus that of another, on the same sentences."""
     for name, languages in _groups(sentences).items():
-        differences = {language: scores[language].hit - others[language].hit for language in languages}
+        # A control may hold several draws of the same prompts, of which the mean is compared.
+        hits = {language: others[language].hit.reshape(-1, len(scores[language].hit)).mean(0) for language in languages}
+        differences = {language: scores[language].hit - hits[language] for language in languages}
         _report_ratio(report, metric, subset_name(method, name), pooled(differences, scores))
 
 

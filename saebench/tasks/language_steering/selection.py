@@ -102,7 +102,7 @@ def lape(rates: LatentRates) -> dict[str, LatentIndices]:
     entropy = -(share * np.log(np.maximum(share, np.finfo(float).tiny))).sum(0)
     specific = map(np.flatnonzero, belongs & (belongs.sum(0) == 1))
     return {
-        language: latents[np.argsort(entropy[latents], kind="stable")]
+        language: latents[np.lexsort((-rates.mean[rates.row(language), latents], entropy[latents]))]
         for language, latents in zip(rates.languages, specific, strict=True)
     }
 
@@ -128,15 +128,18 @@ def used_latents(
     }
 
 
-def random_latents(context: TaskContext, rates: LatentRates, chosen: LatentsByLanguage) -> dict[str, LatentIndices]:
+def random_latents(
+    context: TaskContext, rates: LatentRates, chosen: LatentsByLanguage, draw: int
+) -> dict[str, LatentIndices]:
     """Draw for each language as many other latents as were chosen, which fire about as often there.
 
-    Raises DataError when there are not as many other latents.
+    Each ``draw`` has its own generator. Raises DataError when there are not as many other latents.
     """
     drawn = {}
     for language, latents in chosen.items():
-        rng = context.rng(f"language_steering:random latents:{language}", NO_CONTENT)
-        drawn[language] = frequency_matched(rates.token[rates.row(language)], latents, rng)
+        rng = context.rng(f"language_steering:random latents:{language}", NO_CONTENT, draw)
+        row = rates.row(language)
+        drawn[language] = frequency_matched(rates.token[row], latents, rng, ties=rates.mean[row])
     return drawn
 
 

@@ -38,6 +38,7 @@ class LanguageSteeringSettings(Settings):
     validation_prompts: int = Field(16, ge=1)
     test_prompts: int = Field(32, ge=1)
     max_new_tokens: int = Field(32, ge=1)
+    control_draws: int = Field(3, ge=1)
     ablation_sentences: int = Field(32, ge=2)
     ablation_predictions: int = Field(8, ge=1)
     ablation_centre: Literal["mean", "zero"] = "mean"

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import ClassVar
 
+import numpy as np
 import torch
 
-from saebench.evaluation import Report, SAETask, TaskOutput
+from saebench.evaluation import Report, SAETask, TaskOutput, subset_name
 from saebench.evaluation.changes import DIFFMEAN
 from saebench.passes.context import TaskContext
 from saebench.sae.protocol import SAE, Capability
+from saebench.stats.rng import NO_CONTENT
 from saebench.tasks.language_steering.data import parallel_sentences, training_texts
 from saebench.tasks.language_steering.methods import RANDOM, controls, latent_vectors, steering_sweep
 from saebench.tasks.language_steering.report import (
@@ -21,7 +24,7 @@ from saebench.tasks.language_steering.report import (
     report_tried,
 )
 from saebench.tasks.language_steering.scoring.ablation import latent_ablation_costs
-from saebench.tasks.language_steering.scoring.continuations import continuations, identifier
+from saebench.tasks.language_steering.scoring.continuations import continuations, identifier, joined
 from saebench.tasks.language_steering.scoring.without_sae import without_sae
 from saebench.tasks.language_steering.selection import (
     best_method,
@@ -67,14 +70,19 @@ class LanguageSteeringTask(SAETask[LanguageSteeringSettings]):
             validation, [steering_sweep(method, site, vectors[method], settings.strengths) for method in used]
         )
         best = best_method(validated)
-        random = random_latents(context, rates, used[best])
-        others = latent_vectors(sae, rates, random, sentences.targets)
+        draws = range(settings.control_draws)
+        random = [random_latents(context, rates, used[best], draw) for draw in draws]
+        others = [latent_vectors(sae, rates, latents_of_draw, sentences.targets) for latents_of_draw in random]
+        seeds = [int(context.rng("language_steering:noise", NO_CONTENT, draw).integers(2**31)) for draw in draws]
 
-        changes = {method: sweep.change for method, sweep in validated.items()}
-        changes |= controls(site, vectors[best], others, validated[best].strength, context.seed)
-        scores = dict(zip(changes, test.under(list(changes.values())), strict=True))
-        ablated = {**used, RANDOM: random}
-        costs = latent_ablation_costs(sae, context, settings, ablated) | {DIFFMEAN: without.costs}
+        changes = {method: [sweep.change] for method, sweep in validated.items()}
+        changes |= controls(site, vectors[best], others, validated[best].strength, seeds)
+        under = iter(test.under([change for of_method in changes.values() for change in of_method]))
+        scores = {method: joined(list(islice(under, len(of_method)))) for method, of_method in changes.items()}
+        ablated = {**used, **{subset_name(RANDOM, str(draw)): one for draw, one in enumerate(random)}}
+        costs = latent_ablation_costs(sae, context, settings, ablated)
+        costs_of_draws = [costs.pop(subset_name(RANDOM, str(draw))) for draw in draws]
+        costs |= {RANDOM: np.mean(costs_of_draws, axis=0), DIFFMEAN: without.costs}
         tried = {**without.validated, **validated}
 
         report = Report(self.card, context, settings.bootstrap_replicates)

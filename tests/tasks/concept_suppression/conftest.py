@@ -54,6 +54,7 @@ def settings() -> Callable[..., ConceptSuppressionSettings]:
         "ablation_strengths": [0.5, 1.0],
         "max_complement_drop": 1.0,
         "max_perplexity_ratio": 1000.0,
+        "control_draws": 2,
         "equal_drop": 0.25,
         "perplexity_text": "memory:tiny",
         "perplexity_context_length": 16,

@@ -222,6 +222,33 @@ def test_the_largest_drop_within_the_limits_is_chosen(settings: Settings):
     assert best_setting({"d": harmful}, DESIGN, limits) == Setting("d", None)
 
 
+def test_confidence_decides_before_accuracy(settings: Settings):
+    limits = settings("csv:any", max_complement_drop=1.0, max_perplexity_ratio=1000.0)
+    more_answers, more_confidence = outcome([0.5], [0.0], [0.0], confidence=0.1), outcome([0.4], [0.0], [0.0], 0.3)
+    assert best_setting({"a": more_answers, "b": more_confidence}, DESIGN, limits) == Setting("b", 1.0)
+
+
+def test_a_change_that_hits_every_concept_alike_is_not_selective():
+    """A broken model loses its confidence in every example, whether its concept is suppressed or not."""
+    target = np.arange(6).reshape(1, -1) // 2 == np.arange(3)[:, None]
+    design = Design(target, ~target, np.array([1.0]))
+    num, den = design.selective(np.full((3, 6), 0.6))
+    assert num.sum() / den.sum() == pytest.approx(0)
+    num, den = design.selective(np.where(target, 0.6, 0.1))
+    assert num.sum() / den.sum() == pytest.approx(0.5)
+
+
+def test_the_draws_of_a_control_are_averaged():
+    two = outcome([0.2, 0.6], [0.0, 0.1], [0.0, 0.2], confidence=0.1)
+    mean = two.averaged()
+    assert len(mean.strengths) == len(mean.accuracy) == 1
+    np.testing.assert_allclose(mean.accuracy[0], two.accuracy[1:].mean(0))
+    np.testing.assert_allclose(mean.nats[0], two.nats[1:].mean(0))
+    nothing = outcome([], [], []).averaged()
+    assert nothing.strengths == (0.0,)
+    assert not np.nan_to_num(nothing.accuracy).any()
+
+
 def test_cost_at_equal_drop_is_linear_between_strengths():
     drop, cost = (
         np.array([[0, 0.2, 0.6], [0, 0.1, 0.2], [0, 0.5, 0.1]]),

@@ -32,6 +32,7 @@ SETTING_METRICS = {
     "complement_drop",
     "target_confidence_drop",
     "complement_confidence_drop",
+    "selective_drop",
     "perplexity_ratio",
 }
 SMALL = {"fit_examples": 8, "validation_examples": 2, "test_examples": 4, "methods": ["zero"], "latents": [1]}
@@ -92,9 +93,12 @@ def test_every_row_and_metric_of_the_card(output: TaskOutput, refs: list[str]):
 
 def test_differences_and_averages_are_those_of_the_rows(output: TaskOutput):
     measured = values(output)
+    drops = [measured[f"{side}_confidence_drop"] for side in ("target", "complement")]
+    assert measured["selective_drop"] == pytest.approx(drops[0] - drops[1])  # type: ignore[operator]
     for name in ("neurons", "random", "diffmean", "noise"):
-        expected = measured["target_drop"] - values(output, name)["target_drop"]  # type: ignore[operator]
-        assert measured[f"target_drop_over_{name}"] == pytest.approx(expected)
+        for metric in ("target_drop", "selective_drop"):
+            expected = measured[metric] - values(output, name)[metric]  # type: ignore[operator]
+            assert measured[f"{metric}_over_{name}"] == pytest.approx(expected)
     singles = [
         m.value for m in output.measurements if m.subset.startswith(("three/", "two/")) and m.metric == "target_drop"
     ]
@@ -156,6 +160,22 @@ def test_the_full_mask_of_a_planted_latent_suppresses_its_concept_alone(
     assert measured["perplexity_ratio"] == measured["perplexity_ratio_at_drop"] == 1
     assert measured["target_drop_over_random"] == measured["target_drop"]
     assert measured["target_drop_over_noise"] > 0  # type: ignore[operator]
+    assert measured["selective_drop"] == pytest.approx(measured["target_confidence_drop"])
+    assert measured["selective_drop_over_noise"] > 0.1  # type: ignore[operator]
+    # Random latents are those of the other concepts, whose right answers lose probability then.
+    assert measured["selective_drop_over_random"] > measured["selective_drop"]  # type: ignore[operator]
+
+
+def test_controls_are_drawn_several_times(context: Make, dataset: Dataset, settings: Settings):
+    tiny, ref = context("llama", batch_size=64), dataset()
+    one, several, again = (
+        ConceptSuppressionTask().run(topk_sae(SITE), tiny, settings(ref, **QUICK, control_draws=draws))
+        for draws in (1, 3, 3)
+    )
+    assert numbers(several) == numbers(again)
+    for name in ("random", "noise"):
+        assert values(one, name) != values(several, name)
+    assert values(one)["target_confidence_drop"] == values(several)["target_confidence_drop"]
 
 
 class Silent(NeuronBaseline):

@@ -64,15 +64,13 @@ def test_splits_share_no_text_and_balance_the_sides(tiny: TaskContext, parameter
 
 def test_prompts_are_first_words_of_toxic_texts_of_their_split(tiny: TaskContext, parameters: dict[str, Any]):
     found = splits(tiny, parsed(parameters, heldout_texts=20))
-    scorer = Stub()
-    for name in ("validation", "test"):
-        split = found[name]
-        assert len(split.prompts) == parameters[f"{name}_prompts"]
-        for prompt in split.prompts:
-            assert 8 <= len(prompt) <= 12  # one token for each character
-            assert scorer([prompt])[0] > 0.05
-            assert any(text.startswith(prompt + " ") for text in np.array(split.texts)[split.toxic])
-    assert not set(found["validation"].prompts) & set(found["test"].prompts)
+    scorer, split = Stub(), found["test"]
+    assert len(split.prompts) == parameters["test_prompts"]
+    for prompt in split.prompts:
+        assert 8 <= len(prompt) <= 12  # one token for each character
+        assert scorer([prompt])[0] > 0.05
+        assert any(text.startswith(prompt + " ") for text in np.array(split.texts)[split.toxic])
+    assert found["validation"].prompts == []  # settings are chosen by texts, without prompts
     tokens = prompt_tokens(found["test"].prompts, tiny, 32)
     assert {row[0] for row in tokens} == {tiny.lm.tokenizer.bos_token_id}
     assert [len(row) - 1 for row in tokens] == [len(prompt) for prompt in found["test"].prompts]
@@ -104,10 +102,9 @@ def test_prompts_from_elsewhere_are_taken_whole(tiny: TaskContext, parameters: d
     given = [f"zz{letter} zzz" for letter in "abcdefghijkl"] + ["harmless", "words"]
     context = TaskContext(tiny.lm, read=lambda ref: Documents(ref, given))
     found = splits(context, parsed(parameters, prompts="memory:x"))
-    prompts = [*found["validation"].prompts, *found["test"].prompts]
+    prompts = found["test"].prompts
     assert set(prompts) <= set(given[:12])
-    assert len(set(prompts)) == len(prompts)
-    assert len(found["test"].prompts) > len(found["validation"].prompts) >= 2
+    assert len(set(prompts)) == len(prompts) == parameters["test_prompts"]
 
 
 @pytest.mark.parametrize(

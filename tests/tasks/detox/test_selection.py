@@ -12,7 +12,15 @@ from sklearn.metrics import roc_auc_score
 
 from saebench.passes.activity import Activity
 from saebench.tasks.detox.scoring.ranking import auroc_contributions
-from saebench.tasks.detox.selection import LatentSet, ToxicLatents, latent_set, matched_set, pooled, select_toxic
+from saebench.tasks.detox.selection import (
+    LatentSet,
+    ToxicLatents,
+    latent_set,
+    matched_set,
+    pooled,
+    select_toxic,
+    with_pooling,
+)
 from saebench.tasks.detox.settings import DetoxSettings
 
 TOXIC = np.arange(40) < 20
@@ -22,6 +30,23 @@ def of(maximum: NDArray[np.float64], tokens: int = 4) -> Activity:
     """Each latent fires once in a text, at its maximum."""
     table = csr_matrix(maximum.astype(np.float32))
     return Activity(table, table, csr_matrix((maximum != 0).astype(np.float32)), np.full(len(maximum), tokens))
+
+
+def test_a_latent_that_always_fires_detects_nothing_however_large_it_is():
+    rng = np.random.default_rng(0)
+    always = of(1 + rng.uniform(size=(40, 3)) + 5 * TOXIC[:, None])
+    fires = DetoxSettings(latents=(1, 3), min_auroc=0.6)
+    found = select_toxic(always, TOXIC, always, TOXIC, fires)
+    assert (found.latents.indices, found.passed) == ([], 0)
+    assert roc_auc_score(TOXIC, found.latents.score(always, "fires")) == 0.5
+    by_size = select_toxic(always, TOXIC, always, TOXIC, with_pooling(fires, "max"))
+    assert by_size.fit_auroc == [1.0]
+
+
+def test_detection_counts_the_latents_that_fire():
+    activity = of(np.array([[2.0, 0.0, 1.0], [0.0, 8.0, 0.1], [0.0, 0.0, 9.0]]))
+    assert pooled(activity, "fires").toarray().tolist() == [[1, 0, 1], [0, 1, 1], [0, 0, 1]]
+    assert LatentSet([0, 1], [2.0, 8.0]).score(activity, "fires").tolist() == [0.5, 0.5, 0.0]
 
 
 def draw(seed: int, shifts: tuple[float, ...]) -> Activity:

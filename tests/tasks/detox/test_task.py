@@ -48,6 +48,10 @@ def test_the_planted_latent_is_found_and_taking_it_out_detoxifies(tiny: TaskCont
     assert found["toxicity", "clean"] > 0.2
     assert found["toxicity_reduction", ""] > 0.5
     assert found["toxicity_reduction_over_random", ""] > 0.3
+    for metric in ("toxic_loss_gap", "toxic_loss_gap_over_random", "toxic_loss_gap_over_noise"):
+        assert found[metric, ""] > 0.05
+    gaps = [found[metric, ""] for metric in ("toxic_loss_rise", "neutral_loss_rise")]
+    assert found["toxic_loss_gap", ""] == pytest.approx(gaps[0] - gaps[1])  # the limit is far away
     assert found["toxicity", ""] < found["toxicity", "clean"]
     assert found["expected_max_toxicity", ""] >= found["toxicity", ""]
     assert output.counts["selected_latents"] == 1
@@ -59,8 +63,9 @@ def test_every_metric_of_the_card_with_its_contributions(tiny: TaskContext, para
     assert {m.metric for m in output.measurements} == {m.id for m in CARD.metrics} - utility
     keys = [(m.metric, m.subset) for m in output.measurements]
     assert len(set(keys)) == len(keys)
-    subsets = {m.subset for m in output.measurements if m.metric == "toxicity_reduction"}
-    assert subsets == {"", "constant", "input", "token", "zero", "random_latents", "noise", "diffmean"}
+    for metric in ("toxicity_reduction", "toxic_loss_gap"):
+        subsets = {m.subset for m in output.measurements if m.metric == metric}
+        assert subsets == {"", "constant", "input", "token", "zero", "random_latents", "noise", "diffmean"}
     for m in output.measurements:
         assert m.value is not None, m
         low, high = CARD.metric(m.metric).bounds
@@ -69,7 +74,7 @@ def test_every_metric_of_the_card_with_its_contributions(tiny: TaskContext, para
             num, den = (output.arrays[f"{m.contributions}.{part}"] for part in ("num", "den"))
             assert num.sum() / den.sum() == pytest.approx(m.value)
     assert output.counts["not_scored"] == 0
-    assert output.arrays["validation.toxicity_reduction"].shape == (6,)
+    assert output.arrays["validation.toxic_loss_gap"].shape == (6,)
     assert output.arrays["test.diffmean.log_perplexity_ratio"].shape == (1,)
 
 
@@ -84,23 +89,26 @@ def test_without_a_toxic_latent_nothing_changes(tiny: TaskContext, parameters: P
     output = measure(Planted(tiny.lm), tiny, parameters, min_auroc=1.01)
     found = values(output)
     assert output.counts["selected_latents"] == 0
-    assert output.notes["latents"] == output.notes["random_latents"] == []
+    assert output.notes["latents"] == []
+    assert output.notes["random_latents"] == [[], []]
     assert "no latent reaches" in output.notes["nothing_changed"]
     for subset in ("", "constant", "zero", "random_latents", "noise"):
         assert found["toxicity_reduction", subset] == 0
         assert found["perplexity_ratio", subset] == 1
         assert found["ce_change", subset] == 0
     assert found["latent_auroc", ""] == 0.5
-    assert found["toxicity_reduction_over_random", ""] == 0
-    assert found["reduction_at_perplexity", "validation"] == 0
+    assert found["toxicity_reduction_over_random", ""] == found["toxic_loss_gap_over_random", ""] == 0
 
 
-def test_a_setting_that_costs_too_much_is_not_chosen(tiny: TaskContext, parameters: Parameters):
-    strict = parsed(parameters).model_copy(update={"max_broken_increase": -1.0})  # even no change breaks too much
-    output = DetoxTask().run(Planted(tiny.lm), tiny, strict)
+def test_a_change_that_makes_toxic_text_more_probable_is_not_chosen(tiny: TaskContext, parameters: Parameters):
+    sae = Planted(tiny.lm)
+    sae.rows[3] *= -1  # steering away from the latent now makes the model say ``z``
+    # The other tiers change toxic texts alone, whose loss rises after each ``z``.
+    output = measure(sae, tiny, parameters, latents=[1], tiers=["constant"])
+    assert output.notes["latents"] == [3]
     assert output.notes["chosen"] is None
     assert "no setting" in output.notes["nothing_changed"]
-    assert values(output)["toxicity_reduction", ""] == 0
+    assert values(output)["toxicity_reduction", ""] == values(output)["toxic_loss_gap", ""] == 0
     assert values(output)["toxicity_reduction", "zero"] != 0
 
 
@@ -110,16 +118,30 @@ def test_a_latent_that_writes_nothing_toxic_hardly_helps(tiny: TaskContext, para
     assert other < planted
 
 
+def test_each_draw_of_random_latents_chooses_for_itself(tiny: TaskContext, parameters: Parameters):
+    output = measure(Planted(tiny.lm), tiny, parameters, control_draws=3, latents=[1])
+    drawn, chosen = output.notes["random_latents"], output.notes["random_chosen"]
+    assert len(drawn) == len(chosen) == 3
+    assert all(len(latents) == 1 and latents != output.notes["latents"] for latents in drawn)
+    assert len({tuple(latents) for latents in drawn}) > 1
+    own = output.notes["chosen"]
+    assert any(one != own for one in chosen)
+    # One draw alone, of which the first of the three is the same, gives another number.
+    single = measure(Planted(tiny.lm), tiny, parameters, control_draws=1, latents=[1])
+    assert single.notes["random_latents"] == drawn[:1]
+    assert values(single)["toxic_loss_gap", ""] == pytest.approx(values(output)["toxic_loss_gap", ""], abs=1e-5)
+
+
 def test_clean_work_is_done_once_for_all_saes(tiny: TaskContext, parameters: Parameters):
     first, second = (values(measure(Planted(tiny.lm, planted=on), tiny, parameters)) for on in (True, False))
-    same = [key for key in first if key[1] in ("clean", "diffmean", "validation/diffmean")]
+    same = [key for key in first if key[1] in ("clean", "diffmean")]
     assert len(same) > 15
     assert all(first[key] == second[key] for key in same)
-    assert prompt_set(tiny, parsed(parameters), "test") is prompt_set(tiny, parsed(parameters), "test")
+    assert prompt_set(tiny, parsed(parameters)) is prompt_set(tiny, parsed(parameters))
 
 
 def test_zero_strength_writes_what_the_clean_model_writes(tiny: TaskContext, parameters: Parameters):
-    test = prompt_set(tiny, parsed(parameters), "test")
+    test = prompt_set(tiny, parsed(parameters))
     steering = LatentSteering(Planted(tiny.lm), LatentSet([3, 5], [2.0, 1.0]), 2**24)
     for tier in ("constant", "input", "token"):
         [change] = steering.sweep(tier, [0.0]).changes
@@ -198,13 +220,12 @@ def test_a_model_that_falls_silent_is_counted(
 
     monkeypatch.setattr(continuations, "generate_settings", silent)
     output = measure(Planted(tiny.lm), tiny, parameters)
-    assert output.notes["chosen"] is None
     found = {(m.metric, m.subset): m for m in output.measurements}
     assert found["empty_share", "zero"].value == found["broken_share", "zero"].value == 1
     for metric in ("toxicity", "toxicity_reduction", "perplexity_ratio", "continuation_ce", "distinct_1"):
         assert found[metric, "zero"].value is None
         assert found[metric, "zero"].not_scored
-    assert found["toxicity_reduction", ""].value == 0
+    assert found["toxicity_reduction", ""].value is None
 
 
 def test_the_other_language_model_scores_fluency(
@@ -215,8 +236,8 @@ def test_the_other_language_model_scores_fluency(
     with pytest.raises(AssetError, match="saebench assets pull gemma-3-270m"):
         DetoxTask().prepare(tiny, own)
     monkeypatch.setattr(continuations.assets, "path", lambda name: tmp_path)
-    assert prompt_set(tiny, own, "test").fluency.lm_ref == "asset:gemma-3-270m"
-    assert prompt_set(tiny, parsed(parameters), "test").fluency.lm_ref == parameters["fluency_lm"]
+    assert prompt_set(tiny, own).fluency.lm_ref == "asset:gemma-3-270m"
+    assert prompt_set(tiny, parsed(parameters)).fluency.lm_ref == parameters["fluency_lm"]
 
 
 @pytest.mark.parametrize(
@@ -224,7 +245,9 @@ def test_the_other_language_model_scores_fluency(
     [
         ({"tiers": ["inputs"]}, "not 'inputs'. Did you mean 'input'"),
         ({"methods": ["zeros"]}, "Did you mean 'zero'"),
-        ({"pooling": "sum"}, "max, mean"),
+        ({"pooling": "sum"}, "fires, max, mean"),
+        ({"control_draws": 0}, "must be at least 1"),
+        ({"max_loss_rise": 0.0}, "must be above 0"),
         ({"tiers": []}, "'tiers' of task 'detox' is empty"),
         ({"tiers": ["token", "token"]}, "'tiers' of task 'detox' must name each value once"),
         ({"strengths": [1.0, 1.0]}, "must name each value once"),
@@ -274,6 +297,6 @@ def test_units_are_the_prompts_the_sequences_and_the_questions(
         context = TaskContext(tiny.lm, seed=seed, read=tiny.read, batch_size=8)
         return measure(Planted(tiny.lm), context, parameters, **asked)
 
-    assert_units(one, same=two, other=elsewhere(1), differ={"prompt", "sequence"})
+    assert_units(one, same=two, other=elsewhere(1), differ={"text pair", "prompt", "sequence"})
     questions[0] = "q0"
     assert_units(one, same=two, other=elsewhere(0), differ={"question"})

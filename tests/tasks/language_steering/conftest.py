@@ -141,6 +141,7 @@ def parameters(written: Callable[..., str]) -> dict[str, Any]:
         "validation_prompts": 2,
         "test_prompts": 4,
         "max_new_tokens": 6,
+        "control_draws": 2,
         "ablation_sentences": 4,
         "ablation_predictions": 3,
         "context_length": 24,

@@ -204,6 +204,22 @@ def test_data_names_the_set(context: TaskContext, settings: LanguageSteeringSett
     assert len(found[settings.parallel]) == 64
 
 
+def test_controls_are_means_over_draws(context: TaskContext, parameters: dict[str, Any]):
+    one, several = (
+        LanguageSteeringTask().run(Planted(), context, parsed(parameters, control_draws=draws)) for draws in (1, 3)
+    )
+    first, mean = values(one), values(several)
+    own = [key for key in first if not key[1].startswith(("random", "noise")) and key[0] != "accuracy_over_random"]
+    assert all(mean[key] == pytest.approx(first[key], nan_ok=True) for key in own if first[key] is not None)
+    for subset in ("random", "noise"):
+        num, den = (several.arrays[f"accuracy/{subset}.{part}"] for part in ("num", "den"))
+        assert num.sum() / den.sum() == pytest.approx(mean["accuracy", subset])
+        assert den.sum() == 3 * one.arrays[f"accuracy/{subset}.den"].sum()
+    difference = mean["accuracy", ""] - mean["accuracy", "random"]
+    assert mean["accuracy_over_random", ""] == pytest.approx(difference)
+    assert len([key for key in several.notes["latents"] if key.startswith("random/")]) == 3
+
+
 def test_a_language_that_the_identifier_does_not_know(context: TaskContext, parameters: dict[str, Any], tmp_path: Path):
     text = Path(parameters["parallel"].removeprefix("jsonl:")).read_text()
     (tmp_path / "rows.jsonl").write_text(text.replace('"de"', '"qq"'))
@@ -220,7 +236,7 @@ def test_models_and_saes_of_other_kinds(
     changes = {"identifier": "py3langid", "methods": ["nu", "lape"], "recover_strengths": [0.5, 1.0]}
     output = LanguageSteeringTask().run(sae, TaskContext(loaded("gemma3")), parsed(parameters, **changes))
     found = values(output)
-    assert set(output.notes["latents"]) == {"nu", "lape", "random"}
+    assert set(output.notes["latents"]) == {"nu", "lape", "random/0", "random/1"}
     assert set(output.notes["strengths"]) == {"nu", "lape", "diffmean", "recover"}
     assert found["ablation_own", "nu"] != 0
     assert all(np.isfinite(values).all() for values in output.arrays.values())

@@ -28,6 +28,14 @@ class Design:
         member = self._member(side)
         return np.where(member, values, 0.0).sum(-2), member.sum(0).astype(np.float64)
 
+    def selective(self, values: Array) -> tuple[Array, Array]:
+        """As `contributions`: the mean of ``values[concepts, examples]`` over targets minus that over complements.
+
+        Each example stands for itself among the targets and, in proportion, among the complements of other concepts.
+        """
+        (target, n_target), (other, n_other) = (self.contributions(values, side) for side in ("target", "complement"))
+        return target - other * (n_target.sum() / n_other.sum()), n_target
+
     def by_concept(self, values: Array, side: Side) -> Array:
         """The means ``[..., concepts]`` over examples of ``values[..., concepts, examples]``."""
         member = self._member(side)
@@ -55,6 +63,12 @@ class Outcome:
         place = self.strengths.index(strength or 0.0)
         one = slice(place, place + 1)
         return Outcome(self.strengths[one], self.accuracy[one], self.confidence[one], self.nats[one])
+
+    def averaged(self) -> Outcome:
+        """Return the mean over all changes, such as the draws of a control; without any, nothing is changed."""
+        rows = slice(1, None) if len(self.strengths) > 1 else slice(0, 1)
+        values = (x[rows].mean(0, keepdims=True) for x in (self.accuracy, self.confidence, self.nats))
+        return Outcome(self.strengths[rows][:1], *values)
 
 
 def cost_at_drop(drop: Array, cost: Array, level: float) -> Array:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
 from saebench.data import assets
 from saebench.interventions.base import Intervention
@@ -25,7 +24,7 @@ _OTHER_FLUENCY_LM = "asset:gemma-3-270m"  # scores fluency where `fluency_lm` is
 
 @dataclass
 class PromptSet:
-    """The prompts of one split, which the language model continues and whose continuations are judged.
+    """The test prompts, which the language model continues and whose continuations are judged.
 
     Each prompt is continued greedily, and ``samples`` times by drawing with the same random numbers under every
     intervention.
@@ -48,14 +47,16 @@ class PromptSet:
         """Judge what the model writes under each intervention."""
         return self._judge(changes) if changes else []
 
-    def by_subset(self, changes: Mapping[str, Intervention | None]) -> dict[str, Judgement]:
-        """Judge what the model writes under the intervention of each subset, unchanged where that is None.
+    def by_subset(self, changes: Mapping[str, Sequence[Intervention | None]]) -> dict[str, list[Judgement]]:
+        """Judge what the model writes under the interventions of each subset, unchanged where one is None.
 
         Where subsets have the same intervention, its continuations are generated once.
         """
-        distinct = list({id(change): change for change in changes.values() if change is not None}.values())
+        every = [change for of_subset in changes.values() for change in of_subset if change is not None]
+        distinct = list({id(change): change for change in every}.values())
         judgements = {id(change): judged for change, judged in zip(distinct, self.under(distinct), strict=True)}
-        return {subset: self.clean if change is None else judgements[id(change)] for subset, change in changes.items()}
+        judgements[id(None)] = self.clean
+        return {subset: [judgements[id(change)] for change in of_subset] for subset, of_subset in changes.items()}
 
     def _judge(self, changes: Sequence[Intervention | None]) -> list[Judgement]:
         lm, settings = self.context.lm, self.settings
@@ -80,30 +81,26 @@ class PromptSet:
         return judge(self.prompts, texts, written, self.scorer, self.fluency)
 
 
-def prompt_set(context: TaskContext, settings: DetoxSettings, split: Literal["validation", "test"]) -> PromptSet:
-    """Return the prompts of a split, the same object for all SAEs.
-
-    Settings are chosen by short greedy continuations of the validation prompts; everything else is measured on the
-    test prompts.
+def prompt_set(context: TaskContext, settings: DetoxSettings) -> PromptSet:
+    """Return the test prompts, the same object for all SAEs.
 
     Raises:
         UsageError: The toxicity scorer is not installed, or ``fluency_lm`` does not refer to a model.
         AssetError: The model that scores fluency is an asset that is missing.
         SaebenchError: `splits` refuses the texts or the prompts.
     """
-    return context.shared(("detox", "prompts", split, settings), lambda: _prompt_set(context, settings, split))
+    return context.shared(("detox", "prompts", settings), lambda: _prompt_set(context, settings))
 
 
-def _prompt_set(context: TaskContext, settings: DetoxSettings, split: str) -> PromptSet:
-    validation = split == "validation"
+def _prompt_set(context: TaskContext, settings: DetoxSettings) -> PromptSet:
     scorer = toxicity_scorer(settings.scorer)
     fluency = _fluency(context, settings.fluency_lm)
     return PromptSet(
         context=context,
         settings=settings,
-        prompts=splits(context, settings)[split].prompts,
-        new_tokens=settings.sweep_tokens if validation else settings.new_tokens,
-        samples=0 if validation else settings.samples,
+        prompts=splits(context, settings)["test"].prompts,
+        new_tokens=settings.new_tokens,
+        samples=settings.samples,
         scorer=scorer,
         fluency=fluency,
     )

@@ -120,6 +120,14 @@ def advantage(clean: Judgement, control: Judgement, chosen: Judgement) -> Ratio:
     return np.where(scored, with_control - with_chosen, 0.0), np.where(scored, before, 0.0)
 
 
+def averaged(ratios: Sequence[Ratio]) -> Ratio:
+    """Average numerators and denominators over several interventions, such as the draws of a control.
+
+    Where the denominators are equal, the ratio of the sums is the mean of the ratios.
+    """
+    return np.mean([num for num, _ in ratios], axis=0), np.mean([den for _, den in ratios], axis=0)
+
+
 def log_perplexity_ratio(clean: Judgement, changed: Judgement) -> Ratio:
     """Mean over prompts of the rise in cross-entropy per token: the logarithm of a geometric mean of ratios."""
     rise = changed.ce_per_token - clean.ce_per_token

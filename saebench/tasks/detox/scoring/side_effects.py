@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,27 +27,29 @@ class UtilityScores:
 
 
 def ce_changes(
-    context: TaskContext, settings: DetoxSettings, site: str, changes: Mapping[str, Intervention | None]
-) -> dict[str, Ratio]:
+    context: TaskContext, settings: DetoxSettings, site: str, changes: Mapping[str, Sequence[Intervention | None]]
+) -> dict[str, list[Ratio]]:
     """Measure by how much interventions raise the cross-entropy of neutral text.
 
     Args:
         context: Holds the language model and the clean passes.
         settings: Name the text.
         site: The hook point that all interventions change.
-        changes: The intervention of each subset; None changes nothing.
+        changes: The interventions of each subset; None changes nothing.
 
     Returns:
-        For each subset the rise in nats, summed over the predictions of a sequence, and their number, per sequence.
+        For each intervention of each subset the rise in nats, summed over the predictions of a sequence, and their
+        number, per sequence.
     """
     items = neutral_text(context, settings, site)
     predictions = items.counts.numpy()
-    distinct = {id(change): change for change in changes.values() if change is not None}
+    every = [change for of_subset in changes.values() for change in of_subset]
+    distinct = {id(change): change for change in every if change is not None}
     rises = {id(None): np.zeros_like(predictions)}
     if distinct:
         ce = items.under(list(distinct.values()), "neutral text under detoxification")
         rises |= dict(zip(distinct, items.per_item(ce - items.clean).numpy(), strict=True))
-    return {subset: (rises[id(change)], predictions) for subset, change in changes.items()}
+    return {subset: [(rises[id(change)], predictions) for change in of_subset] for subset, of_subset in changes.items()}
 
 
 def utility_scores(context: TaskContext, settings: DetoxSettings, change: Intervention | None) -> UtilityScores:

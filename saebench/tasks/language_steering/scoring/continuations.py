@@ -60,6 +60,24 @@ class ContinuationScores:
 ScoresByLanguage = Mapping[str, ContinuationScores]
 
 
+def joined(draws: Sequence[ScoresByLanguage]) -> ScoresByLanguage:
+    """Return the scores of several changes of the same prompts, such as the draws of a control, as one.
+
+    The continuations of the first change come first. Every place occurs as often as there are changes.
+    """
+    return {
+        language: ContinuationScores(
+            places=np.concatenate([draw[language].places for draw in draws]),
+            texts=[text for draw in draws for text in draw[language].texts],
+            hit=np.concatenate([draw[language].hit for draw in draws]),
+            chrf=np.concatenate([draw[language].chrf for draw in draws]),
+            bleu=np.concatenate([draw[language].bleu for draw in draws]),
+            degenerate=np.concatenate([draw[language].degenerate for draw in draws]),
+        )
+        for language in draws[0]
+    }
+
+
 class SteeredContinuations:
     """Scored greedy continuations of the prompts of one split; `Sentences.places` divides them among the targets."""
 
