@@ -27,6 +27,7 @@ from saebench.sae.hook import HookSite
 from saebench.sae.hub_scheme import HubScheme
 from saebench.sae.map_scheme import map_schemes
 from saebench.sae.object_scheme import ObjectScheme
+from saebench.sae.panel.planted_scheme import PlantedPanelScheme
 from saebench.sae.panel.scheme import PanelScheme
 from saebench.sae.sae_lens_scheme import SAELensScheme
 from saebench.sae.scheme import Scheme
@@ -54,6 +55,7 @@ BUILT_IN: tuple[Scheme, ...] = (
     HubScheme(_this_installation),
     ObjectScheme(),
     PanelScheme(),
+    PlantedPanelScheme(),
     *several_schemes(),
 )
 

@@ -30,7 +30,7 @@ def _share(text: str) -> float:
     return value
 
 
-_SHARE = Option("a share above 0 and up to 1", _share)
+SHARE = Option("a share above 0 and up to 1", _share)
 _ARCHITECTURE = Option("topk or relu", _architecture)
 _TRAINING = {"steps": POSITIVE_INT, "latents": POSITIVE_INT, "lr": POSITIVE, "seed": COUNT}
 _TOPK_OR_RELU = {"architecture": _ARCHITECTURE, "k": POSITIVE_INT, "l1": POSITIVE}
@@ -39,9 +39,9 @@ _KINDS = {
     for form in (
         Form("oracle", "a latent for each true feature, with the best threshold", {"seed": COUNT}),
         Form("noisy", "the oracle with noise on its directions", {"noise": POSITIVE, "seed": COUNT}),
-        Form("merged", "the oracle with pairs of features in one latent", {"share": _SHARE, "seed": COUNT}),
+        Form("merged", "the oracle with pairs of features in one latent", {"share": SHARE, "seed": COUNT}),
         Form("split", "the oracle with two latents for weak and strong firing of a feature", {"seed": COUNT}),
-        Form("absorbed", "the oracle whose latents fall silent where a child fires", {"share": _SHARE, "seed": COUNT}),
+        Form("absorbed", "the oracle whose latents fall silent where a child fires", {"share": SHARE, "seed": COUNT}),
         Form("rotated", "the oracle, rotated inside groups of features", {"size": POSITIVE_INT, "seed": COUNT}),
         Form("trained", "an SAE that is trained on the model", {**_TOPK_OR_RELU, **_TRAINING}),
         Form("frozen", "a trained SAE whose decoder stays random", {**_TOPK_OR_RELU, **_TRAINING}, control=True),

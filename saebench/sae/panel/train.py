@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -22,7 +23,6 @@ _BATCH = 512  # samples
 _POOL = 2**17  # different samples of a training, a multiple of the batch; drawing them takes longer than a step
 
 
-@torch.enable_grad()
 def train(
     model: SyntheticModel,
     *,
@@ -59,13 +59,43 @@ def train(
     if k > m:
         raise SAELoadError(f"{name}: k={k} must not be above the number of latents, {m}.")
     first = generator(seed, "synthetic-panel:first", content).standard_normal((m, model.d), dtype=np.float32)
-    decoder = normalize(torch.from_numpy(first), dim=-1).requires_grad_(not frozen)
-    encoder = decoder.detach().T.clone().requires_grad_()
-    b_enc, b_dec = torch.zeros(m, requires_grad=True), probe.x.mean(0).requires_grad_()
     activation: Activation = TopK(k) if architecture == "topk" else ReLU()
     penalty = 0.0 if architecture == "topk" else l1
+    batches = _batches(model, seed, steps)
+    weights = fit(batches, torch.from_numpy(first), probe.x.mean(0), activation, penalty=penalty, lr=lr, frozen=frozen)
+    kind = f"frozen-{architecture}" if frozen else architecture
+    sae = AffineSAE(weights, activation, name=name, architecture=kind, hook=HookSite.at(HOOK))
+    sae.control = frozen
+    return sae
+
+
+@torch.enable_grad()
+def fit(
+    batches: Iterable[Float[Tensor, "batch d"]],
+    first: Float[Tensor, "latents d"],
+    mean: Float[Tensor, " d"],
+    activation: Activation,
+    *,
+    lr: float,
+    penalty: float = 0.0,
+    frozen: bool = False,
+) -> Weights:
+    """Return the weights of an SAE after one step of Adam on each batch; the rows of its decoder are kept at length 1.
+
+    Args:
+        batches: The activations of each step.
+        first: The first directions of the decoder, and of the encoder.
+        mean: The first bias of the decoder.
+        activation: The activation function.
+        lr: The learning rate.
+        penalty: The weight of the sum of the latents.
+        frozen: Whether the decoder keeps its first directions.
+    """
+    decoder = normalize(first, dim=-1).requires_grad_(not frozen)
+    encoder = decoder.detach().T.clone().requires_grad_()
+    b_enc, b_dec = torch.zeros(len(first), requires_grad=True), mean.clone().requires_grad_()
     optimiser = torch.optim.Adam([w for w in (encoder, decoder, b_enc, b_dec) if w.requires_grad], lr=lr)
-    for x in _batches(model, seed, steps):
+    for x in batches:
         z = activation((x - b_dec) @ encoder + b_enc)
         loss = (z @ decoder + b_dec - x).square().sum(-1).mean() + penalty * z.sum(-1).mean()
         optimiser.zero_grad()
@@ -74,11 +104,7 @@ def train(
         with torch.no_grad():
             if not frozen:
                 decoder.copy_(normalize(decoder, dim=-1))
-    weights = Weights(encoder.detach(), b_enc.detach(), decoder.detach(), b_dec.detach(), pre_bias=b_dec.detach())
-    kind = f"frozen-{architecture}" if frozen else architecture
-    sae = AffineSAE(weights, activation, name=name, architecture=kind, hook=HookSite.at(HOOK))
-    sae.control = frozen
-    return sae
+    return Weights(encoder.detach(), b_enc.detach(), decoder.detach(), b_dec.detach(), pre_bias=b_dec.detach())
 
 
 def _batches(model: SyntheticModel, seed: int, steps: int) -> Iterator[Tensor]:
