@@ -223,12 +223,13 @@ def test_every_published_card_is_valid():
 def test_core_card():
     core = load_card(cards_dir() / "core.yaml")
     ids = """
-        fvu fvu_standardised explained_variance mse cosine l2_ratio reconstruction_bias l0 l1 dead_share
+        fvu fvu_ordinary fvu_standardised explained_variance mse cosine l2_ratio reconstruction_bias l0 l0_share l1
+        dead_share
         density_over_1pct density_over_10pct ce_clean ce_sae ce_zero ce_mean ce_recovered_zero ce_recovered_mean
         kl_sae kl_zero kl_mean kl_recovered decoder_max_cosine encoder_max_cosine encoder_decoder_cosine
     """
     assert [spec.id for spec in core.metrics] == ids.split()
-    assert {spec.id for spec in core.metrics if spec.primary} == {"fvu", "ce_recovered_mean"}
+    assert {spec.id for spec in core.metrics if spec.primary} == {"fvu", "fvu_ordinary", "ce_recovered_mean"}
     sizes = [core.resolve(preset)["sequences"] * core.resolve(preset)["context_length"] for preset in PRESETS]
     assert sizes == sorted(sizes)
     assert core.resolve("smoke") == {
@@ -247,5 +248,5 @@ def test_directions_of_core():
         "explained_variance", "cosine", "ce_recovered_zero", "ce_recovered_mean", "kl_recovered",
     }  # fmt: skip
     assert {id for id, up in better.items() if up is False} == {
-        "fvu", "fvu_standardised", "mse", "dead_share", "ce_sae", "kl_sae",
+        "fvu", "fvu_ordinary", "fvu_standardised", "mse", "dead_share", "ce_sae", "kl_sae",
     }  # fmt: skip

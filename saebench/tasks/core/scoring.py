@@ -15,6 +15,7 @@ from saebench.sae.codes import Coder, Codes, rows_of
 from saebench.sae.protocol import SAE
 from saebench.stats.reconstruction import Centre, ReconstructionSums
 from saebench.stats.sparsity import FiringCounts
+from saebench.tasks.core.ordinary import OrdinaryTokens
 
 
 @dataclass(frozen=True)
@@ -22,26 +23,34 @@ class Scores:
     """What every number of the task follows from, but for those of the weights alone."""
 
     reconstruction: ReconstructionSums
+    ordinary: ReconstructionSums  # of the tokens that are not massive
     firing: FiringCounts
     spliced: Losses  # with the reconstruction in place of the activation
     of_sites: dict[str, ReconstructionSums] = field(default_factory=dict)  # where there are several hook points
 
 
-def evaluate(sae: SAE, clean: CleanPass, memory: int) -> Scores:
+def evaluate(sae: SAE, clean: CleanPass, ordinary: OrdinaryTokens, memory: int) -> Scores:
     """Encode, decode and splice every evaluated token of the text.
 
     Args:
         sae: The SAE, of any kind: position-wise, temporal, a transcoder, or one with several hook points.
         clean: The clean pass at the sites that the SAE reconstructs.
+        ordinary: The tokens of that text that are not massive at these sites.
         memory: Bytes for the latents of a block of tokens.
 
     Raises:
         SaebenchError: The SAE gives NaN or Inf.
     """
     reconstruction = ReconstructionSums(clean.n_sequences, clean.centre)
+    of_ordinary = ReconstructionSums(clean.n_sequences, ordinary.centre)
     firing = FiringCounts(clean.n_sequences, sae.d_sae)
     of_sites = _sums_of_sites(clean)
     add_firing, add_reconstruction = _Once(firing.add), _Once(reconstruction.add)
+
+    def add_chosen(x: Tensor, xhat: Tensor, chosen: Tensor, sequence: Tensor) -> None:
+        of_ordinary.add(x[chosen.to(x.device)], xhat[chosen.to(x.device)], sequence[chosen])
+
+    add_ordinary = _Once(add_chosen)
     add_of_sites = [_Once(sums.add) for sums in of_sites.values()]
     offsets = [0, *clean.evaluated.sum(1).cumsum(0).tolist()]
     coder = Coder(sae, memory)
@@ -59,13 +68,14 @@ def evaluate(sae: SAE, clean: CleanPass, memory: int) -> Scores:
         xhat = reconstruct_evaluated(coder, positions, x, count)
         target = positions.at_evaluated(batch.activations).float()
         add_reconstruction(first, positions.sequence, target, xhat)
+        add_ordinary(first, positions.sequence, target, xhat, ordinary.chosen[first : first + len(target)])
         targets, estimates = (_parts(vectors, len(of_sites)) for vectors in (target, xhat))
         for add, part, estimate in zip(add_of_sites, targets, estimates, strict=True):
             add(first, positions.sequence, part, estimate)
         return xhat
 
     spliced = clean.spliced(replacement, f"core {sae.name}")
-    scores = Scores(reconstruction, firing, spliced, of_sites)
+    scores = Scores(reconstruction, of_ordinary, firing, spliced, of_sites)
     _check_finite(sae, scores)
     return scores
 

@@ -10,6 +10,7 @@ from saebench.evaluation import Report, SAETask, TaskOutput
 from saebench.passes.context import TaskContext
 from saebench.sae.protocol import SAE
 from saebench.tasks.core.data import clean_pass, sequences
+from saebench.tasks.core.ordinary import ordinary_tokens
 from saebench.tasks.core.report import report_scores, report_weights
 from saebench.tasks.core.scoring import evaluate
 from saebench.tasks.core.settings import CoreSettings
@@ -30,9 +31,10 @@ class CoreTask(SAETask[CoreSettings]):
     def run(self, sae: SAE, context: TaskContext, settings: CoreSettings) -> TaskOutput:
         """Measure ``sae`` on the sampled sequences of the text."""
         clean = clean_pass(context, settings, *sae.hook.sites_out)
-        scores = evaluate(sae, clean, context.budget.encoder)
+        ordinary = context.shared(("core", "ordinary", clean.site, settings), lambda: ordinary_tokens(clean))
+        scores = evaluate(sae, clean, ordinary, context.budget.encoder)
         report = Report(self.card, context, settings.bootstrap_replicates)
-        report_scores(report, scores, clean)
+        report_scores(report, scores, clean, sae.d_in)
         report_weights(report, sae)
         batch = sequences(context, settings)
         report.units("sequence", batch.content_hash)
@@ -40,5 +42,6 @@ class CoreTask(SAETask[CoreSettings]):
         report.count("sequences_missing", batch.n_missing)
         report.count("documents", batch.n_documents)
         report.count("tokens", int(clean.evaluated.sum()))
+        report.count("massive_tokens", int((~ordinary.chosen).sum()))
         report.count("predictions", int(clean.predictions.sum()))
         return report.output()

@@ -41,7 +41,9 @@ def report_norms(report: Report, scores: ErrorScores, from_loss: ResidualSums) -
     """Add R^2 of the three norms of the error, predicted from the activation and from simpler things."""
     exact = scores.every.exact
     why = _EXACT if exact else "it does not vary, or it is the logarithm of an error of 0 on some token"
-    predictions = [(_subset(name), scores.every.norms, name) for name in scores.every.norms.predictions]
+    # A centred fit lacks the mean of a norm, which is most of it, so its R^2 would be far below 0 and mean nothing.
+    names = [name for name in scores.every.norms.predictions if name != "centred"]
+    predictions = [(_subset(name), scores.every.norms, name) for name in names]
     predictions += [(_ORDINARY, scores.ordinary.norms, "intercept"), ("loss", from_loss, "loss")]
     for column, metric in enumerate(_NORM_METRICS):
         for subset, sums, name in predictions:

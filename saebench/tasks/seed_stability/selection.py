@@ -106,9 +106,15 @@ def member_stabilities(
 def decoder_rows(
     kind: Kind, members: Sequence[MemberStability], every: Sequence[ComparedLatents], settings: SeedStabilitySettings
 ) -> list[Tensor]:
-    """The decoder rows of the latents of one kind, ``[n, d]`` for each member; less the mean row where ``centred``."""
+    """The decoder rows of the latents of one kind, ``[n, d]`` for each member; less the mean row where ``centred``.
+
+    They are sorted by the activation mass of their latents, so that draws of rows do not depend on how these are
+    numbered.
+    """
     rows = [centred(latents.decoder) if settings.centred else latents.decoder for latents in every]
-    return [own[np.flatnonzero(member.group(kind))] for own, member in zip(rows, members, strict=True)]
+    latents = [np.flatnonzero(member.group(kind)) for member in members]
+    ordered = [own[np.argsort(m.firing.mass[own], kind="stable")] for own, m in zip(latents, members, strict=True)]
+    return [own[chosen] for own, chosen in zip(rows, ordered, strict=True)]
 
 
 def groups_with_controls(
@@ -122,7 +128,7 @@ def groups_with_controls(
     groups: GroupsWithControls = {}
     for kind in KINDS:
         rng = context.rng(f"seed_stability:{kind}", member.fingerprint)
-        controls = matched_groups(member.group(kind), strata, settings.control_draws, rng)
+        controls = matched_groups(member.group(kind), strata, settings.control_draws, rng, key=member.firing.mass)
         groups[kind] = np.vstack([member.group(kind), controls])
     return groups
 

@@ -24,7 +24,13 @@ from saebench.tasks.seed_stability.report.spans import report_clusters, report_s
 from saebench.tasks.seed_stability.scoring.clusters import cluster_recurrence
 from saebench.tasks.seed_stability.scoring.firing import firing_totals
 from saebench.tasks.seed_stability.scoring.function import function_scores
-from saebench.tasks.seed_stability.scoring.geometry import NULLS, ComparedLatents, compare, stand_ins
+from saebench.tasks.seed_stability.scoring.geometry import (
+    NULLS,
+    ComparedLatents,
+    compare,
+    same_dictionaries,
+    stand_ins,
+)
 from saebench.tasks.seed_stability.scoring.subspaces import unstable_subspaces
 from saebench.tasks.seed_stability.selection import decoder_rows, member_stabilities
 from saebench.tasks.seed_stability.settings import SeedStabilitySettings
@@ -47,7 +53,7 @@ class SeedStabilityTask(GroupTask[SeedStabilitySettings]):
 
     @torch.no_grad()
     def run_group(self, group: SAEGroup, context: TaskContext, settings: SeedStabilitySettings) -> TaskOutput:
-        """Measure ``group``. Raises NotApplicableError for a group that holds the same SAE twice."""
+        """Measure ``group``. Raises NotApplicableError for a group that holds the same dictionary twice."""
         saes, fingerprints = group.saes, group.fingerprints
         if len({sae.fingerprint() for sae in saes}) < len(saes):
             raise NotApplicableError(
@@ -59,6 +65,13 @@ class SeedStabilityTask(GroupTask[SeedStabilitySettings]):
         firing = [firing_totals(sae, captured, context.budget.encoder) for sae in saes]
         every = [ComparedLatents.of(sae, totals) for sae, totals in zip(saes, firing, strict=True)]
         alive = [latents.where(totals.alive) for latents, totals in zip(every, firing, strict=True)]
+        comparison_of_all = compare(every, every, settings)
+        if twins := same_dictionaries(comparison_of_all.decoder):
+            a, b = (saes[run].name for run in twins)
+            raise NotApplicableError(
+                f"Group {group.name} holds one dictionary twice: {a} and {b} have the same decoder rows up to their "
+                "order and their scale, so they would be perfectly stable; name SAEs that were trained apart."
+            )
 
         report = Report(self.card, context, settings.bootstrap_replicates)
         comparison = compare(alive, alive, settings)
@@ -67,7 +80,7 @@ class SeedStabilityTask(GroupTask[SeedStabilitySettings]):
         for null in NULLS:
             random = stand_ins(alive, fingerprints, null, context.rng, "seed_stability:alive")
             report_comparison(report, alive, compare(alive, random, settings), settings, f"null:{null}")
-        report_comparison(report, every, compare(every, every, settings), settings, "all")
+        report_comparison(report, every, comparison_of_all, settings, "all")
         # Decoders alone: these nulls are for reference only, and a matching of random rows takes as long as a real one.
         decoders = [replace(latents, encoder=None) for latents in every]
         for null in NULLS:

@@ -22,6 +22,7 @@ from saebench.tasks.sparse_probing.settings import Regime, SparseProbingSettings
 
 _SCORES = ("auc", "accuracy", "f1")
 _GAIN_KS = (16, 128)  # values of k that are compared with the dense probe
+_NEURON_KS = (1, 16)  # values of k that are compared with probes on as many neurons
 
 
 def probing_report(card: TaskCard, context: TaskContext, settings: SparseProbingSettings) -> Report:
@@ -36,13 +37,19 @@ def probing_report(card: TaskCard, context: TaskContext, settings: SparseProbing
     return Report(card, context, settings.bootstrap_replicates)
 
 
-def report_probes(report: Report, sparse: ProbeScores, dense: ProbeScores) -> None:
-    """Add the mean scores of the probes on latents, and of the dense probe; both are on the same datasets."""
+def report_probes(report: Report, sparse: ProbeScores, dense: ProbeScores, neurons: ProbeScores) -> None:
+    """Add the mean scores of the probes on latents, how far they are from others, and the scores of the dense probe.
+
+    All are on the same datasets. Those on ``neurons`` have the same values of k as those on latents.
+    """
     for column, k in enumerate(sparse.ks):
         for score in _SCORES:
             report_mean(report, f"{score}_k{k}", getattr(sparse, score)[:, column])
         if k in _GAIN_KS:
             report_mean(report, f"gain_over_dense_k{k}", sparse.auc[:, column] - dense.auc[:, 0])
+        if k in _NEURON_KS:
+            report_mean(report, f"auc_k{k}_over_neurons", sparse.auc[:, column] - neurons.auc[:, column])
+            report_mean(report, f"auc_k{k}_neurons", neurons.auc[:, column])
     report_mean(report, "auc_dense", dense.auc[:, 0])
     report_mean(report, "accuracy_dense", dense.accuracy[:, 0])
     report.array("val_auc", sparse.val_auc)

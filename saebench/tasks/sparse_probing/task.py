@@ -21,7 +21,7 @@ from saebench.tasks.sparse_probing.report import (
 )
 from saebench.tasks.sparse_probing.scoring.baselines import baseline_scores
 from saebench.tasks.sparse_probing.scoring.regimes import score_regime
-from saebench.tasks.sparse_probing.scoring.standard import probe_activations, probe_latents
+from saebench.tasks.sparse_probing.scoring.standard import probe_activations, probe_latents, probe_neurons
 from saebench.tasks.sparse_probing.settings import SparseProbingSettings
 
 
@@ -48,12 +48,13 @@ class SparseProbingTask(SAETask[SparseProbingSettings]):
         datasets = load_datasets(context, settings.datasets, settings)
         coder, site = Coder(sae, context.budget.encoder), sae.hook.site_in
         dense = probe_activations(context, datasets, site, settings)
+        neurons = probe_neurons(context, datasets, site, settings)
         sparse = probe_latents(context, datasets, coder, settings)
         baselines = baseline_scores(context, datasets, site, settings)
 
         report = probing_report(self.card, context, settings)
         report.units("dataset", [dataset.drawn for dataset in all_datasets(context, settings)])
-        report_probes(report, sparse, dense)
+        report_probes(report, sparse, dense, neurons)
         report_quiver(report, sparse, dense, baselines)
         report_datasets(report, datasets, sparse, dense)
         report_counts(report, datasets, sparse, sae.d_sae)

@@ -134,10 +134,15 @@ def test_every_average_against_a_loop():
             best = order.argmax(1)
             out["one_vs_rest"] += part["rest"][np.arange(13), best].mean() / 2
             for c, name in enumerate("abc"):
-                ranked = np.argsort(-order[:, c], kind="stable")
-                out["top1"] += part["rest"][ranked[0], c] / 6
-                out["top10"] += part["rest"][ranked[:10], c].mean() / 6
-                out[f"top10/{name}"] = out.get(f"top10/{name}", 0) + part["rest"][ranked[:10], c].mean() / 2
+                by_score = np.sort(order[:, c].round(9))[::-1]
+                mean = {}
+                for k in (1, 10):  # latents that tie for the last places share them
+                    above, tied = (compare(order[:, c].round(9), by_score[k - 1]) for compare in (np.greater, np.equal))
+                    weight = above + tied * (k - above.sum()) / tied.sum()
+                    mean[k] = weight @ part["rest"][:, c] / k
+                out["top1"] += mean[1] / 6
+                out["top10"] += mean[10] / 6
+                out[f"top10/{name}"] = out.get(f"top10/{name}", 0) + mean[10] / 2
         return out
 
     choice = {"first": scored(half)["rest"], "second": scored(~half)["rest"]}  # chosen once, with every group

@@ -215,8 +215,8 @@ def test_controls_match_in_count_and_frequency(context: Make, monkeypatch: pytes
     seen: list[tuple[np.ndarray, np.ndarray]] = []
     real = selection.matched_groups
 
-    def spy(group: np.ndarray, *rest: Any) -> np.ndarray:
-        drawn = real(group, *rest)
+    def spy(group: np.ndarray, *rest: Any, **key: Any) -> np.ndarray:
+        drawn = real(group, *rest, **key)
         seen.append((group, drawn))
         return drawn
 

@@ -15,9 +15,11 @@ from saebench.cards.card import cards_dir, load_card
 from saebench.errors import NotApplicableError, SaebenchError, UsageError
 from saebench.evaluation.task import GroupTask, SAEGroup, TaskOutput
 from saebench.passes.context import TaskContext
+from saebench.sae import adversaries
 from saebench.sae.base import BaseAdapter
 from saebench.sae.baselines import NeuronBaseline, RandomBaseline
 from saebench.sae.protocol import HookSite
+from saebench.sae.units import in_units
 from saebench.tasks.seed_stability.settings import SeedStabilitySettings
 from saebench.tasks.seed_stability.task import SeedStabilityTask
 from tests.conftest import WIDTH
@@ -213,14 +215,50 @@ def test_what_cannot_be_compared_is_refused(context: Make, saes: list[BaseAdapte
         measure(context(), saes[0], broken)
 
 
-def test_signed_and_dense_latents_count_by_their_size(context: Make) -> None:
-    """The neurons' own basis, and the same turned round: other directions, the same lines."""
+def test_signed_and_dense_latents_count_by_their_size(context: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The neurons' own basis, and nearly the same turned round: other directions, the same lines."""
     neurons, turned = (NeuronBaseline(WIDTH, name=name, hook=HookSite.at(SITE)) for name in "ab")
     turned.ones.neg_()
+    tilt = 0.05 * torch.eye(WIDTH).roll(1, 0)
+    monkeypatch.setattr(turned, "decoder_directions", lambda: tilt - torch.eye(WIDTH))
     signed, lines = (values(measure(context(), neurons, turned, absolute=each)) for each in (False, True))
     assert signed["stability", ""] == 0
     assert lines["stability", ""] == 1
-    assert lines["pw_mcc", ""] == pytest.approx(1, abs=1e-6)
+    assert lines["pw_mcc", ""] == pytest.approx((1 + 0.05**2) ** -0.5, abs=1e-6)
+
+
+@pytest.mark.parametrize("copied", [adversaries.reordered, adversaries.rescaled])
+def test_a_group_of_an_sae_and_its_copy_is_refused(context: Make, saes: list[BaseAdapter], copied: Any) -> None:
+    copy = copied(saes[0], name="copy", seed=0)
+    assert copy.fingerprint() != saes[0].fingerprint()
+    with pytest.raises(NotApplicableError, match="holds one dictionary twice"):
+        measure(context(), saes[1], saes[0], copy)
+
+
+def test_lines_that_are_the_same_are_one_dictionary(context: Make) -> None:
+    neurons, turned = (NeuronBaseline(WIDTH, name=name, hook=HookSite.at(SITE)) for name in "ab")
+    turned.ones.neg_()
+    with pytest.raises(NotApplicableError, match="holds one dictionary twice"):
+        measure(context(), neurons, turned, absolute=True)
+
+
+@pytest.mark.parametrize("copied", [adversaries.reordered, adversaries.rescaled])
+def test_the_order_and_the_scale_of_latents_do_not_matter(context: Make, saes: list[BaseAdapter], copied: Any) -> None:
+    """The draws are seeded by fingerprints, so the copies are given those of their SAEs."""
+    seen = [in_units(sae) for sae in saes]
+    copies = [in_units(copied(sae, name=sae.name, seed=seed)) for seed, sae in enumerate(saes)]
+    fingerprints = tuple(sae.fingerprint() for sae in saes)
+    own, other = (
+        values(
+            SeedStabilityTask().run_group(
+                SAEGroup("tiny", tuple(members), fingerprints), context(), settings(loss_members=1, cluster_size=4)
+            )
+        )
+        for members in (seen, copies)
+    )
+    assert own.keys() == other.keys()
+    for key, value in own.items():
+        assert other[key] == pytest.approx(value, rel=1e-4, abs=1e-5, nan_ok=True), key
 
 
 def test_units_are_the_sequences(context: Make, saes: list[BaseAdapter]) -> None:

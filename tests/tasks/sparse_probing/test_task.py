@@ -19,17 +19,21 @@ from saebench.cards.card import cards_dir, load_card
 from saebench.data.labelled import load_labelled, parse_labelled_ref, split_labelled
 from saebench.errors import DataError, SaebenchError, UsageError
 from saebench.evaluation.task import TaskOutput
+from saebench.leaderboard.ranking import Column, rank
 from saebench.passes.context import TaskContext
+from saebench.results.paired import scores
 from saebench.sae.baselines import NeuronBaseline, PermutedDecoderBaseline
 from saebench.sae.codes import Coder
 from saebench.sae.protocol import HookSite
 from saebench.stats.probes.folds import folds
 from saebench.tasks.sparse_probing.data import datasets
 from saebench.tasks.sparse_probing.data.examples import read_activations, read_latents
+from saebench.tasks.sparse_probing.report import probing_report, report_mean
 from saebench.tasks.sparse_probing.scoring.probes import C_GRID
 from saebench.tasks.sparse_probing.settings import SparseProbingSettings
 from saebench.tasks.sparse_probing.task import SparseProbingTask
 from tests.conftest import WIDTH
+from tests.results.conftest import make_identity, make_record
 from tests.tasks.conftest import assert_units, topk_sae
 
 SITE = "blocks.1.hook_resid_post"
@@ -141,12 +145,45 @@ def test_numbers_hang_together(context: Make, parameters: dict[str, Any], refs: 
     assert found["gain_over_dense_k16", ""] == pytest.approx(found["auc_k16", ""] - found["auc_dense", ""])
     headline = next(m for m in output.measurements if m.metric == "auc_k16" and not m.subset)
     assert (headline.n, headline.unit) == (3, "dataset")
-    assert headline.ci_low <= headline.value <= headline.ci_high
+    assert headline.ci_low is None  # fewer than six datasets have no interval
     assert (
         output.counts | {"datasets": 3, "not_scored": 0, "train_examples": 180, "test_examples": 120} == output.counts
     )
     assert output.counts["unconverged_fits"] == 0
     json.dumps([m.model_dump() for m in output.measurements])
+
+
+def test_neurons_are_not_above_themselves(context: Make, parameters: dict[str, Any]):
+    neurons = NeuronBaseline(WIDTH, name="neurons", hook=HookSite.at(SITE))
+    made = context("gpt2")
+    own, other = run(neurons, made, parameters), values(run(topk_sae(SITE), made, parameters))
+    for k in (1, 16):
+        assert values(own)[f"auc_k{k}_over_neurons", ""] == 0
+        assert values(own)[f"auc_k{k}", ""] == values(own)[f"auc_k{k}_neurons", ""] == other[f"auc_k{k}_neurons", ""]
+        expected = other[f"auc_k{k}", ""] - other[f"auc_k{k}_neurons", ""]
+        assert other[f"auc_k{k}_over_neurons", ""] == pytest.approx(expected)
+    assert len(own.arrays["auc_k16_over_neurons.num"]) == 3  # a contribution for each dataset
+
+
+def test_two_saes_are_ranked_by_pairs_although_their_intervals_overlap(context: Make):
+    """One is better by about 0.02 on each of 12 datasets, which differ by far more."""
+    made, rng = context("gpt2"), np.random.default_rng(0)
+    auc = rng.uniform(0.55, 0.95, 12)
+    scored = []
+    for values_of_sae in (auc, auc - 0.02 + rng.normal(0, 0.005, 12)):
+        report = probing_report(CARD, made, parse({}))
+        report_mean(report, "auc_k16", values_of_sae)
+        report.units("dataset", [f"dataset {number}" for number in range(12)])
+        output = report.output()
+        record = make_record(make_identity(), measurements=output.measurements, units=output.units)
+        scored.append(scores(record, output.arrays)[record.identity.task, "auc_k16", ""])
+    better, worse = scored
+    assert better.ci_low is not None
+    assert worse.ci_high is not None
+    assert worse.ci_high > better.value > worse.value > better.ci_low
+    assert len(better.units) > 0
+    ranking = rank([Column("sparse_probing", "auc_k16", True, (worse, better))], [True, True])
+    assert [(r.place, r.shared_to) for r in ranking.ranks if r is not None] == [(2, 2), (1, 1)]
 
 
 def test_a_k_that_the_card_does_not_list_is_measured_too(context: Make, parameters: dict[str, Any]):

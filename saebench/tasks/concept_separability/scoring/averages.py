@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from numpy.typing import NDArray
 from scipy.stats import false_discovery_control
 from torch import Tensor
@@ -19,6 +20,7 @@ from saebench.tasks.concept_separability.scoring.estimators import Estimator
 TOP = (1, 10, 100)  # how many of the best latents of each concept are averaged
 FDR = 0.05  # the false discovery rate at which a latent is significant
 KEYS = ("mean", "mass_weighted", "pairwise", "one_vs_rest", *(f"top{k}" for k in TOP))
+_DECIMALS = 9  # scores that are equal to so many decimals differ by rounding
 BY_CONCEPT = ("one_vs_rest", "top10")  # averages that each concept has as well
 
 
@@ -108,6 +110,18 @@ def _names(concepts: ConceptSet) -> list[str]:
     return [*KEYS, *(f"{key}/{concept}" for key in BY_CONCEPT for concept in concepts.concepts)]
 
 
+def best_share(scores: Float[Tensor, "latents classes"], k: int) -> Float[Tensor, "latents classes"]:
+    """Return the weights of the ``k`` best latents of each class, or of all if there are fewer; they sum to 1.
+
+    Latents that tie for the last places share them equally, so the order of the latents does not matter.
+    """
+    k = min(k, len(scores))
+    rounded = scores.round(decimals=_DECIMALS)
+    last = rounded.topk(k, dim=0).values[-1]
+    above, tied = (rounded > last).to(scores.dtype), (rounded == last).to(scores.dtype)
+    return (above + tied * ((k - above.sum(0)) / tied.sum(0))) / k
+
+
 class _Weights:
     """The weights of the latents in every average, all averages in the order of `_names`."""
 
@@ -123,10 +137,8 @@ class _Weights:
         weights = rest.new_zeros(1 + len(TOP), *rest.shape)
         best = rest.argmax(1, keepdim=True)
         weights[0].scatter_(1, best, 1 / self.n)
-        order = rest.argsort(dim=0, descending=True, stable=True)
         for number, k in enumerate(TOP, start=1):
-            top = order[:k]
-            weights[number].scatter_(0, top, 1 / len(top))
+            weights[number] = best_share(rest, k)
         return weights / 2
 
     def overall(self, scores: Divergences, rows: slice) -> Tensor:

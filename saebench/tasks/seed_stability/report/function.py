@@ -12,6 +12,7 @@ import numpy as np
 
 from saebench.evaluation import Report, subset_name
 from saebench.stats.intervals import Estimate, mean_estimate, ratio
+from saebench.stats.proportions import weighted_proportion
 from saebench.stats.strata import stratified_difference
 from saebench.tasks.seed_stability.scoring.function import FunctionScores, GroupEffect, PerSequence
 from saebench.tasks.seed_stability.scoring.surface import SurfaceForm
@@ -59,7 +60,7 @@ def _report_surface(report: Report, surface: SurfaceForm) -> None:
     has_entropy = np.isfinite(surface.entropy).astype(np.float64)
     for kind, mask in surface.groups.items():
         why = _no_latent(kind)
-        coverage = mean_estimate(has_entropy[mask])
+        coverage = weighted_proportion(has_entropy[mask])
         report.estimate("token_entropy_coverage", coverage, unit="latent", why=why, subset=kind)
         for name, level in _QUANTILES.items():
             value = float(np.quantile(surface.density[mask], level)) if mask.any() else float("nan")
@@ -87,7 +88,7 @@ def _report_members(
     ``nums`` are the numerators ``[sequences]`` of each member. Without any, the metric is not scored.
     """
     if not nums:
-        nothing = Estimate(np.nan, np.nan, np.nan, np.nan, len(den), "bca-bootstrap")
+        nothing = Estimate(np.nan, np.nan, np.nan, np.nan, len(den), "bootstrap-t")
         report.estimate(metric, nothing, unit="sequence", why=why, subset=subset)
         return
     report.ratio(metric, (np.mean(nums, axis=0), den), unit="sequence", why=why, subset=subset)

@@ -20,6 +20,7 @@ from saebench.stats.runs import Pair
 from saebench.tasks.seed_stability.scoring.firing import FiringTotals
 from saebench.tasks.seed_stability.settings import SeedStabilitySettings
 
+_SAME = 1e-5  # how far the cosine of equal directions may be from 1, which rounding explains
 _MATCHED_IN_PARALLEL = 4096  # latents up to which several pairs of runs are matched at the same time
 
 
@@ -112,6 +113,18 @@ def compare(
         _compare_side(runs, others, [run.decoder for run in runs], [other.decoder for other in others], settings),
         _compare_side(runs, others, a, b, settings) if len(a) == len(b) == len(runs) else None,
     )
+
+
+def same_dictionaries(side: SideComparison) -> Pair | None:
+    """Return the first pair of runs that have the same directions, in whatever order and at whatever scale, if any.
+
+    Every direction of each of the two has its like in the other one. Latents without a direction do not count.
+    """
+    for (a, b), best in sorted(side.best.items()):
+        there, back = (cosines[~np.isnan(cosines)] for cosines in (best, side.best[b, a]))
+        if len(there) and len(back) and min(there.min(), back.min()) >= 1 - _SAME:
+            return a, b
+    return None
 
 
 def stand_ins(

@@ -1,11 +1,13 @@
-"""Probes in the standard regime: those on an SAE's latents, and the dense probe at its hook."""
+"""Probes in the standard regime: those on an SAE's latents, those on neurons, and the dense probe at its hook."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
 from saebench.passes.context import TaskContext
+from saebench.sae.baselines import NeuronBaseline
 from saebench.sae.codes import Coder
+from saebench.sae.protocol import HookSite
 from saebench.tasks.sparse_probing.data.datasets import Dataset
 from saebench.tasks.sparse_probing.data.examples import ProbeData, read_activations, read_latents
 from saebench.tasks.sparse_probing.scoring.probes import ProbeScores, evaluate_dense, evaluate_sae
@@ -25,6 +27,19 @@ def probe_latents(
                 ticker.advance()
 
     return evaluate_sae(examples(), sae.d_sae, ks, settings, context.rng)
+
+
+def probe_neurons(
+    context: TaskContext, datasets: Sequence[Dataset], site: str, settings: SparseProbingSettings
+) -> ProbeScores:
+    """Probe the coordinates of the activation at ``site`` as if they were latents, once for all SAEs there."""
+
+    def score() -> ProbeScores:
+        width, device = context.lm.d_at(site), context.lm.device
+        neurons = NeuronBaseline(width, name="neurons", hook=HookSite.at(site)).to(device)
+        return probe_latents(context, datasets, Coder(neurons, context.budget.encoder), settings)
+
+    return context.shared(("sparse_probing", "neurons", site, settings), score)
 
 
 def probe_activations(
