@@ -48,6 +48,7 @@ class Entry:
     card: TaskCard | None
     error: str = ""
     implementation: type | None = None  # the class of a plug-in; None for a built-in task
+    folder: Path | None = None  # the folder of a plug-in's card; None for a built-in task
 
 
 class TaskRegistry:
@@ -75,6 +76,10 @@ class TaskRegistry:
     def plug_in(self, name: str) -> type | None:
         """Return the class of a plug-in's task; None for a built-in task."""
         return self._usable(name)[0].implementation
+
+    def folder(self, name: str) -> Path | None:
+        """Return the folder of a plug-in's card; None for a built-in task."""
+        return self._usable(name)[0].folder
 
     def metric(self, task: str, version: int, metric: str) -> MetricSpec | None:
         """Return what the card says about a metric of a record.
@@ -135,11 +140,12 @@ def _plug_in(point: EntryPoint, taken: Mapping[str, str]) -> Entry:
             raise SaebenchError(f"the name {point.name!r} is taken by {taken[point.name]}")
         implementation = point.load()
         module_file = sys.modules[implementation.__module__].__file__
-        card = load_card(Path(str(module_file)).parent / implementation.card_path)
+        card_path = Path(str(module_file)).parent / implementation.card_path
+        card = load_card(card_path)
         if card.name != point.name:
             raise SaebenchError(f"its card is for a task called {card.name!r}")
         if problem := mismatch(implementation, card):
             raise SaebenchError(problem)
     except Exception as error:  # a plug-in may raise anything on import, and the other tasks must stay usable
         return Entry(point.name, origin, None, f"{type(error).__name__}: {error}")
-    return Entry(point.name, origin, card, implementation=implementation)
+    return Entry(point.name, origin, card, implementation=implementation, folder=card_path.parent)

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from saebench.cli.assets import assets
+from saebench.cli.audit import audit
 from saebench.cli.cache import cache
 from saebench.cli.check_adapter import check_adapter
 from saebench.cli.compare import compare
@@ -18,6 +19,7 @@ from saebench.cli.export import export
 from saebench.cli.leaderboard import leaderboard
 from saebench.cli.lm_eval import lm_eval
 from saebench.cli.output import echo, echo_traceback
+from saebench.cli.power import power
 from saebench.cli.prefetch import prefetch
 from saebench.cli.quiet import allow_any_text, debugging, plain_warnings, set_environment
 from saebench.cli.run import run
@@ -122,6 +124,8 @@ for command in (
     table,
     compare,
     leaderboard,
+    audit,
+    power,
     export,
     submit,
     lm_eval,

@@ -59,7 +59,7 @@ def _card(card: TaskCard) -> str:
         for key, parameter in card.parameters.items()
     ]
     widths = [None] * (2 + len(card.presets)) + [40]
-    metrics = [_metric_row(metric) for metric in card.metrics]
+    metrics = [_metric_row(card, metric) for metric in card.metrics]
     parts = [
         f"{card.name} v{card.version}: {card.title}",
         _paragraph(card.description),
@@ -79,10 +79,10 @@ def _card(card: TaskCard) -> str:
         "Metrics (* primary)\n"
         + tabulate(
             metrics,
-            headers=["metric", "better", "bounds", "unit", "meaning"],
+            headers=["metric", "grade", "better", "bounds", "unit", "meaning"],
             tablefmt="simple",
             disable_numparse=True,
-            maxcolwidths=[None, None, None, 20, 40],
+            maxcolwidths=[None, None, None, None, 20, 40],
         ),
         "Data\n"
         + "\n".join(_paragraph(f"{d.reference} ({d.revision}), licence: {d.licence}. {d.note}") for d in card.data),
@@ -96,11 +96,14 @@ def _card(card: TaskCard) -> str:
     return "\n\n".join(parts)
 
 
-def _metric_row(metric: MetricSpec) -> list[str]:
+def _metric_row(card: TaskCard, metric: MetricSpec) -> list[str]:
+    from saebench.cards.audits import letter_of
+
     low, high = ("" if bound is None else f"{bound:g}" for bound in metric.bounds)
     better = {True: "higher", False: "lower", None: ""}[metric.higher_is_better]
     bounds = f"[{low or '-inf'}, {high or 'inf'}]" if low or high else ""
-    return [f"{metric.id}{' *' if metric.primary else ''}", better, bounds, metric.unit, metric.title]
+    grade = letter_of(card.name, card.version, metric.id)
+    return [f"{metric.id}{' *' if metric.primary else ''}", grade, better, bounds, metric.unit, metric.title]
 
 
 def _section(title: str, text: str) -> str:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
 
+from saebench.cards.audits import grade_of
 from saebench.cards.card import MetricSpec
 from saebench.cards.registry import registry
 from saebench.errors import UsageError, did_you_mean
@@ -33,7 +34,8 @@ class BoardTask(_Strict):
     """Which metrics of a task are shown, and which of them decide ranks."""
 
     columns: Annotated[list[str], Field(min_length=1)] | None = None  # None: the columns of the card's table
-    ranked: list[str] | None = None  # None: the primary metrics with a direction that the card allows to rank by
+    # None: the primary metrics with a direction that the card allows to rank by, if their grade is A or B.
+    ranked: list[str] | None = None
 
 
 class Board(_Strict):
@@ -77,7 +79,8 @@ class Board(_Strict):
         """
         card, chosen = registry().card(task), self.tasks[task].ranked
         if chosen is None:
-            return [spec for spec in card.metrics if spec.primary and spec.ranked and spec.higher_is_better is not None]
+            able = (spec for spec in card.metrics if spec.primary and spec.ranked and spec.higher_is_better is not None)
+            return [spec for spec in able if (grade := grade_of(task, card.version, spec.id)) and grade.ranks]
         return [card.metric(name) for name in dict.fromkeys(chosen)]
 
     def check(self) -> None:
@@ -100,6 +103,12 @@ class Board(_Strict):
                     raise UsageError(
                         f"{where} tasks.{task}.ranked: the task's card marks {spec.id!r} as too unreliable to rank by; "
                         "name it under columns instead."
+                    )
+                grade = grade_of(task, registry().card(task).version, spec.id)
+                if grade and not grade.ranks:
+                    raise UsageError(
+                        f"{where} tasks.{task}.ranked: the audit gives {spec.id!r} the grade {grade.letter}, by which "
+                        f"no SAE is ranked ({grade.reason.rstrip('.')}); name it under columns instead."
                     )
 
 

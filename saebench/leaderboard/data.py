@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from saebench.cards.audits import grade_of
 from saebench.cards.registry import registry
 from saebench.leaderboard.board import Board
 from saebench.leaderboard.gather import Gathered, LeftOut, Subject
@@ -59,7 +60,12 @@ def _hash(board: Board, records: Sequence[Record]) -> str:
 
 
 def _task(name: str) -> Json:
-    return registry().card(name).model_dump(mode="json")
+    card = registry().card(name)
+    facts = card.model_dump(mode="json")
+    for metric in facts["metrics"]:
+        grade = grade_of(name, card.version, metric["id"])
+        metric |= {"grade": grade.letter if grade else None, "grade_reason": grade.reason if grade else ""}
+    return facts
 
 
 def _left_out(entry: LeftOut) -> Json:

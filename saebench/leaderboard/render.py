@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from saebench import safe_text
+from saebench.cards.audits import graded
 from saebench.results import csv_text
 from saebench.results.render import format_number, markdown
 
@@ -16,7 +17,7 @@ Json = dict[str, Any]
 _CSV_COLUMNS = (
     "board", "stratum", "model", "hook", "width", "preset", "id", "sae", "architecture", "d_sae", "l0", "control",
     "group", "completed", "of", "place", "shared_to", "mean_rank", "rank_low", "rank_high", "task", "metric",
-    "higher_is_better", "ranked", "value", "ci_low", "ci_high", "n", "unit", "not_scored",
+    "higher_is_better", "ranked", "grade", "value", "ci_low", "ci_high", "n", "unit", "not_scored",
 )  # fmt: skip
 
 
@@ -29,7 +30,9 @@ def to_markdown(data: Json) -> str:
     parts.append(
         f"{data['records']} records, saebench {data['saebench_version']}, data `{data['data_hash'][:19]}`. Ranks: "
         "mean over tasks of the ranks in the metrics marked \\*; a place is shared with every row that the data do not "
-        "separate; the interval holds at 95 % for all rows at once. Read docs/leaderboards.md before quoting one."
+        "separate; the interval holds at 95 % for all rows at once. Rows are compared unit by unit, so two may "
+        "be told apart although the intervals of their values overlap. Read docs/leaderboards.md before quoting one. "
+        "In brackets: how far a metric can be believed (docs/reliability.md); those without a grade A or B never rank."
     )
     return "\n\n".join(parts) + "\n"
 
@@ -46,7 +49,7 @@ def to_csv(data: Json) -> str:
         for row in stratum["rows"]:
             own = {key: row[key] for key in _CSV_COLUMNS if key in row} | _flat(row["rank"])
             for metric in stratum["metrics"]:
-                facts = {key: metric[key] for key in ("task", "metric", "higher_is_better", "ranked")}
+                facts = {key: metric.get(key) for key in ("task", "metric", "higher_is_better", "ranked", "grade")}
                 line = shared | own | facts | row["values"][metric["key"]]
                 lines.append([line.get(column) for column in _CSV_COLUMNS])
     return csv_text.write(_CSV_COLUMNS, lines)
@@ -59,9 +62,14 @@ def to_json(data: Json, *, details: bool = True) -> str:
 
 
 def place(row: Json) -> str:
-    """Return the place of a row: ``1``, ``1-3`` where it is shared, ``2 of 3 tasks`` if incomplete, or ``control``."""
+    """Return the place of a row: ``1``, ``1-3`` where it is shared, ``2 of 3 tasks`` if incomplete.
+
+    For rows that are never ranked it is ``control`` or ``dense``.
+    """
     if row["control"]:
         return "control"
+    if row.get("unranked"):
+        return "dense"
     if row["rank"] is not None:
         return _span(row["rank"]["place"], row["rank"]["shared_to"])
     if row["completed"] < row["of"]:
@@ -95,7 +103,9 @@ def _stratum(stratum: Json) -> str:
         lines.append(line)
     table = pd.DataFrame(lines)
     empty = [name for name in ("L0", "mean rank", "rank interval") if not table[name].any()]
-    return f"## {safe_text.markdown(heading)}\n\n{markdown(table.drop(columns=empty))}"
+    parts = [f"## {safe_text.markdown(heading)}", markdown(table.drop(columns=empty))]
+    parts += [safe_text.markdown(f"{row['sae']}: {row['unranked']}") for row in stratum["rows"] if row.get("unranked")]
+    return "\n\n".join(parts)
 
 
 def _span(first: int, last: int) -> str:
@@ -105,7 +115,7 @@ def _span(first: int, last: int) -> str:
 def _header(metric: Json) -> str:
     arrow = {True: " ↑", False: " ↓", None: ""}[metric["higher_is_better"]]
     star = " *" if metric["ranked"] else ""  # `markdown` escapes it
-    return f"{metric['task']}: {metric['metric']}{arrow}{star}"
+    return graded(f"{metric['task']}: {metric['metric']}{arrow}", metric.get("grade") or "") + star
 
 
 def _cell(value: Json) -> str:

@@ -6,13 +6,19 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from saebench.cards.audits import grade_of
 from saebench.cards.card import MetricSpec
+from saebench.cards.registry import registry
 from saebench.leaderboard.board import Board
 from saebench.leaderboard.gather import Gathered, Place, Subject
 from saebench.leaderboard.ranking import Column, Rank, rank
 from saebench.results.paired import Scored, scores
 from saebench.results.record import Record, SAEInfo, Status
 from saebench.results.slug import slug
+
+# A latent that is active takes two numbers to state (which it is, and how strong), so from this share of the width of
+# the activation on, the activation itself is the shorter description.
+DENSE = 0.5
 
 Json = dict[str, Any]
 Metric = tuple[str, MetricSpec]  # the task's name, and what its card says about the metric
@@ -29,6 +35,22 @@ class _Row:
     @property
     def sae(self) -> SAEInfo:
         return next(iter(self.records.values())).sae
+
+    @property
+    def l0(self) -> float | None:
+        """How many latents are active per token, if a task says so."""
+        return next((record.sae.l0 for record in self.records.values() if record.sae.l0 is not None), None)
+
+    @property
+    def unranked(self) -> str:
+        """Why an SAE that is no control must not be ranked: its code is dense. Empty where it may be."""
+        l0, d_in = self.l0, self.sae.d_in
+        if self.sae.control or l0 is None or d_in < 1 or l0 < DENSE * d_in:
+            return ""
+        return (
+            f"It is not ranked, because its code is dense: {l0:.4g} latents are active per token, and the activation "
+            f"has {d_in} dimensions."
+        )
 
 
 def strata(board: Board, gathered: Gathered) -> list[Json]:
@@ -85,7 +107,7 @@ def _stratum(board: Board, place: Place, width: str, rows: list[_Row]) -> Json:
         for task, spec in metrics
         if (task, spec.id) in deciding
     ]
-    ranking = rank(columns, [not row.sae.control for row in rows])
+    ranking = rank(columns, [not row.sae.control and not row.unranked for row in rows])
     shown = [
         _row(row, place, metrics, rank_, completed, len(ranking.tasks))
         for row, rank_, completed in zip(rows, ranking.ranks, ranking.completed, strict=True)
@@ -108,7 +130,17 @@ def _metric(task: str, spec: MetricSpec, ranked: bool) -> Json:
     facts = spec.model_dump(
         include={"title", "description", "unit", "higher_is_better", "bounds", "chance", "reliability"}
     )
-    return {"key": f"{task}/{spec.id}", "task": task, "metric": spec.id, "subset": "", "ranked": ranked, **facts}
+    grade = grade_of(task, registry().card(task).version, spec.id)
+    return {
+        "key": f"{task}/{spec.id}",
+        "task": task,
+        "metric": spec.id,
+        "subset": "",
+        "ranked": ranked,
+        "grade": grade.letter if grade else None,
+        "grade_reason": grade.reason if grade else "",
+        **facts,
+    }
 
 
 def _row(row: _Row, place: Place, metrics: list[Metric], rank_: Rank | None, completed: int, of: int) -> Json:
@@ -117,8 +149,9 @@ def _row(row: _Row, place: Place, metrics: list[Metric], rank_: Rank | None, com
         "sae": row.sae.name,
         "architecture": row.sae.architecture,
         "d_sae": row.sae.d_sae,
-        "l0": next((record.sae.l0 for record in row.records.values() if record.sae.l0 is not None), None),
+        "l0": row.l0,
         "control": row.sae.control,
+        "unranked": row.unranked,
         "group": place.groups,
         "completed": completed,
         "of": of,

@@ -13,6 +13,7 @@ from typing import Any
 from tabulate import tabulate
 
 from saebench.atomic import write_atomic
+from saebench.cards.audits import graded
 from saebench.regression.check import Outcome
 from saebench.regression.verdicts import Row, Verdict
 from saebench.results.paired import Scored
@@ -107,6 +108,7 @@ def _row(row: Row) -> Result:
         "metric": metric,
         "subset": subset,
         "higher_is_better": row.higher_is_better,
+        "grade": row.grade or None,
         "baseline": _number(row.baseline),
         "now": _number(row.now),
         "difference": None if change is None else {key: _finite(value) for key, value in asdict(change).items()},
@@ -150,7 +152,7 @@ def _cells(result: Result) -> list[list[str]]:
         allowed = "" if row["tolerance"] is None else f"{row['tolerance']:.3g}"
         numbers = [_text(row[side]) for side in ("baseline", "now", "difference")]
         verdict = row["verdict"].upper() if row["fails"] else row["verdict"]
-        cells.append([_name(row), better, *numbers, allowed, verdict])
+        cells.append([graded(_name(row), row["grade"] or ""), better, *numbers, allowed, verdict])
     before, now = (result["l0"][side] for side in ("baseline", "now"))
     if now is not None:  # all other numbers depend on this operating point
         cells.append(["L0 of the SAE", "", "" if before is None else f"{before:.4g}", f"{now:.4g}", "", "", ""])

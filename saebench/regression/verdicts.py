@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from fnmatch import fnmatchcase
 
 import numpy as np
 
+from saebench.cards.audits import letter_of
 from saebench.cards.registry import registry
 from saebench.errors import SaebenchError, UsageError, did_you_mean
 from saebench.regression.baseline import Baseline, Entry
@@ -54,6 +55,7 @@ class Row:
     difference: Difference | None = None
     tolerance: float | None = None  # in the metric's unit
     reason: str = ""  # why it cannot be compared, and what to do about it
+    grade: str = ""  # how far the metric can be believed; "" where it was not audited
 
 
 def matches(pattern: str, key: Key) -> bool:
@@ -129,14 +131,15 @@ def tolerance_of(tolerance: Tolerance, key: Key, baseline: float) -> float:
 def compare(baseline: Baseline, now: Sequence[Entry], tolerance: Tolerance) -> list[Row]:
     """Return a row for every metric of either side, in the order of keys."""
     before, after = _by_key(baseline.entries), _by_key(now)
-    return [_row(key, before.get(key), after.get(key), tolerance) for key in sorted({*before, *after})]
+    rows = [_row(key, before.get(key), after.get(key), tolerance) for key in sorted({*before, *after})]
+    return [_graded(row, after.get(row.key) or before[row.key]) for row in rows]
 
 
 def written(now: Sequence[Entry]) -> list[Row]:
     """Return the rows of metrics that were written into the baseline."""
     return [
-        Row(key, direction(key, entry.record.identity.task_version), None, scored, Verdict.WRITTEN)
-        for key, (entry, scored) in sorted(_by_key(now).items())
+        _graded(Row(key, direction(key, _version(number)), None, number[1], Verdict.WRITTEN), number)
+        for key, number in sorted(_by_key(now).items())
     ]
 
 
@@ -158,8 +161,16 @@ def _by_key(entries: Iterable[Entry]) -> dict[Key, Number]:
     return {key: (entry, scored) for entry in entries for key, scored in entry.scores().items()}
 
 
+def _version(number: Number) -> int:
+    return number[0].record.identity.task_version
+
+
+def _graded(row: Row, number: Number) -> Row:
+    return replace(row, grade=letter_of(row.key[0], _version(number), row.key[1]))
+
+
 def _row(key: Key, old: Number | None, new: Number | None, tolerance: Tolerance) -> Row:
-    version = next(number for number in (new, old) if number)[0].record.identity.task_version
+    version = _version(next(number for number in (new, old) if number))
     higher = direction(key, version)
     start = key, higher, old and old[1], new and new[1]
     if old is None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
+from saebench.cards.audits import letter_of
 from saebench.cards.registry import registry
 from saebench.errors import SaebenchError
 from saebench.results.array_file import DamagedRecordError
@@ -45,6 +46,7 @@ class Line:
         reliable_holm: The same beside the other metrics of the comparison and their p-values. The verdict is decided
             exactly where the difference is larger.
         verdict: None for a metric without a direction.
+        grade: How far the metric can be believed (`saebench.cards.audits`); "" where it was not audited.
     """
 
     metric: str
@@ -54,6 +56,7 @@ class Line:
     difference: Difference
     higher_is_better: bool | None
     primary: bool
+    grade: str = ""
     p_holm: float = math.nan
     reliable: float = math.nan
     reliable_holm: float = math.nan
@@ -132,7 +135,8 @@ def compare(
                 continue
             spec = registry().metric(task, one[0].identity.task_version, key[1])
             direction, primary = (spec.higher_is_better, spec.primary) if spec else (None, False)
-            lines.append(Line(key[1], key[2], ours[key], theirs[key], change, direction, primary))
+            grade = letter_of(task, one[0].identity.task_version, key[1])
+            lines.append(Line(key[1], key[2], ours[key], theirs[key], change, direction, primary, grade))
         pairs.append(Pair(one[0], other[0], lines))
     return Comparison(_judged(pairs), excluded, more)
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from tabulate import tabulate
 
+from saebench.cards.audits import graded
 from saebench.results.compare import LEVEL, Comparison, Excluded, Line, Pair
 from saebench.results.paired import UNPAIRED, Scored
 from saebench.results.record import Record
@@ -140,7 +141,7 @@ def _cells(line: Line, layout: Layout) -> list[str]:
     arrow = {True: " ↑", False: " ↓", None: ""}[line.higher_is_better]
     tested = _tested(line)
     return [
-        f"{_ESCAPE[layout](name(line.metric, line.subset))}{arrow}",
+        _ESCAPE[layout](graded(f"{name(line.metric, line.subset)}{arrow}", line.grade)),
         _value(line.a),
         _value(line.b),
         signed(change.value, change.ci_low, change.ci_high),
@@ -230,6 +231,7 @@ def _fields(pair: Pair, line: Line) -> dict[str, Any]:
         "subset": line.subset,
         "higher_is_better": line.higher_is_better,
         "primary": line.primary,
+        "grade": line.grade or None,
         "a": _number(line.a) | {"record_id": pair.a.record_id},
         "b": _number(line.b) | {"record_id": pair.b.record_id},
         "difference": change.value,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from saebench import safe_text
+from saebench.cards.audits import graded
 from saebench.results.record import GROUP
 
 # The key of evaluated tokens, in a record's counts and (by record id) in ``frame.attrs``.
@@ -137,13 +138,18 @@ def _shown(rows: pd.DataFrame, wanted: Sequence[str] | None) -> dict[tuple[str, 
         for subset in [""] if "" in subsets else subsets:
             label = f"{metric} ({subset})" if subset else metric
             label = f"{label} (metric)" if label in _LEADING else label
-            headers[metric, subset] = f"{label} {_arrow(of_metric)}".rstrip()
+            headers[metric, subset] = graded(f"{label} {_arrow(of_metric)}".rstrip(), _grade(of_metric))
     return headers
 
 
 def _arrow(numbers: pd.DataFrame) -> str:
     directions = set(numbers["higher_is_better"].dropna())
     return {frozenset([True]): "↑", frozenset([False]): "↓"}.get(frozenset(directions), "")
+
+
+def _grade(numbers: pd.DataFrame) -> str:
+    grades = set(numbers["grade"]) if "grade" in numbers else set()
+    return str(grades.pop()) if len(grades) == 1 else ""
 
 
 def _cells(numbers: pd.DataFrame, shown: Mapping[tuple[str, str], str]) -> dict[str, str]:

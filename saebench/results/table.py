@@ -10,6 +10,7 @@ from typing import Any, Literal, cast
 
 import pandas as pd
 
+from saebench.cards.audits import letter_of
 from saebench.cards.registry import registry
 from saebench.results import csv_text
 from saebench.results.collection import Collection
@@ -55,6 +56,7 @@ _DTYPES = {
     "unit": "str",
     "higher_is_better": "boolean",
     "primary": "boolean",
+    "grade": "str",
     "seed": "Int64",
     "status": "str",
     "error": "str",
@@ -88,6 +90,7 @@ def from_records(records: Iterable[Record]) -> pd.DataFrame:
     Every number has a row, and so has every record without numbers; its metric is "". ``error`` says why a record
     failed, why its task does not apply, or why a number is not scored (its value is NaN). ``higher_is_better`` and
     ``primary`` come from the installed task cards; they are missing for tasks and versions that are not installed.
+    ``grade`` is that of `saebench audit`, or "" for a metric that was not audited in this version of its task.
     ``frame.attrs["tokens"]`` holds how many tokens each record evaluated.
     """
     records = list(records)
@@ -204,6 +207,7 @@ def _rows(record: Record) -> Iterator[dict[str, object]]:
         "subset": "",
         "metric": "",
         "unit": "",
+        "grade": "",
     }
     if not record.measurements:
         yield common
@@ -220,6 +224,7 @@ def _rows(record: Record) -> Iterator[dict[str, object]]:
             "unit": number.unit,
             "higher_is_better": spec.higher_is_better if spec else None,
             "primary": spec.primary if spec else None,
+            "grade": letter_of(who.task, who.task_version, number.metric),
             "error": _error(record, number),
         }
 

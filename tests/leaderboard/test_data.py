@@ -10,7 +10,7 @@ import pytest
 
 from saebench.errors import UsageError
 from saebench.leaderboard.data import build
-from saebench.leaderboard.render import to_json
+from saebench.leaderboard.render import to_json, to_markdown
 from saebench.leaderboard.stratum import width_class
 from saebench.results.collection import Collection
 from tests.leaderboard.world import HOOK, MODEL, World, board
@@ -59,6 +59,23 @@ def test_rows_of_a_stratum(world):
     assert [(metric["key"], metric["ranked"]) for metric in stratum["metrics"]] == [
         ("alpha/good", True), ("alpha/loss", True), ("beta/score", True)
     ]  # fmt: skip
+
+
+def test_an_sae_whose_code_is_dense_is_shown_and_not_ranked(world):
+    """An identity that is given as an object is no control, and wins every column."""
+    assert world.add("dense", "beta", score=[1.0] * 30, l0=320.0).sae.d_in == 640
+    world.add("dense", "alpha", good=[1.0] * 30, loss=[0.0] * 30, l0=320.0)
+    for task, units in (("alpha", {"good": [0.5] * 30, "loss": [0.5] * 30}), ("beta", {"score": [0.5] * 30})):
+        world.add("nearly", task, l0=319.0, **units)
+    data = built(world)
+    by_name = rows(data["strata"][0])
+    assert (by_name["dense"]["rank"], by_name["dense"]["completed"]) == (None, 2)
+    assert by_name["dense"]["unranked"].startswith("It is not ranked, because its code is dense: 320 latents")
+    assert (by_name["best"]["rank"]["place"], by_name["best"]["unranked"]) == (1, "")
+    assert by_name["nearly"]["rank"] is not None
+    page = to_markdown(data)
+    assert "| dense" in page
+    assert "dense: It is not ranked, because its code is dense" in page
 
 
 def test_a_control_fitted_to_each_text_is_one_row(world):

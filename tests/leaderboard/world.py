@@ -67,6 +67,7 @@ class World:
         preset: str = "quick",
         error: str = "",
         density: Sequence[float] | None = None,
+        l0: float | None = None,
         who: dict[str, Any] | None = None,
         sequences: str = "",
         **units: Sequence[float] | None,
@@ -105,5 +106,6 @@ class World:
             units={"sequence": sequences * 64} if sequences else {},
         )
         record.sae.d_sae, record.sae.name = d_sae, name or sae
+        record.sae.l0 = record.sae.l0 if l0 is None else l0
         self.store.write(record, arrays)
         return record

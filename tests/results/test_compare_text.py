@@ -94,8 +94,8 @@ def test_points_lie_by_what_would_count_and_better_is_right():
 def test_a_plot_holds_every_metric_with_a_direction(tmp_path: Path):
     pytest.importorskip("matplotlib")
     a, b = of_units(HARD), of_units(HARD + 0.1)  # the same in every unit: drawn as an arrow
-    certain = Line("ce", "news", a, b, difference(a, b), True, True, 0.0, 0.0, 0.0, Verdict.BETTER)
-    without = Line("l0", "", a, b, difference(a, b), None, False, 0.0, 0.0, 0.0, None)
+    certain = Line("ce", "news", a, b, difference(a, b), True, True, "", 0.0, 0.0, 0.0, Verdict.BETTER)
+    without = Line("l0", "", a, b, difference(a, b), None, False, "", 0.0, 0.0, 0.0, None)
     drawn = line(reliable=0.05, reliable_holm=0.1)
     path = tmp_path / "plot.svg"
     save_plot(Comparison([Pair(of_sae("zoo:a"), of_sae("zoo:b"), [certain, without, drawn])], [], 0), path)

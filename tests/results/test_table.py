@@ -21,7 +21,8 @@ from tests.results.conftest import VERSION, make_identity, make_number, make_rec
 # As in the published design; scripts depend on names and order.
 COLUMNS = """
     record_id model hook sae sae_fingerprint architecture d_sae l0 control task task_version preset subset metric value
-    stderr ci_low ci_high n unit higher_is_better primary seed status error created saebench_version wall_seconds device
+    stderr ci_low ci_high n unit higher_is_better primary grade seed status error created saebench_version
+    wall_seconds device
 """.split()  # noqa: SIM905
 
 

@@ -62,6 +62,7 @@ def _column(index: int, metric: Json, rows: list[Json]) -> Json:
     places = decimals(row["values"].get(metric["key"]) for row in rows)
     return {
         **{key: metric[key] for key in ("task", "unit", "ranked")},
+        "grade": metric.get("grade"),  # boards of older versions have none
         "index": index,
         "better": metric["higher_is_better"],
         "label": label,
@@ -75,7 +76,9 @@ def _note(metric: Json) -> str:
     direction = {True: "Higher is better.", False: "Lower is better.", None: "Neither direction is better."}
     chance = "" if metric["chance"] is None else f"Chance: {metric['chance']:g}."
     ranked = "Decides ranks." if metric["ranked"] else "Shown, not ranked."
-    parts = [metric["description"], f"Unit: {metric['unit']}.", direction[metric["higher_is_better"]], chance, ranked]
+    grade = f"Grade {metric['grade']}: {metric['grade_reason']}" if metric.get("grade") else ""
+    unit, better = f"Unit: {metric['unit']}.", direction[metric["higher_is_better"]]
+    parts = [metric["description"], unit, better, chance, ranked, grade]
     return " ".join(part for part in parts if part)
 
 
@@ -92,6 +95,7 @@ def _row(row: Json, metrics: list[Json]) -> Json:
         "d": row["d_sae"],
         "l0": row["l0"],
         "control": bool(row["control"]),
+        "unranked": row.get("unranked", ""),  # boards of older versions have none
         "done": row["completed"],
         "of": row["of"],
         "place": rank.get("place"),

@@ -29,6 +29,11 @@
     key: (row) => (row.place === null ? null : row.place + row.mean / 1e6),
     node: (row) => {
       if (row.control) return element("span", "missing", "control");
+      if (row.place === null && row.unranked) {
+        const cell = element("span", "missing", "dense");
+        cell.title = row.unranked;
+        return cell;
+      }
       if (row.place === null) return missing("not ranked");
       const place = row.shared > row.place ? `${row.place}–${row.shared}` : `${row.place}`;
       return stacked(place, row.low === null ? "" : `[${row.low}, ${row.high}]`);

@@ -1,0 +1,165 @@
+"""The planted language model of an audit, its panel of SAEs, and how good each of them is known to be."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from saebench.audit.assemble import Known
+from saebench.audit.calls import Setting
+from saebench.audit.subjects import Subjects, cheats, group, rewritten
+from saebench.cards.card import TaskCard
+from saebench.sae.panel.planted_scheme import PLANTED_PANEL
+
+if TYPE_CHECKING:
+    from saebench.lm.facts import Facts
+    from saebench.sae.protocol import SAE
+
+_PANEL = "planted-panel"
+_TRAINED = f"{_PANEL}:trained"
+_STEPS = (10, 30, 100, 300, 1000, 3000)
+_DOCUMENTS = 80  # to which the known quality refers
+_SEEDS = range(3)  # of the members of a group
+
+
+def known(card: TaskCard, recipe: str, seed: int, out: Path, *, groups: bool) -> Known:
+    """Return a planted language model with its panel, and the settings of a task on it.
+
+    Args:
+        card: The task's card. A task without settings of its own for planted models takes its preset ``smoke``.
+        recipe: The recipe of the model.
+        seed: The seed of the model.
+        out: The folder in which the model is written, if it is not there yet.
+        groups: Whether the task compares SAEs of a group.
+    """
+    from saebench.synthetic.planted import SITE, TASKS, overrides
+
+    folder = written(out, recipe, seed)
+    parameters = {card.name: overrides(folder, card.name)} if card.name in TASKS else {}
+    options = {"tasks": [card.name], "model": str(folder), "hook": SITE, "suite": "quick", "parameters": parameters}
+    if card.name not in TASKS:
+        options["suite"] = "smoke"
+    subjects = group_panel() if groups else panel()
+    quality = {reference: _quality(folder, reference) for reference in subjects.known}
+    return Known(Setting("planted", subjects, options, groups), quality)
+
+
+def written(out: Path, recipe: str, seed: int) -> Path:
+    """Return the folder of a planted model, which is made unless it is whole and there."""
+    from saebench.errors import ModelError
+    from saebench.synthetic.planted import make, verify
+
+    folder = out / f"planted-{recipe}-{seed}"
+    try:
+        verify(folder)
+    except ModelError:
+        make(folder, recipe, seed)
+    return folder.resolve()
+
+
+def panel() -> Subjects:
+    """Return SAEs of a planted model."""
+    along = {_seeded(f"{_TRAINED}?steps={steps}"): steps for steps in _STEPS}
+    *_, shorter, best = along
+    adversaries, dense = cheats(best)
+    # The models are small, and so is the number of their tokens.
+    fitted = {"adversary:memorised": "?d_sae=512", "adversary:always-on": "?d_sae=512"}
+    return Subjects(
+        trained=_canonical([best, _seeded(f"{_TRAINED}?steps={_STEPS[-1]}", 1), shorter]),
+        controls=_canonical(
+            [
+                _seeded(f"{_PANEL}:random"),
+                _seeded(f"{_PANEL}:frozen?steps={_STEPS[-1]}"),
+                f"baseline:permuted-decoder({best})?seed=0",
+            ]
+        ),
+        adversaries=_canonical([name + fitted.get(name, "") for name in adversaries]),
+        dense=_canonical([name + fitted.get(name, "") for name in dense]),
+        rewritten={what: _canonical([copy])[0] for what, copy in rewritten(best).items()},
+        known=_canonical([_seeded(reference) for reference in PLANTED_PANEL]),
+        oracle=_canonical([_seeded(f"{_PANEL}:oracle")])[0],
+        steps={_canonical([reference])[0]: steps for reference, steps in along.items()},
+    )
+
+
+def group_panel() -> Subjects:
+    """Return groups of SAEs of a planted model that differ in their seed, but for noise of the same amount."""
+
+    def seeds(name: str, reference: str, wrapper: str = "{}") -> str:
+        return _group(name, [wrapper.format(_seeded(reference, seed)) for seed in _SEEDS])
+
+    # Oracles without noise differ in the order of their latents only, and would be refused as copies.
+    noisy = {f"oracle-{noise}": f"{_PANEL}:oracle?noise={noise}" for noise in ("0.1", "0.3", "1", "3")}
+    kinds = {kind: f"{_PANEL}:{kind}" for kind in ("merged", "missing", "rotated")}
+    trained = {f"trained-{steps}": f"{_TRAINED}?steps={steps}" for steps in _STEPS}
+    along = {seeds(name, reference): int(name.partition("-")[2]) for name, reference in trained.items()}
+    best = list(along)[-2:]
+    random = seeds("random", f"{_PANEL}:random")
+    frozen = seeds("frozen", f"{_PANEL}:frozen?steps={_STEPS[-1]}")
+    permuted = seeds("permuted", f"{_TRAINED}?steps={_STEPS[-1]}", "baseline:permuted-decoder({})?seed=0")
+    made = [seeds(name, reference) for name, reference in (noisy | kinds).items()]
+    return Subjects(
+        trained=tuple(reversed(best)),
+        controls=(random, frozen, permuted),
+        known=(*made, *list(along)[1::2], random),
+        oracle=made[0],
+        steps=along,
+    )
+
+
+def _seeded(reference: str, seed: int = 0) -> str:
+    """Return a reference whose SAE does not depend on the seed of the evaluation."""
+    return f"{reference}{'&' if '?' in reference.rpartition(')')[2] else '?'}seed={seed}"
+
+
+@functools.cache
+def _facts(folder: Path) -> Facts:
+    import torch
+
+    from saebench.lm.facts import Facts
+    from saebench.lm.load import load_lm
+    from saebench.lm.reference import parse_lm_ref
+
+    return Facts(load_lm(parse_lm_ref(str(folder)), device=torch.device("cpu"), dtype=torch.float32))
+
+
+def _loaded(folder: Path, reference: str) -> SAE:
+    from saebench.sae.base import LoadContext
+    from saebench.sae.reference import load_sae
+
+    return load_sae(reference, LoadContext(model=_facts(folder)))
+
+
+@functools.cache
+def _quality(folder: Path, reference: str) -> float:
+    """Return the known quality of an SAE, or of a group, which is the mean over its members.
+
+    It is the mean over the true features of cosine times F1: 1 where every feature has a latent that writes it and
+    fires where it does.
+    """
+    from saebench.sae.group_ref import parse_sae_group
+    from saebench.sae.panel.known import known_quality
+    from saebench.sae.panel.planted import Known as Model
+    from saebench.synthetic.planted import load_planted, load_process
+
+    if "=" in reference.partition(":")[0]:
+        members = parse_sae_group(reference).members
+        return sum(_quality(folder, str(member)) for member in members) / len(members)
+    planted = load_planted(folder)
+    tokens = Model(planted, load_process(folder), 0, "audit").tokens("quality", _DOCUMENTS)
+    return known_quality(_loaded(folder, reference), planted, tokens).both
+
+
+def _canonical(references: Sequence[str]) -> tuple[str, ...]:
+    """Return references as records write them."""
+    from saebench.sae.reference import parse_sae_ref
+
+    return tuple(str(parse_sae_ref(reference)) for reference in references)
+
+
+def _group(name: str, members: Sequence[str]) -> str:
+    from saebench.sae.group_ref import parse_sae_group
+
+    return str(parse_sae_group(group(name, members)))
