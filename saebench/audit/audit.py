@@ -92,7 +92,7 @@ def settings(card: TaskCard, size: Size, seed: int, out: Path) -> list[Known]:
         subjects = bundled_groups() if groups else bundled()
         options = {"tasks": [card.name], "suite": size.preset}
         made.append(Known(Setting("bundled", subjects, options, groups), {}))
-    made.append(planted.known(card, size.recipe, seed, out, groups=groups))
+    made.append(planted.known(card, size, seed, out, groups=groups))
     return made
 
 

@@ -23,16 +23,20 @@ class Size:
         bundled: Whether the bundled language model is measured, too, and not only the planted one.
         preset: The preset of the tasks on the bundled language model.
         recipe: The recipe of the planted one.
+        steps: The steps along the training of SAEs of the planted one.
     """
 
     seeds: int
     bundled: bool
     preset: str
     recipe: str = "small"
+    steps: tuple[int, ...] = (10, 30, 100, 300, 1000, 3000)
 
 
 SIZES: Mapping[str, Size] = {
-    "smoke": Size(seeds=2, bundled=False, preset="smoke", recipe="tiny"),
+    # For tests: runs the whole path; its grades mean nothing.
+    "smoke": Size(seeds=2, bundled=False, preset="smoke", recipe="tiny", steps=(2, 10, 50)),
+    "planted": Size(seeds=5, bundled=False, preset="quick"),
     "default": Size(seeds=5, bundled=True, preset="quick"),
     "full": Size(seeds=5, bundled=True, preset="standard"),
 }

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from saebench.audit.assemble import Known
-from saebench.audit.calls import Setting
+from saebench.audit.calls import Setting, Size
 from saebench.audit.subjects import Subjects, cheats, group, rewritten
 from saebench.cards.card import TaskCard
-from saebench.sae.panel.planted_scheme import PLANTED_PANEL
 
 if TYPE_CHECKING:
     from saebench.lm.facts import Facts
@@ -19,29 +18,40 @@ if TYPE_CHECKING:
 
 _PANEL = "planted-panel"
 _TRAINED = f"{_PANEL}:trained"
-_STEPS = (10, 30, 100, 300, 1000, 3000)
+_PERMUTED = "baseline:permuted-decoder"
+_ORACLE = f"{_PANEL}:oracle?seed=0"
+# What is made of the known features, from perfect to worthless.
+_MADE = (
+    *(f"{_PANEL}:{kind}" for kind in ("oracle", "split", "absorbed", "merged", "rotated", "missing")),
+    *(f"{_PANEL}:oracle?noise={noise}" for noise in ("0.3", "1", "3")),
+)
 _DOCUMENTS = 80  # to which the known quality refers
 _SEEDS = range(3)  # of the members of a group
 
 
-def known(card: TaskCard, recipe: str, seed: int, out: Path, *, groups: bool) -> Known:
+def known(card: TaskCard, size: Size, seed: int, out: Path, *, groups: bool) -> Known:
     """Return a planted language model with its panel, and the settings of a task on it.
 
     Args:
         card: The task's card. A task without settings of its own for planted models takes its preset ``smoke``.
-        recipe: The recipe of the model.
+        size: The recipe of the model, and how long SAEs are trained.
         seed: The seed of the model.
         out: The folder in which the model is written, if it is not there yet.
         groups: Whether the task compares SAEs of a group.
     """
     from saebench.synthetic.planted import SITE, TASKS, overrides
 
-    folder = written(out, recipe, seed)
-    parameters = {card.name: overrides(folder, card.name)} if card.name in TASKS else {}
-    options = {"tasks": [card.name], "model": str(folder), "hook": SITE, "suite": "quick", "parameters": parameters}
-    if card.name not in TASKS:
-        options["suite"] = "smoke"
-    subjects = group_panel() if groups else panel()
+    folder = written(out, size.recipe, seed)
+    adapted = card.name in TASKS
+    options = {
+        "tasks": [card.name],
+        "model": str(folder),
+        "hook": SITE,
+        "text": f"jsonl:{folder / 'documents.jsonl'}",  # to which controls are fitted, also where a task reads no text
+        "suite": "quick" if adapted else "smoke",
+        "parameters": {card.name: overrides(folder, card.name)} if adapted else {},
+    }
+    subjects = group_panel(size.steps) if groups else panel(size.steps)
     quality = {reference: _quality(folder, reference) for reference in subjects.known}
     return Known(Setting("planted", subjects, options, groups), quality)
 
@@ -59,33 +69,28 @@ def written(out: Path, recipe: str, seed: int) -> Path:
     return folder.resolve()
 
 
-def panel() -> Subjects:
-    """Return SAEs of a planted model."""
-    along = {_seeded(f"{_TRAINED}?steps={steps}"): steps for steps in _STEPS}
+def panel(steps: Sequence[int]) -> Subjects:
+    """Return SAEs of a planted model. Those that are trained take ``steps``, in rising order; the longest count."""
+    along = {_seeded(f"{_TRAINED}?steps={number}"): number for number in steps}
     *_, shorter, best = along
+    random, frozen = _seeded(f"{_PANEL}:random"), _seeded(f"{_PANEL}:frozen?steps={steps[-1]}")
     adversaries, dense = cheats(best)
     # The models are small, and so is the number of their tokens.
     fitted = {"adversary:memorised": "?d_sae=512", "adversary:always-on": "?d_sae=512"}
     return Subjects(
-        trained=_canonical([best, _seeded(f"{_TRAINED}?steps={_STEPS[-1]}", 1), shorter]),
-        controls=_canonical(
-            [
-                _seeded(f"{_PANEL}:random"),
-                _seeded(f"{_PANEL}:frozen?steps={_STEPS[-1]}"),
-                f"baseline:permuted-decoder({best})?seed=0",
-            ]
-        ),
+        trained=_canonical([best, _seeded(f"{_TRAINED}?steps={steps[-1]}", 1), shorter]),
+        controls=_canonical([random, frozen, f"{_PERMUTED}({best})?seed=0"]),
         adversaries=_canonical([name + fitted.get(name, "") for name in adversaries]),
         dense=_canonical([name + fitted.get(name, "") for name in dense]),
         rewritten={what: _canonical([copy])[0] for what, copy in rewritten(best).items()},
-        known=_canonical([_seeded(reference) for reference in PLANTED_PANEL]),
-        oracle=_canonical([_seeded(f"{_PANEL}:oracle")])[0],
-        steps={_canonical([reference])[0]: steps for reference, steps in along.items()},
+        known=_canonical([*map(_seeded, _MADE), *list(along)[1::2], frozen, random, f"{_PERMUTED}({_ORACLE})?seed=0"]),
+        oracle=_canonical([_ORACLE])[0],
+        steps={_canonical([reference])[0]: number for reference, number in along.items()},
     )
 
 
-def group_panel() -> Subjects:
-    """Return groups of SAEs of a planted model that differ in their seed, but for noise of the same amount."""
+def group_panel(steps: Sequence[int]) -> Subjects:
+    """Return groups of SAEs of a planted model, as `panel` does. The SAEs of a group differ in their seed."""
 
     def seeds(name: str, reference: str, wrapper: str = "{}") -> str:
         return _group(name, [wrapper.format(_seeded(reference, seed)) for seed in _SEEDS])
@@ -93,15 +98,13 @@ def group_panel() -> Subjects:
     # Oracles without noise differ in the order of their latents only, and would be refused as copies.
     noisy = {f"oracle-{noise}": f"{_PANEL}:oracle?noise={noise}" for noise in ("0.1", "0.3", "1", "3")}
     kinds = {kind: f"{_PANEL}:{kind}" for kind in ("merged", "missing", "rotated")}
-    trained = {f"trained-{steps}": f"{_TRAINED}?steps={steps}" for steps in _STEPS}
-    along = {seeds(name, reference): int(name.partition("-")[2]) for name, reference in trained.items()}
-    best = list(along)[-2:]
+    along = {seeds(f"trained-{number}", f"{_TRAINED}?steps={number}"): number for number in steps}
     random = seeds("random", f"{_PANEL}:random")
-    frozen = seeds("frozen", f"{_PANEL}:frozen?steps={_STEPS[-1]}")
-    permuted = seeds("permuted", f"{_TRAINED}?steps={_STEPS[-1]}", "baseline:permuted-decoder({})?seed=0")
+    frozen = seeds("frozen", f"{_PANEL}:frozen?steps={steps[-1]}")
+    permuted = seeds("permuted", f"{_TRAINED}?steps={steps[-1]}", f"{_PERMUTED}({{}})?seed=0")
     made = [seeds(name, reference) for name, reference in (noisy | kinds).items()]
     return Subjects(
-        trained=tuple(reversed(best)),
+        trained=tuple(list(along)[:-3:-1]),
         controls=(random, frozen, permuted),
         known=(*made, *list(along)[1::2], random),
         oracle=made[0],

@@ -5,12 +5,10 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 
-from tabulate import tabulate
-
 from saebench.cards.audits import LENSES, Audit, Finding, MetricAudit
 
 WIDTH = 80
-_HEADS = {lens: lens for lens in LENSES}
+_NAME = 24  # characters of a metric's name, so that the table fits
 
 
 def mark(finding: Finding | None) -> str:
@@ -25,14 +23,22 @@ def name(entry: MetricAudit) -> str:
     return f"{entry.metric} ({entry.subset})" if entry.subset else entry.metric
 
 
+def shorten(text: str, width: int) -> str:
+    """Return text of at most ``width`` characters."""
+    return text if len(text) <= width else f"{text[: width - 1]}…"
+
+
 def table(audits: Sequence[Audit]) -> str:
     """Return a line for each primary metric: its grade, and the best grade that each lens allows."""
-    lines = []
+    lines = [["metric", "grade", *LENSES]]
     for audit in audits:
         lines.append([f"{audit.task} v{audit.task_version}", *[""] * (1 + len(LENSES))])
         for entry in audit.metrics:
-            lines.append([f"  {name(entry)}", entry.grade, *(mark(entry.lenses.get(lens)) for lens in LENSES)])
-    return tabulate(lines, headers=["metric", "grade", *_HEADS.values()], tablefmt="simple", disable_numparse=True)
+            marks = (mark(entry.lenses.get(lens)) for lens in LENSES)
+            lines.append([f"  {shorten(name(entry), _NAME)}", entry.grade, *marks])
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    rows = (" ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines)
+    return "\n".join(rows)
 
 
 def reasons(audit: Audit) -> str:

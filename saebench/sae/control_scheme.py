@@ -48,7 +48,16 @@ def width_at(name: str, hook: HookSite, context: LoadContext) -> int:
 
 
 def fitting_activations(name: str, hook: HookSite, context: LoadContext) -> Tensor:
-    """Return the activations that a control is fitted to. Raises SAELoadError without a language model."""
+    """Return the activations that a control is fitted to.
+
+    Raises SAELoadError without a language model, and where its text gives no activations.
+    """
     if context.calibration is None:
         raise SAELoadError(f"{name} is fitted to activations; name a language model and a text to take them from.")
-    return context.calibration(hook.site_in)
+    activations = context.calibration(hook.site_in)
+    if not len(activations):
+        raise SAELoadError(
+            f"{name} has no activations to be fitted to: the language model knows none of the words of the calibration "
+            "text; name a text in its language with --text."
+        )
+    return activations

@@ -133,3 +133,10 @@ def test_what_a_plan_asks():
 def test_no_capability_is_claimed_in_vain():
     norm = adversaries.Norm(x(), name="n", hook=HOOK)
     assert Capability.ENCODER_DIRECTIONS not in norm.capabilities
+
+
+@pytest.mark.parametrize("ref", ["adversary:always-on?d_sae=64", "adversary:norm", "adversary:empty", "baseline:pca"])
+def test_a_text_that_gives_no_activations_is_named_as_the_cause(ref):
+    nothing = LoadContext(hook=HOOK, calibration=lambda site: torch.zeros(0, D), d_in=lambda site: D)
+    with pytest.raises(SAELoadError, match="knows none of the words of the calibration text"):
+        load_sae(ref, nothing)

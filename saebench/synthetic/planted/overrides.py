@@ -86,7 +86,7 @@ def overrides(folder: str | Path, task: str) -> dict[str, Any]:
                 "test_examples": 10,
                 "context_length": 32,
                 "latents": [1, 4, 16],
-                "perplexity_text": documents,
+                "perplexity_text": file("unlabelled"),
                 "perplexity_context_length": length,
                 "validation_sequences": 4,
                 "test_sequences": 8,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from saebench.stats.rng import generator
 from saebench.synthetic.planted.process import Process, States
+from saebench.synthetic.planted.recipe import Recipe
 from saebench.synthetic.planted.words import TOPIC
 
 FORGET = 1  # the topic that is to be forgotten: a frequent one, but not the most frequent
@@ -34,7 +35,9 @@ def files(process: Process) -> dict[str, bytes]:
     out = {
         "documents": _documents(process, "documents", n),
         "forget": _documents(process, "forget", recipe.forget_documents, topic=FORGET),
-        "retain": _documents(process, "retain", n, without=FORGET),
+        "retain": _documents(process, "retain", n, without=[FORGET]),
+        # On which suppressing a topic of the labelled data costs nothing that it should not cost.
+        "unlabelled": _documents(process, "unlabelled", n, without=range(_classes(recipe))),
         "forget-questions": _questions(process, [FORGET]),
         "retain-questions": _questions(process, [k for k in range(recipe.topics) if k != FORGET]),
         "parallel": _parallel(process),
@@ -48,15 +51,15 @@ def _lines(rows: Iterable[Row]) -> bytes:
 
 
 def _documents(
-    process: Process, purpose: str, n: int, topic: int | None = None, without: int | None = None
+    process: Process, purpose: str, n: int, topic: int | None = None, without: Iterable[int] = ()
 ) -> list[Row]:
     rng = generator(process.seed, f"planted:{purpose}")
     states = process.states(n, rng)
     if topic is not None:
         states = _of_topic(process, states, np.full(n, topic), rng)
-    if without is not None:
-        others = np.delete(np.arange(process.vocabulary.recipe.topics), without)
-        other = np.where(states.topic == without, rng.choice(others, size=n), states.topic)
+    if excluded := list(without):
+        others = np.delete(np.arange(process.vocabulary.recipe.topics), excluded)
+        other = np.where(np.isin(states.topic, excluded), rng.choice(others, size=n), states.topic)
         states = _of_topic(process, states, other, rng)
     return [{"text": text} for text in _texts(process, states, process.vocabulary.recipe.words, rng)]
 
@@ -67,6 +70,11 @@ def _of_topic(process: Process, states: States, topic: NDArray[np.int64], rng: n
     return replace(states, topic=topic, subtopic=topic * each + rng.integers(each, size=len(states)))
 
 
+def _classes(recipe: Recipe) -> int:
+    """Return how many topics the labelled data have; at least one topic is left."""
+    return min(_CLASSES, recipe.topics - 1)
+
+
 def _texts(process: Process, states: States, words: int, rng: np.random.Generator) -> list[str]:
     return [process.vocabulary.text(tokens) for tokens in process.draw(states, words, rng)]
 
@@ -74,7 +82,7 @@ def _texts(process: Process, states: States, words: int, rng: np.random.Generato
 def _labelled(process: Process, name: str) -> list[Row]:
     """Return prompts with classes of one kind, equally many of each class."""
     recipe = process.vocabulary.recipe
-    n_classes = {"languages": recipe.languages, "topics": min(_CLASSES, recipe.topics)}.get(name, 2)
+    n_classes = {"languages": recipe.languages, "topics": _classes(recipe)}.get(name, 2)
     n = n_classes * recipe.labelled // 2
     rng = generator(process.seed, "planted:labelled", name)
     states = process.states(n, rng)
