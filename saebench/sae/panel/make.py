@@ -14,6 +14,7 @@ from torch.nn.functional import normalize
 
 from saebench.errors import NotApplicableError, SAELoadError
 from saebench.sae.panel.adapter import PanelSAE
+from saebench.sae.panel.pairs import in_pairs
 from saebench.sae.panel.train import train
 from saebench.sae.protocol import SAE
 from saebench.stats.rng import generator
@@ -117,9 +118,7 @@ def _noisy(known: _Oracle, noise: float = 1.0) -> SAE:
 
 
 def _merged(known: _Oracle, share: float = 1.0) -> SAE:
-    order = known.shuffled("pairs", known.model.n_features)
-    pairs = order[: 2 * round(share * len(order) / 2)].reshape(-1, 2)
-    alone = order[pairs.numel() :]
+    pairs, alone = in_pairs(known.shuffled("pairs", known.model.n_features), share)
     directions = torch.cat([known.model.directions[pairs].sum(1), known.model.directions[alone]])
     targets = torch.cat([known.fires[:, pairs].any(-1), known.fires[:, alone]], 1)
     return known.detector("merged", normalize(directions, dim=-1), targets)

@@ -19,6 +19,7 @@ from saebench.sae.affine.activations import TopK
 from saebench.sae.affine.adapter import AffineSAE
 from saebench.sae.affine.weights import Weights
 from saebench.sae.panel.coder import SparseCoder
+from saebench.sae.panel.pairs import in_pairs
 from saebench.sae.panel.train import fit
 from saebench.sae.protocol import SAE, HookSite
 from saebench.stats.rng import generator
@@ -117,10 +118,9 @@ def _oracle(known: Known) -> SAE:
 
 
 def _merged(known: Known, share: float = 1.0) -> SAE:
-    order = known.shuffled("pairs", known.planted.n_features)
-    pairs = order[: 2 * round(share * len(order) / 2)].reshape(-1, 2)
-    alone = known.directions[order[pairs.numel() :]]
-    return known.coder("merged", normalize(torch.cat([known.directions[pairs].sum(1), alone]), dim=-1))
+    pairs, alone = in_pairs(known.shuffled("pairs", known.planted.n_features), share)
+    merged = torch.cat([known.directions[pairs].sum(1), known.directions[alone]])
+    return known.coder("merged", normalize(merged, dim=-1))
 
 
 def _split(known: Known) -> SAE:

@@ -18,6 +18,7 @@ from saebench.sae.base import LoadContext
 from saebench.sae.conformance import CHECKS
 from saebench.sae.hook import HookSite
 from saebench.sae.panel.make import best_thresholds
+from saebench.sae.panel.pairs import in_pairs
 from saebench.sae.panel.scheme import PANEL, PanelScheme
 from saebench.sae.protocol import SAE
 from saebench.sae.reference import load_sae, parse_sae_ref
@@ -94,6 +95,15 @@ def test_noise_is_relative_to_the_feature(noise: float):
     cosines = (panel(f"noisy?noise={noise}").decoder_directions() * orthogonal().directions).sum(1)
     # The noise has a random part along the feature, so the cosine scatters around that of orthogonal noise.
     assert float(cosines.mean()) == pytest.approx(1 / np.sqrt(1 + noise**2), abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("n", "share", "pairs"), [(367, 1.0, 183), (24, 1.0, 12), (24, 0.5, 6), (5, 0.9, 2), (2, 0.4, 0)]
+)
+def test_features_are_merged_two_by_two(n: int, share: float, pairs: int):
+    merged, alone = in_pairs(torch.arange(n), share)
+    assert merged.shape == (pairs, 2)
+    assert sorted([*merged.flatten().tolist(), *alone.tolist()]) == list(range(n))
 
 
 @pytest.mark.parametrize(("share", "latents"), [(1, 12), (0.5, 18)])
