@@ -69,6 +69,7 @@ check: $(INSTALLED) ## ruff, spelling, mypy, the layering of rooms, the lock, an
 	$(BIN)/python scripts/render_performance.py --check
 	$(BIN)/python scripts/render_adapters.py --check
 	$(BIN)/python -m benchmarks.coverage --check
+	$(BIN)/python scripts/render_reliability.py --check
 	$(BIN)/python scripts/build_leaderboards.py --check
 
 format: $(INSTALLED) ## let ruff fix what it can

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from saebench.cards.audits import Grade
 from saebench.errors import UsageError
 from saebench.leaderboard.board import find_board, load_board
 from tests.leaderboard.world import board
@@ -97,3 +98,28 @@ def test_published_definitions_fit_the_cards():
     assert definitions
     for path in definitions:
         load_board(path).check()
+
+
+@pytest.mark.usefixtures("made_up_cards")
+def test_boards_rank_by_the_grades_a_and_b_only(grades):
+    grades["good"] = Grade("C", "Degenerate SAEs win: adversary:norm.")
+    grades["loss"] = Grade("B", "It is noisy.")
+    assert ids(board(tasks={"alpha": {}}).ranked("alpha")) == ["loss"]
+
+
+@pytest.mark.usefixtures("made_up_cards")
+def test_a_board_cannot_rank_by_the_grade_c(grades):
+    grades["extra"] = Grade("C", "Degenerate SAEs win: adversary:norm.")
+    with pytest.raises(
+        UsageError, match=r"the grade C, by which no SAE is ranked \(Degenerate SAEs win: adversary:norm\)"
+    ):
+        board(tasks={"alpha": {"columns": ["good"], "ranked": ["extra"]}}).check()
+
+
+@pytest.mark.usefixtures("made_up_cards")
+def test_what_was_not_audited_ranks_only_where_a_board_names_it(monkeypatch):
+    monkeypatch.setattr("saebench.leaderboard.board.grade_of", lambda *_: None)
+    assert board(tasks={"alpha": {}}).ranked("alpha") == []
+    named = board(tasks={"alpha": {"columns": ["good"], "ranked": ["extra"]}})
+    assert ids(named.ranked("alpha")) == ["extra"]
+    named.check()
