@@ -70,15 +70,16 @@ def written(out: Path, recipe: str, seed: int) -> Path:
 
 
 def panel(steps: Sequence[int]) -> Subjects:
-    """Return SAEs of a planted model. Those that are trained take ``steps``, in rising order; the longest count."""
+    """Return SAEs of a planted model. Those that are trained take ``steps``, in rising order; the last three count."""
     along = {_seeded(f"{_TRAINED}?steps={number}"): number for number in steps}
-    *_, shorter, best = along
+    *_, short, shorter, best = along
     random, frozen = _seeded(f"{_PANEL}:random"), _seeded(f"{_PANEL}:frozen?steps={steps[-1]}")
     adversaries, dense = cheats(best)
     # The models are small, and so is the number of their tokens.
     fitted = {"adversary:memorised": "?d_sae=512", "adversary:always-on": "?d_sae=512"}
     return Subjects(
-        trained=_canonical([best, _seeded(f"{_TRAINED}?steps={steps[-1]}", 1), shorter]),
+        # Another seed, and two shorter trainings: two seeds alone hardly differ, so that all of their spread is noise.
+        trained=_canonical([best, _seeded(f"{_TRAINED}?steps={steps[-1]}", 1), shorter, short]),
         controls=_canonical([random, frozen, f"{_PERMUTED}({best})?seed=0"]),
         adversaries=_canonical([name + fitted.get(name, "") for name in adversaries]),
         dense=_canonical([name + fitted.get(name, "") for name in dense]),
@@ -104,7 +105,7 @@ def group_panel(steps: Sequence[int]) -> Subjects:
     permuted = seeds("permuted", f"{_TRAINED}?steps={steps[-1]}", f"{_PERMUTED}({{}})?seed=0")
     made = [seeds(name, reference) for name, reference in (noisy | kinds).items()]
     return Subjects(
-        trained=tuple(list(along)[:-3:-1]),
+        trained=tuple(list(along)[:-4:-1]),
         controls=(random, frozen, permuted),
         known=(*made, *list(along)[1::2], random),
         oracle=made[0],
