@@ -83,10 +83,15 @@ def _truth(values: Values, known: Sequence[Known], seed: int) -> Finding:
 def _training(values: Values, known: Sequence[Known], seed: int, where: Where, noise: lenses.Noise) -> Finding:
     separations: dict[str, Figure] = {}
     behind: list[str] = []
+    blind = False
     effect, correlation = Figure(value=None), Figure(value=None)
     for entry in known:
         subjects, here = entry.setting.subjects, entry.setting.where
         trained, controls = (values.scored(here, names, seed) for names in (subjects.trained, subjects.controls))
+        before, after = trained.get(next(iter(subjects.trained), "")), controls.get(subjects.permuted)
+        if before is not None and after is not None and rules.same(before, after, noise.reliable):
+            blind = True
+            del controls[subjects.permuted]
         if trained and controls:
             separations[here] = lenses.separation(list(trained.values()), list(controls.values()))
             behind += lenses.not_below(controls, min(trained.values()))
@@ -95,7 +100,7 @@ def _training(values: Values, known: Sequence[Known], seed: int, where: Where, n
         steps = values.scored(here, subjects.steps, seed)
         if len(steps) > 2:
             correlation = lenses.rank_correlation([subjects.steps[sae] for sae in steps], list(steps.values()))
-    return rules.judge_training(correlation, separations, effect, list(dict.fromkeys(behind)))
+    return rules.judge_training(correlation, separations, effect, list(dict.fromkeys(behind)), blind=blind)
 
 
 def _precision(values: Values, known: Sequence[Known], seed: int, where: Where, noise: lenses.Noise) -> Finding:

@@ -81,6 +81,7 @@ def panel(steps: Sequence[int]) -> Subjects:
         # Another seed, and two shorter trainings: two seeds alone hardly differ, so that all of their spread is noise.
         trained=_canonical([best, _seeded(f"{_TRAINED}?steps={steps[-1]}", 1), shorter, short]),
         controls=_canonical([random, frozen, f"{_PERMUTED}({best})?seed=0"]),
+        permuted=_canonical([f"{_PERMUTED}({best})?seed=0"])[0],
         adversaries=_canonical([name + fitted.get(name, "") for name in adversaries]),
         dense=_canonical([name + fitted.get(name, "") for name in dense]),
         rewritten={what: _canonical([copy])[0] for what, copy in rewritten(best).items()},
@@ -107,6 +108,7 @@ def group_panel(steps: Sequence[int]) -> Subjects:
     return Subjects(
         trained=tuple(list(along)[:-4:-1]),
         controls=(random, frozen, permuted),
+        permuted=permuted,
         known=(*made, *list(along)[1::2], random),
         oracle=made[0],
         steps=along,

@@ -1,7 +1,8 @@
 """The rules of grading: what each lens must find for a metric to rank SAEs. docs/reliability.md explains them.
 
 The limits were set before the first audit was run. A change of them raises `RULES`, because grades of other rules do
-not compare.
+not compare. Rules 2 treat metrics that ignore the decoder as such: under rules 1, whether a permuted decoder counted as
+a failure depended on how many trained SAEs were worse than the one that it was made from.
 
 A grade is the worst that any lens allows. Where a lens could not be used, the metric cannot have the grade A.
 """
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from saebench.audit.lenses import Noise
 from saebench.cards.audits import LENSES, Figure, Finding, Lens, Letter
 
-RULES = 1
+RULES = 2
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,8 @@ def judge_training(
     effect: Figure,
     controls: Sequence[str],
     limits: Limits = LIMITS,
+    *,
+    blind: bool = False,
 ) -> Finding:
     """Judge whether the metric rises with training and tells trained SAEs from controls.
 
@@ -104,6 +107,7 @@ def judge_training(
         effect: How far trained SAEs lie above controls, in standard deviations of one evaluation.
         controls: The controls that do not lie below all trained SAEs.
         limits: What the grades demand.
+        blind: Whether the metric ignores the decoder. A permuted decoder is then no control, and there is no A.
     """
     figures = {"correlation": correlation, "effect": effect}
     figures |= {f"separation on {model}": figure for model, figure in separations.items()}
@@ -119,7 +123,10 @@ def judge_training(
         parts.append(f"Trained SAEs beat controls in {min(known):.0%} of the pairs.")
     if controls:
         parts.append(f"Not all trained SAEs lie above {_few(controls)}.")
-    letter: Letter = max(letters) if len(known) and correlation.value is not None else max([*letters, "B"])
+    if blind:
+        parts.append("It ignores the decoder: with permuted decoder rows an SAE has the same value.")
+    whole = bool(known) and correlation.value is not None and not blind
+    letter: Letter = max(letters) if whole else max([*letters, "B"])
     return Finding(passed=letter == "A", worst=letter, says=" ".join(parts), figures=figures, names=list(controls))
 
 
@@ -181,10 +188,20 @@ def judge_invariance(shifts: Mapping[str, Figure], size: float, reliable: Figure
     if not values or reliable.value is None:
         return Finding(passed=None, worst="B", says="Its invariance could not be measured.", figures=figures)
     name = max(values, key=lambda key: values[key])
-    allowed = max(limits.rounding * reliable.value, limits.relative * size)
-    letter: Letter = "A" if values[name] <= allowed else "B" if values[name] <= reliable.value else "C"
+    letter: Letter = (
+        "A" if values[name] <= _allowed(size, reliable, limits) else "B" if values[name] <= reliable.value else "C"
+    )
     says = f"Rewriting an SAE as the same function moves it by at most {values[name]:.2g} ({name})."
     return Finding(passed=letter == "A", worst=letter, says=says, figures=figures)
+
+
+def same(before: float, after: float, reliable: Figure, limits: Limits = LIMITS) -> bool:
+    """Return whether two values are the same for all purposes of an audit."""
+    return abs(before - after) <= _allowed(abs(before), reliable, limits)
+
+
+def _allowed(size: float, reliable: Figure, limits: Limits) -> float:
+    return max(limits.rounding * (reliable.value or 0.0), limits.relative * size)
 
 
 def _at_least(value: float, limits: tuple[float, float]) -> Letter:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 _TOPK = "zoo:topk-k32-s0"
+_PERMUTED = f"baseline:permuted-decoder({_TOPK})"
 
 
 @dataclass(frozen=True)
@@ -15,6 +16,7 @@ class Subjects:
     Attributes:
         trained: What boards are for.
         controls: What training must beat.
+        permuted: The control that is ``trained[0]`` with its decoder rows in another order.
         adversaries: Degenerate SAEs.
         dense: Those adversaries that fire about as many latents as there are dimensions, which boards refuse to rank.
         rewritten: Copies of ``trained[0]`` that compute the same function, by what was rewritten.
@@ -25,6 +27,7 @@ class Subjects:
 
     trained: tuple[str, ...]
     controls: tuple[str, ...]
+    permuted: str = ""
     adversaries: tuple[str, ...] = ()
     dense: tuple[str, ...] = ()
     rewritten: dict[str, str] = field(default_factory=dict)
@@ -65,8 +68,9 @@ def bundled() -> Subjects:
         controls=(
             "baseline:random?d_sae=2048&l0=32",
             "zoo:frozen-topk-k32-s0",
-            f"baseline:permuted-decoder({_TOPK})",
+            _PERMUTED,
         ),
+        permuted=_PERMUTED,
         # The others are tried on the planted model, where they cost a hundredth of this.
         adversaries=adversaries[:2],
         dense=dense[2:],
@@ -88,5 +92,5 @@ def bundled_groups() -> Subjects:
     return Subjects(
         trained=(group("topk-k32", runs),),
         controls=(group("random", random), group("permuted", permuted)),
-        adversaries=(),
+        permuted=group("permuted", permuted),
     )

@@ -14,7 +14,8 @@ from saebench.cards.card import MetricSpec
 
 SUBJECTS = Subjects(
     trained=("t0", "t1", "t2"),
-    controls=("random", "frozen"),
+    controls=("random", "frozen", "permuted"),
+    permuted="permuted",
     adversaries=("norm", "empty"),
     dense=("identity",),
     rewritten={"another order of latents": "reordered"},
@@ -27,7 +28,7 @@ QUALITY = {"oracle": 1.0, "noisy": 0.9, "noisier": 0.7, "bad": 0.4, "worse": 0.2
 SOUND = {
     **{sae: 10 * value for sae, value in QUALITY.items()},
     **{"t0": 5.0, "t1": 6.0, "t2": 7.0, "s1": 2.0, "s2": 3.0, "s3": 4.0},
-    **{"frozen": 1.5, "norm": 0.0, "empty": 0.0, "identity": 1.0, "reordered": 5.0},
+    **{"frozen": 1.5, "permuted": 0.5, "norm": 0.0, "empty": 0.0, "identity": 1.0, "reordered": 5.0},
 }
 
 

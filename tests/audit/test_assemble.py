@@ -37,6 +37,15 @@ def test_each_fault_costs_what_the_rules_say(changed: dict[str, float], grade: s
     assert reason in judged.reason
 
 
+def test_a_metric_that_ignores_the_decoder_is_a_b_whatever_it_was_made_from() -> None:
+    judged = audit_metric(values({**SOUND, "permuted": SOUND["t0"]}), [known()], 0)
+    assert judged.grade == "B"
+    assert "ignores the decoder" in judged.reason
+    assert judged.lenses["training"].figures["separation on planted"].value == 1.0
+    # A permuted decoder that is nearly as good is no such case.
+    assert audit_metric(values({**SOUND, "permuted": SOUND["t0"] - 0.1}), [known()], 0).grade == "A"
+
+
 def test_lower_is_better_is_turned_before_anything_is_judged() -> None:
     turned = audit_metric(values({sae: -value for sae, value in SOUND.items()}), [known()], 0)
     assert turned.grade == "C"  # as if it were better higher: everything is upside down
