@@ -13,7 +13,7 @@ from saebench.cli.quiet import quiet_libraries
 SOME_FAILED, INTERRUPTED = 1, 130
 
 
-@click.command(short_help="Measure whether the metrics of a task can be believed, and grade them.")
+@click.command(short_help="Grade metrics by whether they can be believed.")
 @click.argument("tasks", nargs=-1, required=True, metavar="TASK...|all")
 @click.option("--size", metavar="NAME", default="default", show_default=True, help="planted, default or full.")
 @click.option("--seed", metavar="N", type=click.IntRange(min=0), default=0, show_default=True, help="The first seed.")

@@ -32,7 +32,7 @@ import numpy as np
 from saebench.diagnosis.measure import Fit, Ratio
 from saebench.diagnosis.published import Published
 from saebench.diagnosis.variants import Variant
-from saebench.stats.intervals import jackknife, ratio
+from saebench.stats.intervals import jackknife_error, ratio
 
 MARGIN = 1.25
 ERRORS = 3.0
@@ -140,8 +140,7 @@ def _gain(mine: Ratio, theirs: Ratio) -> tuple[float, float]:
         return float(np.log(max(whole, _TINY))), np.log(np.maximum(without, _TINY))
 
     (value, without), (loaded, loaded_without) = log_ratios(mine), log_ratios(theirs)
-    estimate = jackknife(loaded - value, loaded_without - without)
-    return estimate.value, estimate.stderr
+    return loaded - value, jackknife_error(loaded_without - without)
 
 
 def _off(row: Row, published: Published) -> float:

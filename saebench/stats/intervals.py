@@ -25,6 +25,7 @@ __all__ = [
     "bootstrap_ratio",
     "clipped",
     "jackknife",
+    "jackknife_error",
     "mean_estimate",
     "ratio",
     "resampling_weights",
@@ -158,5 +159,10 @@ def jackknife(value: float, left_out: NDArray[np.float64]) -> Estimate:
     n = len(left_out)
     if n < MIN_UNITS or not np.isfinite(value) or np.ptp(left_out) <= 1e-12 * np.max(np.abs(left_out)):
         return without_interval(value, n, "jackknife")
-    stderr = float(np.sqrt((n - 1) / n * np.sum((left_out - left_out.mean()) ** 2)))
-    return student(value, stderr, n - 1, n, "jackknife")
+    return student(value, jackknife_error(left_out), n - 1, n, "jackknife")
+
+
+def jackknife_error(left_out: NDArray[np.float64]) -> float:
+    """Return Tukey's standard error from the values ``left_out[n]`` without each unit; NaN for fewer than two units."""
+    n = len(left_out)
+    return float(np.sqrt((n - 1) / n * np.sum((left_out - left_out.mean()) ** 2))) if n > 1 else float("nan")

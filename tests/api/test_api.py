@@ -32,10 +32,10 @@ def test_the_table_holds_every_number(table: Any, inputs: Inputs):
     frame = table([inputs.topk(0), inputs.factory("broken")], seed=3)
     assert isinstance(frame, pd.DataFrame)
     ok = frame[frame["status"] == "ok"]
-    assert len(ok) == 25
+    assert len(ok) == 27
     assert set(ok["sae"]) == {inputs.topk(0)}
     assert (set(ok["seed"]), set(ok["hook"])) == ({3}, {SITE})
-    assert set(ok[ok["primary"].astype(bool)]["metric"]) == {"fvu", "ce_recovered_mean"}
+    assert set(ok[ok["primary"].astype(bool)]["metric"]) == {"fvu", "fvu_ordinary", "ce_recovered_mean"}
     failed = frame[frame["status"] == "failed"]
     assert len(failed) == 1
     assert "no such checkpoint" in failed.iloc[0]["error"]
@@ -43,7 +43,7 @@ def test_the_table_holds_every_number(table: Any, inputs: Inputs):
 
 def test_one_name_may_stand_for_a_list(table: Any):
     frame = table("baseline:neurons", tasks="core")
-    assert len(frame) == 25
+    assert len(frame) == 27
     assert frame.set_index("metric")["value"]["fvu"] == 0
 
 

@@ -17,8 +17,8 @@ from saebench.cli.main import cli
 from saebench.errors import ModelError
 from tests.cli.conftest import Invoke
 
-COMMANDS = ["assets", "cache", "check-adapter", "compare", "doctor", "export", "leaderboard", "lm-eval"]
-COMMANDS += ["prefetch", "run", "saes", "submit", "table", "tasks"]
+COMMANDS = ["assets", "audit", "cache", "check-adapter", "compare", "doctor", "export", "leaderboard", "lm-eval"]
+COMMANDS += ["power", "prefetch", "run", "saes", "submit", "table", "tasks"]
 HEAVY = {"torch", "transformers", "transformer_lens", "sae_lens", "pandas", "numpy", "sklearn", "pydantic"}
 
 

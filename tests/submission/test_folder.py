@@ -167,12 +167,13 @@ def test_a_key_twice(tmp_path: Path):
 def test_places(tmp_path: Path):
     path = put(tmp_path, good())
     expected = path.relative_to(tmp_path).as_posix()
-    copy = tmp_path / path.name
+    copy = tmp_path / "0" / path.name  # it comes before the record in the right place
+    copy.parent.mkdir()
     copy.write_bytes(path.read_bytes())
     copy.with_suffix(".npz").write_bytes(path.with_suffix(".npz").read_bytes())
     assert {(finding.path, finding.message) for finding in check(tmp_path)} == {
-        (path.name, f"belongs at {expected}"),
-        (expected, f"is a second copy of the record {path.name}"),
+        (f"0/{path.name}", f"belongs at {expected}"),
+        (expected, f"is a second copy of the record 0/{path.name}"),
     }
 
 
