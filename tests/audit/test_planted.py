@@ -67,4 +67,4 @@ def test_an_audit_from_end_to_end(out: Path) -> None:
     assert recovered.components.unit == "sequence"
     again = audit_task("core", TINY, "smoke", 0, out, NullProgress())
     assert again.audit.metrics == made.audit.metrics
-    assert again.audit.provenance["wall_seconds"] < made.audit.provenance["wall_seconds"]
+    assert again.audit.provenance["wall_seconds"] == made.audit.provenance["wall_seconds"]
