@@ -11,6 +11,7 @@ from saebench.audit.assemble import Known
 from saebench.audit.calls import Setting, Size
 from saebench.audit.subjects import Subjects, cheats, group, rewritten
 from saebench.cards.card import TaskCard
+from saebench.sae.panel.planted_scheme import KNOWN_FEATURES
 
 if TYPE_CHECKING:
     from saebench.lm.facts import Facts
@@ -20,11 +21,6 @@ _PANEL = "planted-panel"
 _TRAINED = f"{_PANEL}:trained"
 _PERMUTED = "baseline:permuted-decoder"
 _ORACLE = f"{_PANEL}:oracle?seed=0"
-# What is made of the known features, from perfect to worthless.
-_MADE = (
-    *(f"{_PANEL}:{kind}" for kind in ("oracle", "split", "absorbed", "merged", "rotated", "missing")),
-    *(f"{_PANEL}:oracle?noise={noise}" for noise in ("0.3", "1", "3")),
-)
 _DOCUMENTS = 80  # to which the known quality refers
 _SEEDS = range(3)  # of the members of a group
 
@@ -85,7 +81,9 @@ def panel(steps: Sequence[int]) -> Subjects:
         adversaries=_canonical([name + fitted.get(name, "") for name in adversaries]),
         dense=_canonical([name + fitted.get(name, "") for name in dense]),
         rewritten={what: _canonical([copy])[0] for what, copy in rewritten(best).items()},
-        known=_canonical([*map(_seeded, _MADE), *list(along)[1::2], frozen, random, f"{_PERMUTED}({_ORACLE})?seed=0"]),
+        known=_canonical(
+            [*map(_seeded, KNOWN_FEATURES), *list(along)[1::2], frozen, random, f"{_PERMUTED}({_ORACLE})?seed=0"]
+        ),
         oracle=_canonical([_ORACLE])[0],
         steps={_canonical([reference])[0]: number for reference, number in along.items()},
     )

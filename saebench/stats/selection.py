@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csc_matrix, csr_matrix, issparse
+from scipy.stats import rankdata
 
 from saebench.errors import DataError
 
@@ -123,6 +124,21 @@ def _largest(
 
 def _tie_breaker(ties: ArrayLike | None, n: int) -> NDArray[np.float64]:
     return np.zeros(n) if ties is None else np.asarray(ties, np.float64)
+
+
+def auroc_contributions(positive: NDArray[np.floating], negative: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Contributions to the AUROC of scores of positive against negative texts, of which there are as many: ``[pairs]``.
+
+    The contribution of a pair, the texts at the same place of the two lists, is the share of negative texts below the
+    positive one, plus the share of positive texts above the negative one, minus the AUROC; ties count half. So their
+    mean is the AUROC, and their spread is that of DeLong's estimate.
+    """
+    n = len(positive)
+    ranks = rankdata(np.concatenate([positive, negative]))
+    below = (ranks[:n] - rankdata(positive)) / n  # negative texts below each positive one
+    above = 1 - (ranks[n:] - rankdata(negative)) / n  # positive texts above each negative one
+    contributions: NDArray[np.float64] = below + above - below.mean()
+    return contributions
 
 
 def _auroc(table: csc_matrix, labels: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from saebench.errors import SAELoadError, UsageError, did_you_mean
+from saebench.errors import SAELoadError
 from saebench.sae.hook import HookSite
-from saebench.sae.options import COUNT, POSITIVE, POSITIVE_INT, Option, read_options
-from saebench.sae.scheme import Form, Scheme
+from saebench.sae.options import COUNT, POSITIVE, POSITIVE_INT, Option
+from saebench.sae.panel.kinds import KindsScheme
+from saebench.sae.scheme import Form
 from saebench.synthetic.reference import HOOK
 
 if TYPE_CHECKING:
@@ -34,25 +35,22 @@ SHARE = Option("a share above 0 and up to 1", _share)
 _ARCHITECTURE = Option("topk or relu", _architecture)
 _TRAINING = {"steps": POSITIVE_INT, "latents": POSITIVE_INT, "lr": POSITIVE, "seed": COUNT}
 _TOPK_OR_RELU = {"architecture": _ARCHITECTURE, "k": POSITIVE_INT, "l1": POSITIVE}
-_KINDS = {
-    form.body: form
-    for form in (
-        Form("oracle", "a latent for each true feature, with the best threshold", {"seed": COUNT}),
-        Form("noisy", "the oracle with noise on its directions", {"noise": POSITIVE, "seed": COUNT}),
-        Form("merged", "the oracle with pairs of features in one latent", {"share": SHARE, "seed": COUNT}),
-        Form("split", "the oracle with two latents for weak and strong firing of a feature", {"seed": COUNT}),
-        Form("absorbed", "the oracle whose latents fall silent where a child fires", {"share": SHARE, "seed": COUNT}),
-        Form("rotated", "the oracle, rotated inside groups of features", {"size": POSITIVE_INT, "seed": COUNT}),
-        Form("trained", "an SAE that is trained on the model", {**_TOPK_OR_RELU, **_TRAINING}),
-        Form("frozen", "a trained SAE whose decoder stays random", {**_TOPK_OR_RELU, **_TRAINING}, control=True),
-        Form(
-            "random",
-            "random directions at the true L0",
-            {"latents": POSITIVE_INT, "seed": COUNT},
-            control=True,
-        ),
-    )
-}
+_FORMS = (
+    Form("oracle", "a latent for each true feature, with the best threshold", {"seed": COUNT}),
+    Form("noisy", "the oracle with noise on its directions", {"noise": POSITIVE, "seed": COUNT}),
+    Form("merged", "the oracle with pairs of features in one latent", {"share": SHARE, "seed": COUNT}),
+    Form("split", "the oracle with two latents for weak and strong firing of a feature", {"seed": COUNT}),
+    Form("absorbed", "the oracle whose latents fall silent where a child fires", {"share": SHARE, "seed": COUNT}),
+    Form("rotated", "the oracle, rotated inside groups of features", {"size": POSITIVE_INT, "seed": COUNT}),
+    Form("trained", "an SAE that is trained on the model", {**_TOPK_OR_RELU, **_TRAINING}),
+    Form("frozen", "a trained SAE whose decoder stays random", {**_TOPK_OR_RELU, **_TRAINING}, control=True),
+    Form(
+        "random",
+        "random directions at the true L0",
+        {"latents": POSITIVE_INT, "seed": COUNT},
+        control=True,
+    ),
+)
 # From perfect to worthless, as far as one order tells it. A run on a synthetic model takes them by default.
 PANEL = (
     *(f"{_NAME}:oracle", f"{_NAME}:split", f"{_NAME}:absorbed", f"{_NAME}:merged", f"{_NAME}:rotated"),
@@ -63,32 +61,21 @@ PANEL = (
 )
 
 
-class PanelScheme(Scheme):
+class PanelScheme(KindsScheme):
     """``synthetic-panel:oracle`` and its distortions, trained SAEs, and controls."""
 
     name = _NAME
-    forms = tuple(_KINDS.values())
-
-    def validate(self, ref: Reference) -> None:
-        if ref.body not in _KINDS:
-            raise UsageError(
-                f"There is no {_NAME}:{ref.body}.{did_you_mean(ref.body, _KINDS)} Known are {', '.join(_KINDS)}."
-            )
-        read_options(ref, _KINDS[ref.body].options)
+    forms = _FORMS
 
     def load(self, ref: Reference, context: LoadContext) -> SAE:
         from saebench.sae.panel.make import make
 
         if context.synthetic is None:
             raise SAELoadError(f"{ref} is made for a synthetic model; name one with --model, such as synthetic:small.")
-        options = {"seed": context.seed, **read_options(ref, _KINDS[ref.body].options)}
-        return make(ref.body, context.synthetic, name=str(ref), **options)
+        return make(ref.body, context.synthetic, name=str(ref), **self.options(ref, context))
 
     def site(self, ref: Reference, default: str | None) -> HookSite:
         return HookSite.at(HOOK)
-
-    def control(self, ref: Reference) -> str | None:
-        return ref.body if ref.body in _KINDS and _KINDS[ref.body].control else None
 
     def derived(self, ref: Reference) -> bool:
         return True

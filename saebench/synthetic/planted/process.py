@@ -6,9 +6,8 @@ entropy of the process is known, too.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,11 +51,6 @@ class States:
     def rows(self, rows: slice | NDArray[np.int64] | NDArray[np.bool_]) -> States:
         """Return some of the documents."""
         return States(self.language[rows], self.topic[rows], self.subtopic[rows], self.markers[rows], self.toxic[rows])
-
-    def with_(self, **changes: object) -> Self:
-        """Return the same documents with other states, each an array or one value for all."""
-        arrays = {key: np.full_like(getattr(self, key), value) for key, value in changes.items()}
-        return replace(self, **arrays)
 
 
 @dataclass(frozen=True, eq=False)  # arrays do not compare to one truth

@@ -12,6 +12,7 @@ from saebench.passes.activity import activity
 from saebench.passes.context import TaskContext
 from saebench.sae.protocol import SAE, Capability
 from saebench.stats.rng import NO_CONTENT
+from saebench.stats.selection import auroc_contributions
 from saebench.tasks.detox.baseline import mean_steering
 from saebench.tasks.detox.data import neutral_sequences, source_hash, splits
 from saebench.tasks.detox.report import (
@@ -30,7 +31,6 @@ from saebench.tasks.detox.report import (
 )
 from saebench.tasks.detox.scoring.continuations import fluency_data, prompt_set
 from saebench.tasks.detox.scoring.likelihood import text_pairs
-from saebench.tasks.detox.scoring.ranking import auroc_contributions
 from saebench.tasks.detox.scoring.side_effects import ce_changes, utility_scores
 from saebench.tasks.detox.scoring.tradeoff import tradeoffs
 from saebench.tasks.detox.selection import ToxicLatents, matched_set, select_toxic, with_pooling
@@ -96,8 +96,8 @@ class DetoxTask(SAETask[DetoxSettings]):
             ("latent_auroc", toxic.latents, settings.pooling),
             ("latent_size_auroc", selected(by_size).latents, by_size.pooling),
         ):
-            scores = latents.score(test_activity, pooling)
-            report_auroc(report, metric, auroc_contributions(scores, texts["test"].toxic))
+            scores, is_toxic = latents.score(test_activity, pooling), texts["test"].toxic
+            report_auroc(report, metric, auroc_contributions(scores[is_toxic], scores[~is_toxic]))
         rises = test_pairs.by_subset(changes, "test texts under detoxification")
         report_likelihoods(report, rises, ours.tried, settings.max_loss_rise)
         report_continuations(report, judgements, test.clean)

@@ -12,6 +12,7 @@ from saebench.evaluation.changes import CLEAN, DIFFMEAN, RANDOM_LATENTS
 from saebench.evaluation.report import Ratio
 from saebench.scorers.text import repeated
 from saebench.stats.intervals import Estimate
+from saebench.stats.selection import auroc_contributions
 from saebench.tasks.unlearning.data.documents import SIDES, DocumentSplit, Side, SplitName
 from saebench.tasks.unlearning.data.questions import QuestionSet
 from saebench.tasks.unlearning.scoring.answers import ChosenAnswers, QuestionMetrics
@@ -20,7 +21,7 @@ from saebench.tasks.unlearning.scoring.losses import PARTS, Losses, shares
 from saebench.tasks.unlearning.scoring.methods import RANDOM_DIRECTIONS
 from saebench.tasks.unlearning.scoring.samples import Samples
 from saebench.tasks.unlearning.scoring.scorer import MethodResult
-from saebench.tasks.unlearning.scoring.selectivity import Selectivity, auroc_contributions
+from saebench.tasks.unlearning.scoring.selectivity import Selectivity
 
 _NOTHING_KNOWN = "the unchanged model knows nothing of the documents, or there are no words of the topic in them"
 _NO_ROWS = "the decoder of the SAE is not linear, so there are no rows to replace"

@@ -11,7 +11,7 @@ from scipy.sparse import csr_matrix
 from sklearn.metrics import roc_auc_score
 
 from saebench.passes.activity import Activity
-from saebench.tasks.detox.scoring.ranking import auroc_contributions
+from saebench.stats.selection import auroc_contributions
 from saebench.tasks.detox.selection import (
     LatentSet,
     ToxicLatents,
@@ -110,7 +110,7 @@ def test_the_control_holds_other_latents():
 def test_contributions_average_to_the_auroc(pairs: list[tuple[int, int]]):
     scores = np.array(pairs, dtype=np.float64).T.ravel()
     toxic = np.repeat([True, False], len(pairs))
-    found = auroc_contributions(scores, toxic)
+    found = auroc_contributions(scores[toxic], scores[~toxic])
     assert found.shape == (len(pairs),)
     assert found.mean() == pytest.approx(roc_auc_score(toxic, scores))
 
@@ -118,7 +118,7 @@ def test_contributions_average_to_the_auroc(pairs: list[tuple[int, int]]):
 def test_their_spread_is_delongs():
     rng = np.random.default_rng(0)
     bad, good = rng.normal(0.8, 1, 200), rng.normal(0, 1, 200)
-    found = auroc_contributions(np.concatenate([bad, good]), np.repeat([True, False], 200))
+    found = auroc_contributions(bad, good)
     below = np.array([(good < x).mean() for x in bad])
     above = np.array([(bad > x).mean() for x in good])
     delong = below.var(ddof=1) / 200 + above.var(ddof=1) / 200

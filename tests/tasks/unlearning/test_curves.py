@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from saebench.passes.context import TaskContext
-from saebench.stats.selection import auroc
+from saebench.stats.selection import auroc, auroc_contributions
 from saebench.tasks.unlearning.data.topic import Vocabulary
 from saebench.tasks.unlearning.methods.sweep import UnlearningSweep
 from saebench.tasks.unlearning.scoring.curves import Curve, choose, headline_method
 from saebench.tasks.unlearning.scoring.losses import Known, Losses, selective, shares, stacked
 from saebench.tasks.unlearning.scoring.samples import Samples
-from saebench.tasks.unlearning.scoring.selectivity import Selectivity, auroc_contributions
+from saebench.tasks.unlearning.scoring.selectivity import Selectivity
 
 VOCABULARY = 1000
 SIDE = np.array([True, True, False, False])

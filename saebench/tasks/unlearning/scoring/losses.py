@@ -94,12 +94,6 @@ class Losses:
             losses, clean, ignorant = self.groups[:, group], known.clean_groups[group], known.ignorant_groups[group]
         return (np.minimum(losses, ignorant) - clean)[:, rows], (ignorant - clean)[rows]
 
-    def at(self, place: int | None) -> Losses:
-        """The losses at the setting number ``place``; those of the unchanged model at none."""
-        if place is None:
-            return Losses(self.known, self.known.clean[None], self.known.clean_groups[None])
-        return Losses(self.known, self.total[place : place + 1], self.groups[place : place + 1])
-
 
 Weights = dict[Side, Float[np.ndarray, "replicates n"]]
 

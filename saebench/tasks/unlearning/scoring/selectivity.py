@@ -42,15 +42,3 @@ class Selectivity:
     def _estimate(self, values: Values, losses: Losses) -> Estimate:
         n = min(int(losses.known.side(side).sum()) for side in SIDES)  # the sides are resampled separately
         return expanded_percentile(values, n)
-
-
-def auroc_contributions(forget: Float[np.ndarray, " n"], retain: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    """Contributions to the AUROC of scores of forget against retained documents, of which there are as many.
-
-    The contribution of a pair, the documents at the same place of their lists, is the share of retained documents below
-    the forget document, plus the share of forget documents above the retained one, minus the AUROC; ties count half. So
-    their mean is the AUROC, and their spread is that of DeLong's estimate.
-    """
-    above = (forget[:, None] > retain) + (forget[:, None] == retain) / 2
-    contributions: Float[np.ndarray, " n"] = above.mean(1) + above.mean(0) - above.mean()
-    return contributions
