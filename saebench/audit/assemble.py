@@ -16,7 +16,7 @@ from saebench.cards.audits import Figure, Finding, Lens, MetricAudit
 
 @dataclass(frozen=True)
 class Known:
-    """What is known of the SAEs of one language model before anything is measured.
+    """A language model with its SAEs, and the quality of those that is known before anything is measured.
 
     Attributes:
         setting: The model and its SAEs.

@@ -13,7 +13,7 @@ from saebench.audit.calls import Call, Setting, Size, Where, calls
 from saebench.audit.measure import Values, failures, run, values
 from saebench.audit.rules import RULES
 from saebench.audit.subjects import bundled, bundled_groups
-from saebench.cards.audits import Audit, Components, MetricAudit
+from saebench.cards.audits import Audit, Components
 from saebench.cards.card import TaskCard
 from saebench.cards.registry import registry
 from saebench.errors import SaebenchError
@@ -144,6 +144,3 @@ def _components(
         if found := components.components(of_metric, pair, preset):
             return found
     return None
-
-
-__all__ = ["MetricAudit", "Outcome", "audit_task", "settings", "write"]

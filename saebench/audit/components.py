@@ -20,7 +20,7 @@ POWER = 0.8  # the chance of deciding a difference that is there
 
 @dataclass(frozen=True)
 class Needed:
-    """What decides a difference: units under each seed, and seeds over which the values are averaged."""
+    """How much decides a difference: the number of units under each seed, and of seeds, whose values are averaged."""
 
     units: int
     seeds: int

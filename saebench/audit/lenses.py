@@ -25,7 +25,7 @@ _LEAST = 4  # fewer pairs give no interval of a rank correlation
 
 @dataclass(frozen=True)
 class Noise:
-    """What repeating an evaluation with other seeds changes.
+    """How much values change when an evaluation is repeated with other seeds.
 
     With y[i, r] of SAE i and seed r, a two-way analysis of variance splits the spread into SAEs, seeds and the rest.
 

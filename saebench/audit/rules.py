@@ -20,7 +20,7 @@ RULES = 2
 
 @dataclass(frozen=True)
 class Limits:
-    """What the grades A and B demand. A pair holds the limit of A and that of B; what misses both is a C."""
+    """The limits of grades. The first number of a pair is the limit of A and the second that of B; beyond is a C."""
 
     truth: tuple[float, float] = (0.8, 0.5)  # the least rank correlation with known quality
     truth_low: float = 0.5  # the least lower end of its interval, for A

@@ -39,7 +39,7 @@ class Figure(_Strict):
 
 
 class Finding(_Strict):
-    """What one lens saw of one metric.
+    """The finding of one lens about one metric.
 
     Attributes:
         passed: Whether the metric may have the grade A as far as this lens is concerned; None if it was not measured.
@@ -160,6 +160,12 @@ def letter_of(task: str, version: int, metric: str) -> str:
     """Return the grade of a metric as a letter; empty where this version of the task was not audited."""
     grade = grade_of(task, version, metric)
     return grade.letter if grade else ""
+
+
+def grade_facts(task: str, version: int, metric: str) -> dict[str, str | None]:
+    """Return the grade and its reason as boards and sites keep them; None and "" where there is no grade."""
+    grade = grade_of(task, version, metric)
+    return {"grade": grade.letter if grade else None, "grade_reason": grade.reason if grade else ""}
 
 
 def graded(label: str, letter: str) -> str:

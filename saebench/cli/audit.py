@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from saebench.cli.output import echo
 from saebench.cli.quiet import quiet_libraries
+
+if TYPE_CHECKING:
+    from saebench.cards.card import TaskCard
 
 SOME_FAILED, INTERRUPTED = 1, 130
 
@@ -94,17 +98,18 @@ def _names(tasks: Sequence[str]) -> list[str]:
     if "all" in tasks:
         if len(tasks) > 1:
             raise UsageError("`all` stands for every task; name tasks, or all of them, and not both.")
-        cards = [known.card(name) for name in known.names()]
-        return [
-            card.name
-            for card in cards
-            if card.model == "language" and not (card.scope == "group" and card.groups != "seeds")
-        ]
+        return [name for name in known.names() if not _obstacle(known.card(name))]
     names = list(dict.fromkeys(tasks))
     for name in names:
-        card = known.card(name)
-        if card.scope == "group" and card.groups != "seeds":
-            raise UsageError(f"{name} compares SAEs that differ in {card.groups}; there is no audit of such tasks yet.")
-        if card.model != "language":
-            raise UsageError(f"{name} measures the truth on synthetic models, against which other tasks are audited.")
+        if obstacle := _obstacle(known.card(name)):
+            raise UsageError(obstacle)
     return names
+
+
+def _obstacle(card: TaskCard) -> str:
+    """Say why a task cannot be audited; empty where it can."""
+    if card.scope == "group" and card.groups != "seeds":
+        return f"{card.name} compares SAEs that differ in {card.groups}; there is no audit of such tasks yet."
+    if card.model != "language":
+        return f"{card.name} measures the truth on synthetic models, against which other tasks are audited."
+    return ""

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from saebench.cards.audits import grade_of
+from saebench.cards.audits import grade_facts
 from saebench.cards.registry import registry
 from saebench.leaderboard.board import Board
 from saebench.leaderboard.gather import Gathered, LeftOut, Subject
@@ -63,8 +63,7 @@ def _task(name: str) -> Json:
     card = registry().card(name)
     facts = card.model_dump(mode="json")
     for metric in facts["metrics"]:
-        grade = grade_of(name, card.version, metric["id"])
-        metric |= {"grade": grade.letter if grade else None, "grade_reason": grade.reason if grade else ""}
+        metric |= grade_facts(name, card.version, metric["id"])
     return facts
 
 

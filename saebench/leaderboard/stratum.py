@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from saebench.cards.audits import grade_of
+from saebench.cards.audits import grade_facts
 from saebench.cards.card import MetricSpec
 from saebench.cards.registry import registry
 from saebench.leaderboard.board import Board
@@ -130,15 +130,13 @@ def _metric(task: str, spec: MetricSpec, ranked: bool) -> Json:
     facts = spec.model_dump(
         include={"title", "description", "unit", "higher_is_better", "bounds", "chance", "reliability"}
     )
-    grade = grade_of(task, registry().card(task).version, spec.id)
     return {
         "key": f"{task}/{spec.id}",
         "task": task,
         "metric": spec.id,
         "subset": "",
         "ranked": ranked,
-        "grade": grade.letter if grade else None,
-        "grade_reason": grade.reason if grade else "",
+        **grade_facts(task, registry().card(task).version, spec.id),
         **facts,
     }
 

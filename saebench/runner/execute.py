@@ -33,7 +33,6 @@ from saebench.runner.request import RunRequest
 from saebench.runner.sites import default_hook, known_hooks
 from saebench.sae.group_ref import SAEGroupRef
 from saebench.sae.protocol import SAE
-from saebench.sae.units import in_units
 from saebench.tasks.factory import create
 
 
@@ -197,7 +196,7 @@ class _SeedRun:
                 raise NotApplicableError(f"{job.task.name} needs {', '.join(missing)}, which {ref} does not have.")
         if isinstance(subject, SAEGroupRef):
             check_group(subject, saes, one_hook=task.card.groups != "sites")
-        saes = tuple(in_units(sae) for sae in saes)
+        saes = self.loader.in_units(job)
         if isinstance(subject, SAEGroupRef):
             assert isinstance(task, GroupTask)
             group = SAEGroup(subject.name, saes, self.loader.fingerprints(job))

@@ -20,6 +20,7 @@ from saebench.sae.hook import HookSite
 from saebench.sae.protocol import SAE
 from saebench.sae.reference import SAERef, load_sae
 from saebench.sae.trained_on import differences, trained_on
+from saebench.sae.units import in_units
 
 _LONGEST = 1000  # characters of a fingerprint
 
@@ -50,10 +51,12 @@ class Loader:
         self.context, self.hook, self._hook_named = context, hook, hook_named
         self._facts = Facts(context.lm)
         self._loaded: dict[LoadKey, SAE] = {}
+        self._in_units: dict[LoadKey, SAE] = {}
 
     def keep(self, keys: Collection[LoadKey]) -> None:
         """Release all other SAEs."""
         self._loaded = {key: sae for key, sae in self._loaded.items() if key in keys}
+        self._in_units = {key: sae for key, sae in self._in_units.items() if key in keys}
 
     def saes(self, job: Job) -> tuple[SAE, ...]:
         """Return the SAEs of ``job``, loading them if needed.
@@ -61,6 +64,13 @@ class Loader:
         Raises whatever loading raises; for a group SAELoadError, which names the member.
         """
         return tuple(self._member(job, ref) for ref in job.members)
+
+    def in_units(self, job: Job) -> tuple[SAE, ...]:
+        """Return the SAEs of ``job`` as tasks see them (`saebench.sae.units`); norms are computed once for each SAE."""
+        for key, sae in zip(load_keys(job), self.saes(job), strict=True):
+            if key not in self._in_units:
+                self._in_units[key] = in_units(sae)
+        return tuple(self._in_units[key] for key in load_keys(job))
 
     def loaded(self, job: Job) -> tuple[SAE, ...]:
         """Return the SAEs of ``job`` if all of them are loaded, else nothing."""

@@ -8,7 +8,7 @@ from saebench.cards.audits import Grade
 from tests.cards.made_up import installed
 from tests.leaderboard.world import CARDS
 
-GRADED = ("saebench.leaderboard.board", "saebench.leaderboard.stratum", "saebench.leaderboard.data")
+GRADED = ("saebench.leaderboard.board", "saebench.cards.audits")
 
 
 @pytest.fixture

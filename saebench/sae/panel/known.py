@@ -16,7 +16,7 @@ from saebench.synthetic.planted.truth import Planted
 
 @dataclass(frozen=True)
 class Quality:
-    """What is true of an SAE. Features that never fire on the texts do not count.
+    """The true quality of an SAE. Features that never fire on the texts do not count.
 
     Attributes:
         nearest: The mean over the features of the greatest similarity with a latent's direction, whatever its sign.

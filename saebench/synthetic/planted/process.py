@@ -29,7 +29,7 @@ _CHUNK = 256  # documents that are drawn at a time
 
 @dataclass(frozen=True, eq=False)  # arrays do not compare to one truth
 class States:
-    """What decides the words of documents; one row for each document.
+    """The states that decide which words documents have, with one row for each document.
 
     Attributes:
         language: The number of its language.
@@ -62,7 +62,10 @@ class Process:
 
     @cached_property
     def bigram(self) -> NDArray[np.float64]:
-        """What the lemma before adds to the log-probability of a lemma, ``[lemmas + 1, lemmas]``; 0 in the last row."""
+        """By how much the lemma before raises the log-probability of each lemma, ``[lemmas + 1, lemmas]``.
+
+        The last row, for words without one before, is 0.
+        """
         n = len(self.vocabulary.kind)
         rng = generator(self.seed, "planted:bigram")
         left, right = rng.standard_normal((n, _RANK)), rng.standard_normal((n, _RANK))
