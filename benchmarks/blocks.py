@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
-from saebench.errors import UsageError, did_you_mean
+from saebench.errors import SaebenchError, UsageError, did_you_mean
 
 
 def fill(page: str, kind: str, known: Iterable[str], table: Callable[[str], str]) -> str:
@@ -23,3 +25,31 @@ def fill(page: str, kind: str, known: Iterable[str], table: Callable[[str], str]
         if match["name"] not in known:
             raise UsageError(f"There is no table {match['name']!r}.{did_you_mean(match['name'], known)}")
     return block.sub(lambda match: f"{match[1]}\n{table(match['name'])}\n\n{match[3]}", page)
+
+
+def update(page: Path, render: Callable[[str], str], script: str, *, check: bool) -> int:
+    """Write a page anew with what ``render`` makes of it, and return the exit code of the script.
+
+    Args:
+        page: The page.
+        render: Returns the page with every block filled.
+        script: The name of the script, for the message.
+        check: Whether to write nothing, and to return 1 when the page is out of date.
+
+    Returns:
+        0; 1 for a page that is out of date, with ``check``; 2 where ``render`` raises SaebenchError, whose message is
+        printed.
+    """
+    before = page.read_text(encoding="utf-8")
+    try:
+        after = render(before)
+    except SaebenchError as error:
+        print(error, file=sys.stderr)
+        return 2
+    if after == before:
+        return 0
+    if check:
+        print(f"out of date: {page.name}; run: .venv/bin/python scripts/{script}", file=sys.stderr)
+        return 1
+    page.write_text(after, encoding="utf-8")
+    return 0

@@ -10,10 +10,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks.blocks import fill
+from benchmarks.blocks import fill, update
 from benchmarks.parity.render import BLOCKS
 from benchmarks.record import BenchmarkResult, load_results
-from saebench.errors import SaebenchError, UsageError
+from saebench.errors import UsageError
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "parity" / "results"
@@ -31,22 +31,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "adapters.md", help="page to fill")
     options = parser.parse_args(arguments)
 
-    before = options.page.read_text(encoding="utf-8")
-    try:
+    def rendered(page: str) -> str:
         results = load_results(options.results)
         if "parity" not in results:
             raise UsageError(f"There is no parity.json in {options.results}; run: python -m benchmarks.parity")
-        after = render(before, results["parity"])
-    except SaebenchError as error:
-        print(error, file=sys.stderr)
-        return 2
-    if after == before:
-        return 0
-    if options.check:
-        print(f"out of date: {options.page.name}; run: .venv/bin/python scripts/render_adapters.py", file=sys.stderr)
-        return 1
-    options.page.write_text(after, encoding="utf-8")
-    return 0
+        return render(page, results["parity"])
+
+    return update(options.page, rendered, "render_adapters.py", check=options.check)
 
 
 if __name__ == "__main__":

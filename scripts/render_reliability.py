@@ -12,11 +12,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks.blocks import fill
+from benchmarks.blocks import fill, update
 from saebench.audit.page import BLOCKS
 from saebench.cards.audits import Audit, audits_dir, load_audit, stale
 from saebench.cards.registry import BUILT_IN, registry
-from saebench.errors import SaebenchError
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -39,22 +38,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "reliability.md", help="page to fill")
     options = parser.parse_args(arguments)
 
-    before = options.page.read_text(encoding="utf-8")
-    try:
+    def rendered(page: str) -> str:
         audits = load(options.audits)
-        after = fill(before, "reliability", BLOCKS, lambda block: BLOCKS[block](audits))
         for sentence in expired():
             print(sentence, file=sys.stderr)
-    except SaebenchError as error:
-        print(error, file=sys.stderr)
-        return 2
-    if after == before:
-        return 0
-    if options.check:
-        print(f"out of date: {options.page.name}; run: .venv/bin/python scripts/render_reliability.py", file=sys.stderr)
-        return 1
-    options.page.write_text(after, encoding="utf-8")
-    return 0
+        return fill(page, "reliability", BLOCKS, lambda block: BLOCKS[block](audits))
+
+    return update(options.page, rendered, "render_reliability.py", check=options.check)
 
 
 if __name__ == "__main__":

@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING
 
 from saebench.audit.assemble import Known
 from saebench.audit.calls import Setting, Size
-from saebench.audit.subjects import Subjects, cheats, group, rewritten
+from saebench.audit.subjects import Subjects, canonical, cheats, group, rewritten
 from saebench.cards.card import TaskCard
 from saebench.sae.panel.planted_scheme import KNOWN_FEATURES
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from saebench.lm.facts import Facts
     from saebench.sae.protocol import SAE
+    from saebench.synthetic.planted import Planted
 
 _PANEL = "planted-panel"
 _TRAINED = f"{_PANEL}:trained"
@@ -75,17 +78,17 @@ def panel(steps: Sequence[int]) -> Subjects:
     fitted = {"adversary:memorised": "?d_sae=512", "adversary:always-on": "?d_sae=512"}
     return Subjects(
         # Another seed, and two shorter trainings: two seeds alone hardly differ, so that all of their spread is noise.
-        trained=_canonical([best, _seeded(f"{_TRAINED}?steps={steps[-1]}", 1), shorter, short]),
-        controls=_canonical([random, frozen, f"{_PERMUTED}({best})?seed=0"]),
-        permuted=_canonical([f"{_PERMUTED}({best})?seed=0"])[0],
-        adversaries=_canonical([name + fitted.get(name, "") for name in adversaries]),
-        dense=_canonical([name + fitted.get(name, "") for name in dense]),
-        rewritten={what: _canonical([copy])[0] for what, copy in rewritten(best).items()},
-        known=_canonical(
+        trained=canonical([best, _seeded(f"{_TRAINED}?steps={steps[-1]}", 1), shorter, short]),
+        controls=canonical([random, frozen, f"{_PERMUTED}({best})?seed=0"]),
+        permuted=canonical([f"{_PERMUTED}({best})?seed=0"])[0],
+        adversaries=canonical([name + fitted.get(name, "") for name in adversaries]),
+        dense=canonical([name + fitted.get(name, "") for name in dense]),
+        rewritten={what: canonical([copy])[0] for what, copy in rewritten(best).items()},
+        known=canonical(
             [*map(_seeded, KNOWN_FEATURES), *list(along)[1::2], frozen, random, f"{_PERMUTED}({_ORACLE})?seed=0"]
         ),
-        oracle=_canonical([_ORACLE])[0],
-        steps={_canonical([reference])[0]: number for reference, number in along.items()},
+        oracle=canonical([_ORACLE])[0],
+        steps={canonical([reference])[0]: number for reference, number in along.items()},
     )
 
 
@@ -93,7 +96,7 @@ def group_panel(steps: Sequence[int]) -> Subjects:
     """Return groups of SAEs of a planted model, as `panel` does. The SAEs of a group differ in their seed."""
 
     def seeds(name: str, reference: str, wrapper: str = "{}") -> str:
-        return _group(name, [wrapper.format(_seeded(reference, seed)) for seed in _SEEDS])
+        return group(name, [wrapper.format(_seeded(reference, seed)) for seed in _SEEDS])
 
     # Oracles without noise differ in the order of their latents only, and would be refused as copies.
     noisy = {f"oracle-{noise}": f"{_PANEL}:oracle?noise={noise}" for noise in ("0.1", "0.3", "1", "3")}
@@ -145,25 +148,18 @@ def _quality(folder: Path, reference: str) -> float:
     """
     from saebench.sae.group_ref import parse_sae_group
     from saebench.sae.panel.known import known_quality
-    from saebench.sae.panel.planted import Known as Model
-    from saebench.synthetic.planted import load_planted, load_process
 
     if "=" in reference.partition(":")[0]:
         members = parse_sae_group(reference).members
         return sum(_quality(folder, str(member)) for member in members) / len(members)
+    return known_quality(_loaded(folder, reference), *_documents(folder)).both
+
+
+@functools.cache
+def _documents(folder: Path) -> tuple[Planted, Tensor]:
+    """Return the features of a planted model, and documents to which the known quality refers."""
+    from saebench.sae.panel.planted import Known as Model
+    from saebench.synthetic.planted import load_planted, load_process
+
     planted = load_planted(folder)
-    tokens = Model(planted, load_process(folder), 0, "audit").tokens("quality", _DOCUMENTS)
-    return known_quality(_loaded(folder, reference), planted, tokens).both
-
-
-def _canonical(references: Sequence[str]) -> tuple[str, ...]:
-    """Return references as records write them."""
-    from saebench.sae.reference import parse_sae_ref
-
-    return tuple(str(parse_sae_ref(reference)) for reference in references)
-
-
-def _group(name: str, members: Sequence[str]) -> str:
-    from saebench.sae.group_ref import parse_sae_group
-
-    return str(parse_sae_group(group(name, members)))
+    return planted, Model(planted, load_process(folder), 0, "audit").tokens("quality", _DOCUMENTS)

@@ -77,11 +77,18 @@ def bundled() -> Subjects:
     )
 
 
-def group(name: str, members: Sequence[str]) -> str:
-    """Return the reference of a group of SAEs."""
-    from saebench.sae.group_ref import written_in_group
+def canonical(references: Sequence[str]) -> tuple[str, ...]:
+    """Return references as records write them."""
+    from saebench.sae.reference import parse_sae_ref
 
-    return f"{name}={','.join(map(written_in_group, members))}"
+    return tuple(str(parse_sae_ref(reference)) for reference in references)
+
+
+def group(name: str, members: Sequence[str]) -> str:
+    """Return the reference of a group of SAEs, as records write it."""
+    from saebench.sae.group_ref import parse_sae_group, written_in_group
+
+    return str(parse_sae_group(f"{name}={','.join(map(written_in_group, members))}"))
 
 
 def bundled_groups() -> Subjects:
