@@ -12,13 +12,12 @@ from saebench.hub.client import HubError, Listing, cached_files, fetch, list_fil
 from saebench.hub.place import Place, parse_place
 from saebench.sae.hook import HookSite
 from saebench.sae.options import Option
-from saebench.sae.scheme import Form, Scheme
+from saebench.sae.scheme import Form, Scheme, Schemes
 
 if TYPE_CHECKING:
     from saebench.sae.base import LoadContext
     from saebench.sae.protocol import SAE
     from saebench.sae.ref import Reference
-    from saebench.sae.registry import SchemeRegistry
 
 _SETTINGS = (".json", ".yaml", ".yml")
 _WEIGHTS = (".safetensors", ".npz", ".pt", ".pth", ".bin")
@@ -39,7 +38,7 @@ class HubScheme(Scheme):
         ),
     )
 
-    def __init__(self, registry: Callable[[], SchemeRegistry]) -> None:
+    def __init__(self, registry: Callable[[], Schemes]) -> None:
         """Make the scheme. ``registry`` returns the schemes, of which those that read files are the formats."""
         self._registry = registry
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from saebench.sae.hook import HookSite
 from saebench.sae.options import Option
@@ -109,3 +109,19 @@ class Scheme(ABC):
     def hook_for_controls(self, ref: Reference) -> str | None:
         """Return the hook point for the controls of a run that holds ``ref``, if this scheme suggests one."""
         return None
+
+
+class Schemes(Protocol):
+    """The schemes by name, as a scheme asks for others: `saebench.sae.registry.SchemeRegistry`."""
+
+    def names(self) -> list[str]:
+        """Return the names of all schemes."""
+        ...
+
+    def file_formats(self) -> list[str]:
+        """Return the names of the schemes whose references name files."""
+        ...
+
+    def get(self, name: str) -> Scheme:
+        """Return a scheme. Raises UsageError when there is none of this name, or when it is broken."""
+        ...
