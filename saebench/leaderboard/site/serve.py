@@ -99,6 +99,7 @@ def _static_files() -> frozenset[str]:
 
 class _Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = 128  # a page asks for all its files at once; the default of 5 refuses some on a busy machine
 
     def __init__(self, folder: Path, host: str, port: int) -> None:
         self.folder, self.host = folder, host

@@ -11,6 +11,7 @@ from tests.leaderboard.site import boards
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 MISSING = "\N{EN DASH}"
+RESET = "ERR_CONNECTION_RESET"
 LISTED = "#stratum-1 table[data-kind=listed]"
 
 
@@ -22,6 +23,12 @@ def column(page, heading: int, table: str = LISTED) -> list[str]:
 
 def heading(page, text: str):
     return page.locator(f"{LISTED} thead th", has_text=text).first
+
+
+def place(page, text: str) -> int:
+    """Which column of the table has ``text`` in its heading: a card that ranks another metric adds a column."""
+    titles = [title.inner_text() for title in page.query_selector_all(f"{LISTED} thead tr:last-child th")]
+    return next(nth for nth, title in enumerate(titles) if text in title)
 
 
 def test_ranked_rows_come_first_then_controls(site, browse):
@@ -45,18 +52,19 @@ def sorts(page, nth: int, wanted: list[str]) -> bool:
 def test_a_click_sorts_with_the_best_first_and_missing_last(site, browse):
     page = browse().open(site("default") / "index.html")
     fvu, probing = heading(page, "Fraction of variance unexplained"), heading(page, "Test AUC, 16")
-    rising = sorted(column(page, 7), key=float)
+    of_fvu, of_probing = place(page, "Fraction of variance unexplained"), place(page, "Test AUC, 16")
+    rising = sorted(column(page, of_fvu), key=float)
     fvu.click()
-    assert sorts(page, 7, rising)
+    assert sorts(page, of_fvu, rising)
     assert fvu.get_attribute("aria-sort") == "ascending"
     fvu.click()
-    assert sorts(page, 7, rising[::-1])
-    rising = sorted((value for value in column(page, 8) if value != MISSING), key=float)
+    assert sorts(page, of_fvu, rising[::-1])
+    rising = sorted((value for value in column(page, of_probing) if value != MISSING), key=float)
     probing.click()
-    assert sorts(page, 8, [*rising[::-1], MISSING])
+    assert sorts(page, of_probing, [*rising[::-1], MISSING])
     assert fvu.get_attribute("aria-sort") is None
     probing.click()
-    assert sorts(page, 8, [*rising, MISSING])
+    assert sorts(page, of_probing, [*rising, MISSING])
 
 
 def test_the_keyboard_alone_suffices(site, browse):
@@ -71,9 +79,9 @@ def test_the_keyboard_alone_suffices(site, browse):
         if page.evaluate("document.activeElement.closest('th')?.dataset.col") == "l0":
             break
     assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
-    rising = sorted(column(page, 4), key=float)
+    rising = sorted(column(page, place(page, "L0")), key=float)
     page.keyboard.press("Enter")
-    assert sorts(page, 4, rising)
+    assert sorts(page, place(page, "L0"), rising)
     assert heading(page, "L0").get_attribute("aria-sort") == "ascending"
 
 
@@ -203,6 +211,7 @@ def test_on_a_static_host(site, browse):
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=site("default"))
     handler.log_message = lambda *args: None
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.socket.listen(128)
     read_all(server, browse)
 
 
@@ -211,22 +220,40 @@ def test_as_leaderboard_serve_gives_it(site, browse):
 
 
 def read_all(server, browse):
-    """Look at the board and follow the links to an SAE and to a task."""
+    """Look at the board and follow the links to an SAE and to a task.
+
+    On a busy machine Chromium sees a connection reset now and then (one of forty visits, four at a time); plain clients
+    do not (see test_serve). So a second visit is made after a reset, and after nothing else.
+    """
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         watched = browse()
-        page = watched.page
-        page.goto(f"http://127.0.0.1:{server.server_port}/index.html")
-        watched.show_plots()
-        assert column(page, 1) == [*boards.SAES, *boards.CONTROLS]
-        for link in ("table.grid a.name", "a[href*='task/']"):
-            page.goto(f"http://127.0.0.1:{server.server_port}/")
-            page.click(link)
-            watched.show_plots()
-            assert "embedded default" in page.title()
+        problem = visit(watched, server.server_port)
+        if any(RESET in error for error in [*watched.errors, str(problem)]):
+            watched.errors[:] = [error for error in watched.errors if RESET not in error]
+            problem = visit(watched, server.server_port)
+        if problem is not None:
+            raise problem
     finally:
         server.shutdown()
         server.server_close()
+
+
+def visit(watched, port: int) -> Exception | None:
+    page = watched.page
+    try:
+        page.goto(f"http://127.0.0.1:{port}/index.html")
+        watched.show_plots()
+        assert column(page, 1) == [*boards.SAES, *boards.CONTROLS]
+        for link in ("table.grid a.name", "a[href*='task/']"):
+            page.goto(f"http://127.0.0.1:{port}/")
+            page.click(link)
+            watched.show_plots()
+            assert "embedded default" in page.title()
+            page.wait_for_load_state("networkidle")  # a server that stops resets what the page still asks for
+    except Exception as problem:
+        return problem
+    return None
 
 
 # Milliseconds from an action until the next picture in which the first row is another one.

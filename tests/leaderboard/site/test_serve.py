@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import http.client
 import os
 import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -215,3 +217,11 @@ def test_an_address_that_does_not_exist(folder, host):
     assert refused.exit_code == 2, refused.output
     assert "choose another with --port or --host" in refused.output
     assert "\x1b" not in refused.output
+
+
+def test_many_readers_at_once_all_get_whole_files(folder: Path, port: int) -> None:
+    wanted = [f"/{name}" for name in files(folder) if name.endswith((".js", ".css", ".html"))] * 20
+    with ThreadPoolExecutor(40) as readers:
+        answers = list(readers.map(functools.partial(get, port), wanted))
+    for target, (status, _, body) in zip(wanted, answers, strict=True):
+        assert (status, body) == (200, (folder / target[1:]).read_bytes())
