@@ -12,7 +12,7 @@ from saebench.audit.assemble import Known, audit_metric, noise_of
 from saebench.audit.calls import Call, Setting, Size, Where, calls
 from saebench.audit.measure import Values, failures, run, values
 from saebench.audit.rules import RULES
-from saebench.audit.subjects import bundled, bundled_groups
+from saebench.audit.subjects import LEAN, bundled, bundled_groups
 from saebench.cards.audits import Audit, Components
 from saebench.cards.card import TaskCard
 from saebench.cards.registry import registry
@@ -88,9 +88,10 @@ def settings(card: TaskCard, size: Size, seed: int, out: Path) -> list[Known]:
     """
     made = []
     groups = card.scope == "group"
-    if size.bundled and card.model == "language":
+    if size.bundled != "nothing" and card.model == "language":
         subjects = bundled_groups() if groups else bundled()
-        options = {"tasks": [card.name], "suite": size.preset}
+        lean = {card.name: LEAN[card.name]} if card.name in LEAN else {}
+        options = {"tasks": [card.name], "suite": size.preset, "parameters": lean}
         made.append(Known(Setting("bundled", subjects, options, groups), {}))
     made.append(planted.known(card, size, seed, out, groups=groups))
     return made

@@ -11,6 +11,7 @@ from saebench.audit.subjects import Subjects
 from saebench.errors import UsageError, did_you_mean
 
 Where = Literal["bundled", "planted"]
+Bundled = Literal["nothing", "once", "everything"]
 Purpose = Literal["values", "seeds", "bfloat16", "batch"]
 
 
@@ -20,14 +21,15 @@ class Size:
 
     Attributes:
         seeds: Seeds of the evaluation under which trained SAEs are measured.
-        bundled: Whether the bundled language model is measured, too, and not only the planted one.
+        bundled: What is measured on the bundled language model beside the planted one: nothing, trained SAEs and
+            controls once, or everything. The noise is that of the bundled one where all seeds are measured on it.
         preset: The preset of the tasks on the bundled language model.
         recipe: The recipe of the planted one.
         steps: The steps along the training of SAEs of the planted one.
     """
 
     seeds: int
-    bundled: bool
+    bundled: Bundled
     preset: str
     recipe: str = "small"
     steps: tuple[int, ...] = (10, 30, 100, 300, 1000, 3000)
@@ -35,10 +37,10 @@ class Size:
 
 SIZES: Mapping[str, Size] = {
     # For tests: runs the whole path; its grades mean nothing.
-    "smoke": Size(seeds=2, bundled=False, preset="smoke", recipe="tiny", steps=(2, 10, 50)),
-    "planted": Size(seeds=5, bundled=False, preset="quick"),
-    "default": Size(seeds=5, bundled=True, preset="quick"),
-    "full": Size(seeds=5, bundled=True, preset="standard"),
+    "smoke": Size(seeds=2, bundled="nothing", preset="smoke", recipe="tiny", steps=(2, 10, 50)),
+    "planted": Size(seeds=5, bundled="nothing", preset="quick"),
+    "default": Size(seeds=5, bundled="once", preset="quick"),
+    "full": Size(seeds=5, bundled="everything", preset="quick"),
 }
 
 
@@ -85,6 +87,8 @@ def calls(setting: Setting, size: Size, seed: int) -> list[Call]:
     """
     subjects, trained = setting.subjects, setting.subjects.trained
     plain = {"dtype": "float32"}
+    if setting.where == "bundled" and size.bundled == "once":
+        return [setting.call("values", (*trained, *subjects.controls), seed=[seed], **plain)]
     made = [setting.call("values", subjects.everything(), seed=[seed], **plain)]
     if size.seeds > 1:
         made.append(setting.call("seeds", trained, seed=list(range(seed + 1, seed + size.seeds)), **plain))

@@ -58,11 +58,12 @@ def known(card: TaskCard, size: Size, seed: int, out: Path, *, groups: bool) -> 
 def written(out: Path, recipe: str, seed: int) -> Path:
     """Return the folder of a planted model, which is made unless it is whole and there."""
     from saebench.errors import ModelError
-    from saebench.synthetic.planted import make, verify
+    from saebench.synthetic.planted import load_process, make, verify
 
     folder = out / f"planted-{recipe}-{seed}"
     try:
         verify(folder)
+        load_process(folder)  # of another version of saebench it may be whole and yet another model
     except ModelError:
         make(folder, recipe, seed)
     return folder.resolve()
@@ -106,10 +107,21 @@ def group_panel(steps: Sequence[int]) -> Subjects:
     frozen = seeds("frozen", f"{_PANEL}:frozen?steps={steps[-1]}")
     permuted = seeds("permuted", f"{_TRAINED}?steps={steps[-1]}", f"{_PERMUTED}({{}})?seed=0")
     made = [seeds(name, reference) for name, reference in (noisy | kinds).items()]
+    best = f"{_TRAINED}?steps={steps[-1]}"
+    # An amplified decoder is left out: it has the same directions, and the task compares directions.
+    cheats = {
+        "one-direction": seeds("one-direction", best, "adversary:one-direction({})"),
+        "memorised": seeds("memorised", "adversary:memorised?d_sae=512"),
+    }
+    dense = {"rotated": "adversary:rotated", "always-on": "adversary:always-on?d_sae=512"}
+    copies = {"another order of latents": "reordered", "other units": "rescaled"}
     return Subjects(
         trained=tuple(list(along)[:-4:-1]),
         controls=(random, frozen, permuted),
         permuted=permuted,
+        adversaries=tuple(cheats.values()),
+        dense=tuple(seeds(name, reference) for name, reference in dense.items()),
+        rewritten={what: seeds(copy, best, f"adversary:{copy}({{}})") for what, copy in copies.items()},
         known=(*made, *list(along)[1::2], random),
         oracle=made[0],
         steps=along,

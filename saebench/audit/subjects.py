@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+# Settings of tasks on the bundled language model that leave out what no audited metric needs.
+LEAN: dict[str, dict[str, Any]] = {
+    "unlearning": {"methods": ["clamp", "dsg"], "questions": 2},
+    "detox": {"methods": ["random_latents"], "test_prompts": 2, "sequences": 2, "utility_limit": 0},
+}
 _TOPK = "zoo:topk-k32-s0"
 _PERMUTED = f"baseline:permuted-decoder({_TOPK})"
 

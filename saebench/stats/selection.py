@@ -57,6 +57,22 @@ def squared_mean_ratio(
     return _largest(forget, kept & (forget > 0), n)
 
 
+def mean_difference(forget_mean: ArrayLike, retain_mean: ArrayLike, *, n: int) -> NDArray[np.int64]:
+    """Return the latents whose mean activation is most above that on retained texts.
+
+    In units of decoder rows of length 1, these are the latents that contribute most to the difference in means of the
+    SAE's reconstructions. A latent that also fires weakly elsewhere can be among them; the rules of firing rates leave
+    it out. The greatest difference comes first, and latents without one above 0 are left out.
+
+    Args:
+        forget_mean: The mean activation of each latent on the forget texts, ``[d_sae]``.
+        retain_mean: The mean activation of each latent on the retained texts, ``[d_sae]``.
+        n: The most latents to return.
+    """
+    difference = np.asarray(forget_mean, np.float64) - np.asarray(retain_mean, np.float64)
+    return _largest(difference, difference > 0, n)
+
+
 def auroc(scores: csr_matrix | NDArray[np.floating], labels: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Return the area under the ROC curve of each column, ``[columns]``: P(positive > negative) + P(equal) / 2.
 

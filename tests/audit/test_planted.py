@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,15 @@ def test_a_model_that_is_damaged_is_made_again(out: Path) -> None:
     (folder / "documents.jsonl").write_bytes(whole[:-10])
     assert planted.written(out, "tiny", 0) == folder
     assert (folder / "documents.jsonl").read_bytes() == whole
+
+
+def test_a_model_of_another_version_is_made_again(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    planted.written(out, "tiny", 0)
+    made = []
+    monkeypatch.setattr(sys.modules["saebench.synthetic.planted.make"], "VERSION", -1)
+    monkeypatch.setattr("saebench.synthetic.planted.make", lambda folder, *recipe: made.append(folder))
+    planted.written(out, "tiny", 0)
+    assert made == [out / "planted-tiny-0"]
 
 
 def test_an_audit_from_end_to_end(out: Path) -> None:

@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 
 from saebench.errors import DataError
 from saebench.stats import selection
-from saebench.stats.selection import auroc, frequency_matched, sparsity_ratio, squared_mean_ratio
+from saebench.stats.selection import auroc, frequency_matched, mean_difference, sparsity_ratio, squared_mean_ratio
 
 
 def test_sparsity_ratio_by_hand():
@@ -33,6 +33,13 @@ def test_squared_mean_ratio_by_hand():
     assert squared_mean_ratio(forget, retain, ratio_percentile=50, n=2).tolist() == [3, 4]
     assert squared_mean_ratio(forget, retain, n=10).tolist() == [4]
     assert squared_mean_ratio(np.zeros(5), retain, n=10).tolist() == []
+
+
+def test_mean_difference_takes_a_latent_that_also_fires_elsewhere():
+    forget, retain = np.array([5.0, 0.5, 1.0, 0.0, 2.0]), np.array([1.0, 0.0, 1.0, 3.0, 0.5])
+    assert mean_difference(forget, retain, n=10).tolist() == [0, 4, 1]
+    assert mean_difference(forget, retain, n=1).tolist() == [0]
+    assert sparsity_ratio([0.9, 0.1], [0.02, 0.0], retain_threshold=0.01, n=2).tolist() == [1]  # and this rule does not
 
 
 def test_latents_with_the_lowest_forget_scores_are_left_out_whatever_their_ratio():

@@ -107,8 +107,8 @@ def overrides(folder: str | Path, task: str) -> dict[str, Any]:
                 "validation_documents": n // 10,
                 "test_documents": n // 5,
                 "questions": recipe.questions,
-                "latents": [1, 5, 20],
-                "strengths": [0.5, 1.0, 2.0, 4.0, 8.0],
+                "latents": [1, 3, 10],
+                "strengths": [0.0, 0.5, 1.0, 2.0, 4.0],
                 "generation_documents": 0,
                 "saebench_score": False,
                 **_REPLICATES,
@@ -139,6 +139,7 @@ def overrides(folder: str | Path, task: str) -> dict[str, Any]:
                 "parallel": file("parallel"),
                 "source": languages[0],
                 "frame": "half",
+                "strengths": [0.25, 1.0, 4.0, 16.0],
                 "random_rate": 1.0,  # every word belongs to a language here, so random words tell nothing
                 "train_sentences": recipe.sentences // 3,
                 "random_sequences": recipe.sentences // 3,

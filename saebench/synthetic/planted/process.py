@@ -33,8 +33,8 @@ class States:
 
     Attributes:
         language: The number of its language.
-        topic: Its topic.
-        subtopic: Its subtopic, numbered over all topics.
+        topic: Its topic, -1 for none.
+        subtopic: Its subtopic, numbered over all topics, -1 for none.
         markers: Which binary concepts it has, ``[documents, markers]``.
         toxic: Whether its tone is toxic.
     """
@@ -77,6 +77,8 @@ class Process:
         p = (1.0 + np.arange(recipe.topics)) ** -_ZIPF
         topic = rng.choice(recipe.topics, size=n, p=p / p.sum())
         subtopic = topic * recipe.subtopics + rng.integers(recipe.subtopics, size=n)
+        absent = rng.random(n) < recipe.no_topic
+        topic, subtopic = np.where(absent, -1, topic), np.where(absent, -1, subtopic)
         toxic = rng.random(n) < recipe.toxic
         chance = np.full((n, recipe.markers), 0.4)
         chance[:, 0] = np.where(toxic, 0.6, 0.35)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-VERSION = 1  # of what a recipe makes; raised when the same recipe gives other bytes
+VERSION = 2  # of what a recipe makes; raised when the same recipe gives other bytes
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,8 @@ class Recipe:
         functions: The number of function words of a language.
         topics: The number of topics. The probability of a topic falls with its rank.
         topic_words: The number of words of each topic, in each language.
+        no_topic: The share of documents that have no topic. Without them the model would never see that no topic is
+            there, and what it predicts after one is taken out of the activation would mean nothing.
         subtopics: The number of subtopics of each topic, of which a document has one.
         subtopic_words: The number of words of each subtopic, in each language.
         markers: The number of binary concepts beside the tone. The last one is only present together with the one
@@ -42,6 +44,7 @@ class Recipe:
     functions: int = 12
     topics: int = 12
     topic_words: int = 3
+    no_topic: float = 0.3
     subtopics: int = 2
     subtopic_words: int = 2
     markers: int = 4

@@ -15,6 +15,9 @@ from saebench.stats.selection import auroc, frequency_matched
 from saebench.tasks.detox.scoring.likelihood import Tried
 from saebench.tasks.detox.settings import DetoxSettings, Pooling
 
+FIRES: Pooling = "fires"
+MAXIMUM: Pooling = "max"
+
 
 @dataclass(frozen=True, eq=False)
 class LatentSet:

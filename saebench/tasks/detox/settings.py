@@ -39,7 +39,7 @@ class DetoxSettings(SampledSettings):
     context_length: int = Field(64, ge=4)
     fit_texts: int = Field(256, ge=2)
     heldout_texts: int = Field(96, ge=2)
-    pooling: Pooling = "fires"
+    pooling: Pooling = "mean"
     latents: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Unique()] = Field((1, 4, 16), min_length=1)
     min_auroc: float = Field(0.6, ge=0.5)
     prompts: str = ""

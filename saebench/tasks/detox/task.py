@@ -33,7 +33,7 @@ from saebench.tasks.detox.scoring.continuations import fluency_data, prompt_set
 from saebench.tasks.detox.scoring.likelihood import text_pairs
 from saebench.tasks.detox.scoring.side_effects import ce_changes, utility_scores
 from saebench.tasks.detox.scoring.tradeoff import tradeoffs
-from saebench.tasks.detox.selection import ToxicLatents, matched_set, select_toxic, with_pooling
+from saebench.tasks.detox.selection import FIRES, MAXIMUM, ToxicLatents, matched_set, select_toxic, with_pooling
 from saebench.tasks.detox.settings import DetoxSettings
 from saebench.tasks.detox.steering import CHOSEN, changes_to_test, steered
 
@@ -76,7 +76,9 @@ class DetoxTask(SAETask[DetoxSettings]):
             fit, validation = texts["fit"].toxic, texts["validation"].toxic
             return select_toxic(fit_activity, fit, validation_activity, validation, of)
 
-        toxic, by_size = selected(settings), with_pooling(settings, "max")
+        toxic, by_firing, by_size = (
+            selected(with_pooling(settings, pooling)) for pooling in (settings.pooling, FIRES, MAXIMUM)
+        )
         draws = settings.control_draws if RANDOM_LATENTS in settings.methods else 0
         random_latents = [
             matched_set(fit_activity, toxic.latents, context.rng("detox:random_latents", NO_CONTENT, draw))
@@ -92,11 +94,11 @@ class DetoxTask(SAETask[DetoxSettings]):
             changes[DIFFMEAN], judgements[DIFFMEAN] = [baseline.change], [baseline.test]
 
         report = Report(self.card, context, settings.bootstrap_replicates)
-        for metric, latents, pooling in (
-            ("latent_auroc", toxic.latents, settings.pooling),
-            ("latent_size_auroc", selected(by_size).latents, by_size.pooling),
+        for metric, found, pooling in (
+            ("latent_auroc", by_firing, FIRES),
+            ("latent_size_auroc", by_size, MAXIMUM),
         ):
-            scores, is_toxic = latents.score(test_activity, pooling), texts["test"].toxic
+            scores, is_toxic = found.latents.score(test_activity, pooling), texts["test"].toxic
             report_auroc(report, metric, auroc_contributions(scores[is_toxic], scores[~is_toxic]))
         rises = test_pairs.by_subset(changes, "test texts under detoxification")
         report_likelihoods(report, rises, ours.tried, settings.max_loss_rise)

@@ -18,7 +18,7 @@ from saebench.tasks.seed_stability.data import (
     initial_saes,
 )
 from saebench.tasks.seed_stability.report.function import report_function
-from saebench.tasks.seed_stability.report.geometry import report_comparison, report_pairs
+from saebench.tasks.seed_stability.report.geometry import report_comparison, report_over_null, report_pairs
 from saebench.tasks.seed_stability.report.latents import report_counts, report_latents
 from saebench.tasks.seed_stability.report.spans import report_clusters, report_subspaces
 from saebench.tasks.seed_stability.scoring.clusters import cluster_recurrence
@@ -79,7 +79,10 @@ class SeedStabilityTask(GroupTask[SeedStabilitySettings]):
         report_pairs(report, [sae.name for sae in saes], comparison, settings)
         for null in NULLS:
             random = stand_ins(alive, fingerprints, null, context.rng, "seed_stability:alive")
-            report_comparison(report, alive, compare(alive, random, settings), settings, f"null:{null}")
+            against = compare(alive, random, settings)
+            report_comparison(report, alive, against, settings, f"null:{null}")
+            if null == "covariance":
+                report_over_null(report, comparison, against)
         report_comparison(report, every, comparison_of_all, settings, "all")
         # Decoders alone: these nulls are for reference only, and a matching of random rows takes as long as a real one.
         decoders = [replace(latents, encoder=None) for latents in every]

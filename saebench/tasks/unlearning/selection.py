@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from saebench.passes.activity import activity
 from saebench.passes.context import TaskContext
 from saebench.sae.protocol import SAE
-from saebench.stats.selection import sparsity_ratio, squared_mean_ratio
+from saebench.stats.selection import mean_difference, sparsity_ratio, squared_mean_ratio
 from saebench.tasks.unlearning.data.documents import documents
 from saebench.tasks.unlearning.settings import SelectionRule, UnlearningSettings
 
@@ -47,6 +47,8 @@ class LatentStatistics:
         if rule == "sparsity_ratio":
             rates, threshold = (self.forget_rate, self.retain_rate), settings.retain_threshold
             return sparsity_ratio(*rates, retain_threshold=threshold, n=n, ties=self.forget_mean)
+        if rule == "mean_difference":
+            return mean_difference(self.forget_mean, self.retain_mean, n=n)
         percentile = settings.ratio_percentile
         return squared_mean_ratio(self.forget_mean, self.retain_mean, ratio_percentile=percentile, n=n)
 

@@ -10,9 +10,12 @@ from saebench.evaluation import Ascending, Settings, Unique
 
 LatentMethod = Literal["clamp", "conditional", "dsg"]  # the methods among which the headline is chosen
 Method = Literal[LatentMethod, "diffmean", "ablation", "rmu", "sspu"]
-SelectionRule = Literal["sparsity_ratio", "squared_mean_ratio"]
+SelectionRule = Literal["mean_difference", "sparsity_ratio", "squared_mean_ratio"]
 StrengthUnit = Literal["mean", "absolute"]
 Strengths = Annotated[tuple[Annotated[float, Field(gt=0)], ...], Ascending()]
+
+# A strength of 0 takes the latents out.
+ClampStrengths = Annotated[tuple[Annotated[float, Field(ge=0)], ...], Ascending()]
 
 LATENT_METHODS: tuple[LatentMethod, ...] = get_args(LatentMethod)
 
@@ -35,14 +38,14 @@ class UnlearningSettings(Settings):
     questions: int = Field(300, ge=2)
     question_length: int = Field(256, ge=8)
     latents: tuple[Annotated[int, Field(ge=1)], ...] = Field((10, 20, 50), min_length=1)
-    clamp_selections: tuple[SelectionRule, ...] = Field(("sparsity_ratio",), min_length=1)
-    dsg_selections: tuple[SelectionRule, ...] = Field(("squared_mean_ratio",), min_length=1)
+    clamp_selections: tuple[SelectionRule, ...] = Field(("mean_difference", "sparsity_ratio"), min_length=1)
+    dsg_selections: tuple[SelectionRule, ...] = Field(("mean_difference", "squared_mean_ratio"), min_length=1)
     retain_threshold: float = Field(0.01, ge=0.0)
     ratio_percentile: float = Field(95.0, ge=0.0, le=100.0)
     gate_percentile: float = Field(95.0, ge=0.0, le=100.0)
     condition: float = Field(0.5, ge=0.0)
     strength_unit: StrengthUnit = "mean"
-    strengths: Strengths = Field((0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0), min_length=1)
+    strengths: ClampStrengths = Field((0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0), min_length=1)
     direction_strengths: Strengths = Field((0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0), min_length=1)
     ablation_strengths: Strengths = Field((0.5, 1.0, 2.0), min_length=1)
     weight_strengths: Strengths = Field((0.25, 0.5, 0.75, 1.0), min_length=1)

@@ -22,7 +22,7 @@ from saebench.synthetic.planted import SITE, Planted, load_planted, load_process
 from saebench.synthetic.planted.process import Process
 from saebench.synthetic.planted.readout import documents
 from saebench.synthetic.planted.truth import MANIFEST, TENSORS, with_first
-from saebench.synthetic.planted.words import SPECIAL, TOPIC, TOXIC
+from saebench.synthetic.planted.words import SPECIAL, SUBTOPIC, TOPIC, TOXIC
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +97,35 @@ def test_what_a_feature_tells_is_lost_without_it_and_other_things_are_not(plante
         lost = {other: 1 - after[other] / before[other] for other in told}
         assert lost[name] > 0.5
         assert all(lost[other] < 0.8 * lost[name] for other in told if other != name), (name, lost)
+
+
+def test_a_document_without_a_topic_has_none_of_its_words(process: Process):
+    words, rng = process.vocabulary, np.random.default_rng(0)
+    states = process.states(400, rng)
+    none = states.topic < 0
+    assert abs(none.mean() - words.recipe.no_topic) < 0.1
+    assert np.array_equal(states.subtopic < 0, none)
+    kind = words.kind[words.lemma[process.draw(states.rows(none), 20, rng)]]
+    assert not np.isin(kind, (TOPIC, SUBTOPIC)).any()
+
+
+def test_without_its_topic_the_model_predicts_what_documents_without_one_have(planted: Planted, process: Process):
+    """It has seen such documents, so that taking a topic out costs the other words nothing."""
+    words, rng = process.vocabulary, np.random.default_rng(0)
+    states = process.states(200, rng)
+    states = replace(states, topic=np.ones_like(states.topic), subtopic=np.full_like(states.subtopic, 2))
+    tokens = process.draw(states, words.recipe.words, rng)
+    after = torch.from_numpy(tokens[:, 10:])
+    topical = torch.from_numpy(np.isin(words.kind[words.lemma[tokens[:, 10:]]], (TOPIC, SUBTOPIC)))
+    x, a = planted.activations(with_first(tokens))[:, 10:-1], planted.features(with_first(tokens))[:, 10:-1]
+    taken = [planted.index(name) for name in ("topic:1", "subtopic:1.0", "subtopic:1.1")]
+
+    def loss(x: Tensor) -> Tensor:
+        return -torch.log_softmax(planted.logits(x), dim=-1).gather(-1, after[..., None])[..., 0]
+
+    rise = loss(x - a[..., taken] @ planted.directions[taken]) - loss(x)
+    assert float(rise[topical].mean()) > 1
+    assert float(rise[~topical].mean()) < 0
 
 
 def test_probabilities_are_those_of_the_drawn_words(process: Process):

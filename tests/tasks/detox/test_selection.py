@@ -35,12 +35,22 @@ def of(maximum: NDArray[np.float64], tokens: int = 4) -> Activity:
 def test_a_latent_that_always_fires_detects_nothing_however_large_it_is():
     rng = np.random.default_rng(0)
     always = of(1 + rng.uniform(size=(40, 3)) + 5 * TOXIC[:, None])
-    fires = DetoxSettings(latents=(1, 3), min_auroc=0.6)
+    fires = DetoxSettings(latents=(1, 3), min_auroc=0.6, pooling="fires")
     found = select_toxic(always, TOXIC, always, TOXIC, fires)
     assert (found.latents.indices, found.passed) == ([], 0)
     assert roc_auc_score(TOXIC, found.latents.score(always, "fires")) == 0.5
     by_size = select_toxic(always, TOXIC, always, TOXIC, with_pooling(fires, "max"))
     assert by_size.fit_auroc == [1.0]
+
+
+def test_a_latent_of_a_concept_is_found_although_it_fires_weakly_everywhere():
+    """A second latent fires in half of the toxic texts and nowhere else."""
+    half = np.where(TOXIC, np.arange(40) % 2, 0)
+    activity = of(np.stack([0.1 + 5.0 * TOXIC, 2.0 * half], axis=1))
+    settings = DetoxSettings(latents=(1,), min_auroc=0.6)
+    assert select_toxic(activity, TOXIC, activity, TOXIC, settings).latents.indices == [0]
+    by_firing = with_pooling(settings, "fires")
+    assert select_toxic(activity, TOXIC, activity, TOXIC, by_firing).latents.indices == [1]
 
 
 def test_detection_counts_the_latents_that_fire():

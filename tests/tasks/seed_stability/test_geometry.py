@@ -12,7 +12,7 @@ import torch
 
 from saebench.evaluation import TaskOutput
 from saebench.stats.rng import generator
-from saebench.tasks.seed_stability.report.geometry import report_comparison, report_pairs
+from saebench.tasks.seed_stability.report.geometry import report_comparison, report_over_null, report_pairs
 from saebench.tasks.seed_stability.scoring.firing import FiringTotals
 from saebench.tasks.seed_stability.scoring.geometry import ComparedLatents, compare, stand_ins
 from saebench.tasks.seed_stability.selection import masks, probability, similarity
@@ -113,6 +113,20 @@ def test_no_signal_lies_at_its_null(kind: str) -> None:
             assert 0.1 < a.value < 0.4
         if a.metric in ("stability", "shared_share"):
             assert a.value == 0
+
+
+@pytest.mark.parametrize(("common", "shared", "low", "high"), [(50.0, False, -0.02, 0.02), (0.0, True, 0.3, 0.9)])
+def test_what_all_rows_have_in_common_is_no_stability(common: float, shared: bool, low: float, high: float) -> None:
+    """Rows that all point in about one direction match those of any other run, and so do random rows like them."""
+    mean = common * directions(1, 99)[0] / D**0.5
+    group = half_shared() if shared else [rows(directions(100, run) + mean) for run in range(3)]
+    nulls = stand_ins(group, RUNS, "covariance", functools.partial(generator, 0), "null")
+    comparison, report = compare(group, group, SETTINGS), empty_report()
+    report_comparison(report, group, comparison, SETTINGS)
+    report_over_null(report, comparison, compare(group, nulls, SETTINGS))
+    found = values(report.output())
+    assert found["pw_mcc", ""] > 0.5
+    assert low < found["pw_mcc_over_null", ""] < high
 
 
 def test_a_null_stands_in_for_the_others_and_not_for_the_run_itself() -> None:

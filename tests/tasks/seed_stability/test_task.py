@@ -156,6 +156,8 @@ def test_every_headline_figure_has_both_nulls_and_they_are_lower(context: Make, 
                     continue  # of all latents, nulls are of decoders alone
                 assert found[metric, f"{label}null:{null}"] is not None
             assert found["pw_mcc", f"{label}null:{null}"] < found["pw_mcc", label.rstrip("/")] - 0.1
+    beyond = found["pw_mcc", ""] - found["pw_mcc", "null:covariance"]
+    assert found["pw_mcc_over_null", ""] == pytest.approx(beyond, abs=1e-12)
 
 
 def test_the_same_seed_gives_the_same_numbers(context: Make, saes: list[BaseAdapter]) -> None:

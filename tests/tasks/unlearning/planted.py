@@ -129,6 +129,8 @@ def small_settings(folder: Path, **changes: Any) -> UnlearningSettings:
         "questions": 8,
         "question_length": 32,
         "latents": [2],
+        "clamp_selections": ["sparsity_ratio"],  # the planted latents are rare and small
+        "dsg_selections": ["squared_mean_ratio"],
         "strengths": [1.0, 4.0],
         "direction_strengths": [0.5, 1.0],
         "ablation_strengths": [1.0],

@@ -236,6 +236,13 @@ def test_sspu_is_left_out_where_no_decoder_row_can_guide_it(shared: TaskContext,
     assert values(output)["forget_delta_ce", "clamp"] > 0.1  # type: ignore[operator]
 
 
+def test_a_strength_of_0_takes_the_latents_out(shared: TaskContext, folder: Path):
+    settings = small_settings(folder, strengths=[0.0, 1.0], **QUICKLY)
+    sae = planted_sae(shared)
+    sweeps = clamp_sweeps(sae, shared, latent_statistics(sae, shared, settings), settings)
+    assert sweeps["clamp"][0].changes[0].describe()["value"] == [0.0, 0.0]
+
+
 def test_absolute_strengths(shared: TaskContext, folder: Path):
     settings = small_settings(folder, strength_unit="absolute", strengths=[2.0], **QUICKLY)
     sae = planted_sae(shared)

@@ -57,6 +57,22 @@ def report_comparison(
         _report_shared(report, comparison, settings, label)
 
 
+def report_over_null(report: Report, comparison: GroupComparison, against: GroupComparison) -> None:
+    """Add by how much the runs' PW-MCC exceeds that with random dictionaries of the same mean and covariance.
+
+    Args:
+        report: Takes the figures.
+        comparison: The runs, compared with each other.
+        against: The same runs, each compared with random stand-ins of the others.
+    """
+    null = {pair: matching.mean for pair, matching in against.decoder.matched.items()}
+    excess = {
+        pair: (matching.mean - null[pair], 1.0) for pair, matching in comparison.decoder.matched.items() if pair in null
+    }
+    why = _NO_LATENT if excess else "no two members have the same width"
+    report.estimate("pw_mcc_over_null", over_runs(excess), unit="run", why=why)
+
+
 def report_pairs(
     report: Report, names: Sequence[str], comparison: GroupComparison, settings: SeedStabilitySettings
 ) -> None:
