@@ -81,9 +81,9 @@ def overrides(folder: str | Path, task: str) -> dict[str, Any]:
         case "concept_suppression":
             return {
                 "datasets": labelled("topics"),
-                "fit_examples": 16,
-                "validation_examples": 6,
-                "test_examples": 10,
+                "fit_examples": 32,
+                "validation_examples": 16,
+                "test_examples": 32,
                 "context_length": 32,
                 "latents": [1, 4, 16],
                 "perplexity_text": file("unlabelled"),
