@@ -41,8 +41,8 @@ def run(
         config: A YAML file of options. Options that are given here win over it.
         progress: What reports progress; by default lines on stderr.
         **options: The other options of ``saebench run``: suite, model, hook, preset, text, out, seed, device, dtype,
-            limit, batch_size, memory_budget and cache_budget (bytes, or text such as "1.5GB"), overwrite, parameters,
-            trust_remote_code, allow_python.
+            limit, batch_size, memory_budget and cache_budget (bytes, or text such as "1.5GB"), overwrite, shard,
+            parameters, trust_remote_code, allow_python.
 
     Returns:
         A table with one row per number; `saebench.results.table.COLUMNS` names its columns.

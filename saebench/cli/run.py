@@ -101,6 +101,11 @@ def _names(context: click.Context, parameter: click.Parameter, values: tuple[str
     help="Compute what has no record (missing), also what failed (failed), or everything (always).  [missing]",
 )
 @click.option(
+    "--shard",
+    metavar="I/N",
+    help="Only part I, from 0, of N parts of the work; the parts together are the whole run.",
+)
+@click.option(
     "--trust-remote-code",
     is_flag=True,
     help="Let Python code that comes with the language model run. Read it first: it can do whatever you can.",
@@ -126,6 +131,7 @@ def run(context: click.Context, /, config: Path | None, dry_run: bool, **options
       saebench run --model asset:smollm2-135m --sae "baseline:pca?hook=blocks.15.hook_resid_post"
       saebench run --sae-group seeds=sae_lens:path/to/seed0,sae_lens:path/to/seed1
       saebench run --config run.yaml --seed 0 --seed 1 --out results-two-seeds
+      saebench run --config sweep.yaml --out shared --shard "$SLURM_ARRAY_TASK_ID/8"   # sbatch --array=0-7
 
     Tasks that compare SAEs with each other take groups. All other tasks take single SAEs: those of --sae, or else the
     members of the groups of --sae-group.
@@ -212,6 +218,8 @@ def _closing_line(summary: RunSummary) -> str:
     from saebench.results.record import Status
 
     n = len(summary.records)
+    if not n:
+        return "nothing to do: there are more shards than SAEs"
     if summary.new == 0:
         return f"nothing to do: {'the record is' if n == 1 else f'all {n} records are'} there, in {summary.out}"
     counts = ", ".join(f"{summary.count(status)} {status.value.replace('_', ' ')}" for status in Status)

@@ -81,7 +81,8 @@ def _jobs(plan: Plan) -> str:
         alone += f" less {less} with controls that tell nothing about the task"
     if compared := sum(len(task.groups) for task in plan.tasks):
         alone = f"({alone} + {compared} on SAE groups)"
-    return f"{len(plan.jobs)} jobs: {alone} x seeds {', '.join(map(str, _seeds(plan)))}"
+    part = f" in shard {plan.request.shard}, out of" if plan.request.shard is not None else ""
+    return f"{len(plan.jobs)} jobs{part}: {alone} x seeds {', '.join(map(str, _seeds(plan)))}"
 
 
 def _sae_groups(plan: Plan) -> str:

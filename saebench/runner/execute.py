@@ -84,6 +84,8 @@ def execute(plan: Plan, progress: Progress | None = None) -> RunSummary:
     writable_or_raise(request.out)
     for note in plan.notes:
         progress.log(note)
+    if not plan.jobs:  # of a shard, where there are more shards than SAEs
+        return summary
     device = resolve_device(request.device)
     dtype = torch.float32 if plan.model.synthetic else resolve_dtype(request.dtype, device)
     try:
@@ -94,7 +96,7 @@ def execute(plan: Plan, progress: Progress | None = None) -> RunSummary:
         resident = min(budget.resident, psutil.virtual_memory().available // 4)
         cache = TensorCache(cache_folder(), memory=resident, disk=budget.cache, log=progress.log)
         sites = _sites(plan, lm)
-        for seed in dict.fromkeys(request.seed):
+        for seed in dict.fromkeys(job.seed for job in plan.jobs):
             context = TaskContext(lm, seed, request.batch_size, progress, budget=budget, cache=cache, sites=sites)
             _SeedRun(plan, context, summary, progress).run([job for job in plan.jobs if job.seed == seed])
         summary.lost = _lost(summary)

@@ -14,6 +14,7 @@ from saebench.lm.reference import LMRef, parse_model_ref
 from saebench.runner.fit import check_named_hooks, chosen_hook, misfits
 from saebench.runner.request import RunRequest
 from saebench.runner.shape import shape_of
+from saebench.runner.shard import jobs_of, parse_shard
 from saebench.sae.group_ref import SAEGroupRef, parse_sae_group, seed_groups, size_groups
 from saebench.sae.panel.scheme import PANEL
 from saebench.sae.reference import SAERef, parse_sae_ref
@@ -150,7 +151,20 @@ def make_plan(request: RunRequest) -> Plan:
     tasks = tuple(task for task in planned if task.takes_saes or task.groups)
     saes = tuple(ref for ref in _saes(request, named_groups) if any(task.takes(ref) for task in tasks))
     plan = Plan(request, _model(request.model), tasks, saes, (), tuple(_notes(request, planned)))
-    return _checked(replace(plan, jobs=tuple(_jobs(plan))))
+    return _shard(_checked(replace(plan, jobs=tuple(_jobs(plan)))))
+
+
+def _shard(plan: Plan) -> Plan:
+    """Return the part of the plan that the request names, with a note that says so.
+
+    SAEs and tasks stay those of the whole plan: the hook point of controls and what clean passes capture depend on
+    them, and every shard must do as the whole run would.
+    """
+    if plan.request.shard is None:
+        return plan
+    shard = parse_shard(plan.request.shard)
+    jobs = jobs_of(shard, plan.jobs)
+    return replace(plan, jobs=jobs, notes=(*plan.notes, f"shard {shard}: {len(jobs)} of {len(plan.jobs)} jobs"))
 
 
 def _kind(request: RunRequest) -> Kind:

@@ -45,6 +45,7 @@ class RunRequest(BaseModel):
     memory_budget: int = MEMORY  # bytes; text such as "1.5GB" is allowed, too
     cache_budget: int = CACHE
     overwrite: Literal["missing", "failed", "always"] = "missing"
+    shard: str | None = None  # "I/N": only this part of the jobs
     parameters: dict[str, dict[str, Any]] = Field(default_factory=dict)
     trust_remote_code: bool = False  # Python code that comes with the language model may run
     allow_python: bool = False  # the config file may name SAEs whose code then runs

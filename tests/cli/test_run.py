@@ -52,6 +52,15 @@ def test_second_run_does_nothing(invoke: Invoke, inputs: Inputs, tmp_path: Path)
     ]
 
 
+def test_a_shard_without_work_says_so(invoke: Invoke, inputs: Inputs, tmp_path: Path):
+    result = invoke("run", *inputs.arguments, "--sae", inputs.good, "--out", tmp_path, "--shard", "0/4")
+    assert result.exit_code == 0, result.output
+    assert "nothing to do: there are more shards than SAEs" in result.stdout
+    wrong = invoke("run", *inputs.arguments, "--sae", inputs.good, "--out", tmp_path, "--shard", "4/4")
+    assert wrong.exit_code == 2
+    assert "they count from 0" in wrong.output
+
+
 def test_failed_records_are_tried_again_only_when_asked(invoke: Invoke, inputs: Inputs, tmp_path: Path):
     command = ["run", *inputs.arguments, "--sae", inputs.broken, "--out", tmp_path]
     results = [invoke(*command), invoke(*command), invoke(*command, "--overwrite", "failed")]
