@@ -113,7 +113,7 @@ def group_panel(steps: Sequence[int]) -> Subjects:
         "one-direction": seeds("one-direction", best, "adversary:one-direction({})"),
         "memorised": seeds("memorised", "adversary:memorised?d_sae=512"),
     }
-    dense = {"rotated": "adversary:rotated", "always-on": "adversary:always-on?d_sae=512"}
+    dense = {"random-basis": "adversary:rotated", "always-on": "adversary:always-on?d_sae=512"}
     copies = {"another order of latents": "reordered", "other units": "rescaled"}
     return Subjects(
         trained=tuple(list(along)[:-4:-1]),

@@ -40,6 +40,12 @@ def test_no_sae_depends_on_the_seed_of_the_evaluation() -> None:
             assert "planted-panel" not in reference or "seed=" in reference
 
 
+def test_no_two_groups_have_one_name() -> None:
+    groups = planted.group_panel(TINY.steps).everything()
+    names = [group.partition("=")[0] for group in groups]
+    assert len(set(names)) == len(names)
+
+
 def test_groups_are_of_seeds_and_their_quality_is_the_mean(out: Path) -> None:
     known = planted.known(registry().card("seed_stability"), TINY, 0, out, groups=True)
     qualities = list(known.quality.values())
