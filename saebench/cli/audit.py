@@ -30,12 +30,27 @@ SOME_FAILED, INTERRUPTED = 1, 130
     help="Folder for records and audits; the same command goes on from there.",
 )
 @click.option(
+    "--workers",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Tasks that are audited at a time.  [one for each core that memory allows; 1 on a GPU]",
+)
+@click.option(
     "--install",
     is_flag=True,
     help="Also put the audits where saebench looks for them, so that tables and boards show these grades.",
 )
 @click.pass_context
-def audit(context: click.Context, /, tasks: tuple[str, ...], size: str, seed: int, out: Path, install: bool) -> None:
+def audit(
+    context: click.Context,
+    /,
+    tasks: tuple[str, ...],
+    size: str,
+    seed: int,
+    out: Path,
+    workers: int | None,
+    install: bool,
+) -> None:
     """Measure whether the metrics of a task can be believed, and grade them.
 
     \b
@@ -57,31 +72,31 @@ def audit(context: click.Context, /, tasks: tuple[str, ...], size: str, seed: in
     Exit codes: 0 every task was audited, 1 some could not be, 2 a name is wrong, 130 interrupted.
     """
     from saebench.audit.calls import size_named
-    from saebench.errors import SaebenchError
     from saebench.safe_text import visible
 
-    chosen, names = size_named(size), _names(tasks)
+    size_named(size)  # before the libraries, which take seconds
+    names = _names(tasks)
     quiet_libraries()
-    from saebench.audit.audit import audit_task, write
+    from saebench.audit.audit import Outcome, write
     from saebench.audit.text import reasons, table
+    from saebench.audit.workers import Asked, audit_tasks, most_workers
     from saebench.cards.audits import audit_path
     from saebench.progress import ConsoleProgress
 
     made, problems = [], []
-    for name in names:
-        try:
-            outcome = audit_task(name, chosen, size, seed, out, ConsoleProgress())
-        except KeyboardInterrupt:
-            echo("interrupted; the same command goes on from there", err=True)
-            context.exit(INTERRUPTED)
-        except SaebenchError as error:
-            problems.append(f"{name}: {error}")
-            continue
-        made.append(outcome.audit)
-        problems += outcome.failed
-        write(outcome.audit, out)
-        if install:
-            write(outcome.audit, audit_path(name).parent)
+    asked, number = Asked(size, seed, out), workers or most_workers(len(names))
+    try:
+        for name, outcome in audit_tasks(names, asked, number, ConsoleProgress()):
+            if not isinstance(outcome, Outcome):
+                problems.append(f"{name}: {outcome}")
+                continue
+            made.append(outcome.audit)
+            problems += outcome.failed
+            if install:
+                write(outcome.audit, audit_path(name).parent)
+    except KeyboardInterrupt:
+        echo("interrupted; the same command goes on from there", err=True)
+        context.exit(INTERRUPTED)
     if made:
         echo(f"\n{table(made)}\n")
         for one in made:

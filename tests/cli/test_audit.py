@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from saebench.audit import audit as auditing
+from saebench.audit import workers
 from saebench.audit.audit import Outcome
 from saebench.cards import audits
 from saebench.cli.main import cli
@@ -42,6 +43,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
         return Outcome(audit(task, 1, score="B"), ("x (seed 0): an SAE failed.",))
 
     monkeypatch.setattr(auditing, "audit_task", audit_task)
+    monkeypatch.setattr(workers, "most_workers", lambda tasks: 1)
     return calls
 
 
