@@ -51,7 +51,7 @@ def _findings(values: Values, known: Sequence[Known], seed: int) -> dict[Lens, F
         "truth": _truth(values, known, seed),
         "training": _training(values, known, seed, where, noise),
         "precision": _precision(values, known, seed, where, noise),
-        "gaming": _gaming(values, known, seed),
+        "gaming": _gaming(values, known, seed, noise.reliable),
         "invariance": _invariance(values, known, seed, noise if where == "planted" else None),
     }
 
@@ -88,8 +88,7 @@ def _training(values: Values, known: Sequence[Known], seed: int, where: Where, n
     for entry in known:
         subjects, here = entry.setting.subjects, entry.setting.where
         trained, controls = (values.scored(here, names, seed) for names in (subjects.trained, subjects.controls))
-        before, after = trained.get(next(iter(subjects.trained), "")), controls.get(subjects.permuted)
-        if before is not None and after is not None and rules.same(before, after, noise.reliable):
+        if _blind(values, entry, seed, noise.reliable):
             blind = True
             del controls[subjects.permuted]
         if trained and controls:
@@ -103,6 +102,13 @@ def _training(values: Values, known: Sequence[Known], seed: int, where: Where, n
     return rules.judge_training(correlation, separations, effect, list(dict.fromkeys(behind)), blind=blind)
 
 
+def _blind(values: Values, known: Known, seed: int, reliable: Figure) -> bool:
+    """Return whether a trained SAE has the same value with permuted decoder rows: the metric ignores the decoder."""
+    subjects, where = known.setting.subjects, known.setting.where
+    pair = values.scored(where, [*subjects.trained[:1], subjects.permuted], seed)
+    return len(pair) == 2 and rules.same(*pair.values(), reliable)
+
+
 def _precision(values: Values, known: Sequence[Known], seed: int, where: Where, noise: lenses.Noise) -> Finding:
     setting = next(entry.setting for entry in known if entry.setting.where == where)
     trained = setting.subjects.trained
@@ -113,7 +119,7 @@ def _precision(values: Values, known: Sequence[Known], seed: int, where: Where, 
     return rules.judge_precision(shift, batch, noise.reliable)
 
 
-def _gaming(values: Values, known: Sequence[Known], seed: int) -> Finding:
+def _gaming(values: Values, known: Sequence[Known], seed: int, reliable: Figure) -> Finding:
     winners, above, recognised = dict[str, None](), dict[str, None](), dict[str, None]()
     tried = 0
     for entry in known:
@@ -122,6 +128,9 @@ def _gaming(values: Values, known: Sequence[Known], seed: int) -> Finding:
         sparse, dense = (values.scored(where, names, seed) for names in (subjects.adversaries, subjects.dense))
         if not trained:
             continue
+        if _blind(values, entry, seed, reliable):
+            # A broken decoder moves it no more than a permuted one does; the lens of training says so.
+            sparse = {sae: value for sae, value in sparse.items() if f"({subjects.trained[0]})" not in sae}
         tried += len(sparse) + len(dense)
         winners |= dict.fromkeys(lenses.not_below(sparse, max(trained)))
         above |= dict.fromkeys(lenses.not_below(sparse, float(np.median(trained))))

@@ -2,7 +2,8 @@
 
 The limits were set before the first audit was run. A change of them raises `RULES`, because grades of other rules do
 not compare. Rules 2 treat metrics that ignore the decoder as such: under rules 1, whether a permuted decoder counted as
-a failure depended on how many trained SAEs were worse than the one that it was made from.
+a failure depended on how many trained SAEs were worse than the one that it was made from. Rules 3 do the same for
+adversaries that only break the decoder of a trained SAE.
 
 A grade is the worst that any lens allows. Where a lens could not be used, the metric cannot have the grade A.
 """
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from saebench.audit.lenses import Noise
 from saebench.cards.audits import LENSES, Figure, Finding, Lens, Letter
 
-RULES = 2
+RULES = 3
 
 
 @dataclass(frozen=True)

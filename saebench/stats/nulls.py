@@ -14,10 +14,14 @@ def isotropic(like: Float[Tensor, "n d"], rng: np.random.Generator) -> Float[Ten
 
 
 def covariance_matched(rows: Float[Tensor, "n d"], rng: np.random.Generator) -> Float[Tensor, "n d"]:
-    """Return as many normal rows with the mean and covariance of ``rows``: they share its subspace but no direction."""
+    """Return as many normal rows with the mean and covariance of ``rows``: they share its subspace but no direction.
+
+    The order of ``rows`` does not matter.
+    """
     exact = rows.double()
     mean = exact.mean(0)
     deviations = exact - mean
     values, vectors = torch.linalg.eigh(deviations.T @ deviations / max(len(exact) - 1, 1))
-    root = (vectors * values.clamp(min=0).sqrt()).T.float()
+    # The symmetric root, because eigenvectors turn where their values are nearly equal.
+    root = ((vectors * values.clamp(min=0).sqrt()) @ vectors.T).float()
     return isotropic(rows, rng) @ root + mean.float()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from saebench.audit.assemble import Known
@@ -46,8 +47,8 @@ def spec(**changed: Any) -> MetricSpec:
     return MetricSpec(**{**facts, **changed})
 
 
-def known(where: Where = "planted", quality: Mapping[str, float] = QUALITY) -> Known:
-    return Known(Setting(where, SUBJECTS, {}), quality)
+def known(where: Where = "planted", quality: Mapping[str, float] = QUALITY, **changed: Any) -> Known:
+    return Known(Setting(where, replace(SUBJECTS, **changed), {}), quality)
 
 
 def values(numbers: Mapping[str, float], *, where: Where = "planted", noise: float = 0.01, **changed: Any) -> Values:

@@ -46,6 +46,15 @@ def test_a_metric_that_ignores_the_decoder_is_a_b_whatever_it_was_made_from() ->
     assert audit_metric(values({**SOUND, "permuted": SOUND["t0"] - 0.1}), [known()], 0).grade == "A"
 
 
+def test_a_metric_that_ignores_the_decoder_is_not_gamed_by_breaking_it() -> None:
+    """Whether the SAE that was broken is the best of the trained ones must not decide."""
+    best = {**SOUND, "t0": 9.0, "amplified(t0)": 9.0}
+    panel = known(adversaries=("amplified(t0)", "norm"))
+    blind = audit_metric(values({**best, "permuted": 9.0}), [panel], 0)
+    assert blind.lenses["gaming"].worst == "A"
+    assert audit_metric(values(best), [panel], 0).lenses["gaming"].worst == "C"
+
+
 def test_lower_is_better_is_turned_before_anything_is_judged() -> None:
     turned = audit_metric(values({sae: -value for sae, value in SOUND.items()}), [known()], 0)
     assert turned.grade == "C"  # as if it were better higher: everything is upside down

@@ -78,7 +78,7 @@ class SeedStabilityTask(GroupTask[SeedStabilitySettings]):
         report_comparison(report, alive, comparison, settings)
         report_pairs(report, [sae.name for sae in saes], comparison, settings)
         for null in NULLS:
-            random = stand_ins(alive, fingerprints, null, context.rng, "seed_stability:alive")
+            random = stand_ins(alive, null, context.rng, "seed_stability:alive")
             against = compare(alive, random, settings)
             report_comparison(report, alive, against, settings, f"null:{null}")
             if null == "covariance":
@@ -87,7 +87,7 @@ class SeedStabilityTask(GroupTask[SeedStabilitySettings]):
         # Decoders alone: these nulls are for reference only, and a matching of random rows takes as long as a real one.
         decoders = [replace(latents, encoder=None) for latents in every]
         for null in NULLS:
-            random = stand_ins(decoders, fingerprints, null, context.rng, "seed_stability:all")
+            random = stand_ins(decoders, null, context.rng, "seed_stability:all")
             against = compare(decoders, random, settings)
             report_comparison(report, decoders, against, settings, f"all/null:{null}", with_shared=False)
         if settings.at_init:

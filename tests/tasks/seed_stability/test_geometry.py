@@ -19,7 +19,6 @@ from saebench.tasks.seed_stability.selection import masks, probability, similari
 from saebench.tasks.seed_stability.settings import SeedStabilitySettings
 from tests.tasks.seed_stability.reports import empty_report, values
 
-RUNS = ("run 0", "run 1", "run 2")
 SETTINGS = SeedStabilitySettings.parse({"thresholds": [0.5, 0.7]}, task="seed_stability")
 D = 128
 
@@ -105,7 +104,7 @@ def test_labels_go_last_so_that_the_headline_null_is_called_by_its_name() -> Non
 def test_no_signal_lies_at_its_null(kind: str) -> None:
     """Random dictionaries against each other, and against what stands in for them."""
     group = [rows(directions(200, run), directions(200, 50 + run)) for run in range(3)]
-    nulls = stand_ins(group, RUNS, kind, functools.partial(generator, 0), "null")
+    nulls = stand_ins(group, kind, functools.partial(generator, 0), "null")
     real, chance = measure(group, group), measure(group, nulls)
     for a, b in zip(real.measurements, chance.measurements, strict=False):  # the single pairs have no null
         assert a.value == pytest.approx(b.value, abs=0.02)
@@ -120,7 +119,7 @@ def test_what_all_rows_have_in_common_is_no_stability(common: float, shared: boo
     """Rows that all point in about one direction match those of any other run, and so do random rows like them."""
     mean = common * directions(1, 99)[0] / D**0.5
     group = half_shared() if shared else [rows(directions(100, run) + mean) for run in range(3)]
-    nulls = stand_ins(group, RUNS, "covariance", functools.partial(generator, 0), "null")
+    nulls = stand_ins(group, "covariance", functools.partial(generator, 0), "null")
     comparison, report = compare(group, group, SETTINGS), empty_report()
     report_comparison(report, group, comparison, SETTINGS)
     report_over_null(report, comparison, compare(group, nulls, SETTINGS))
@@ -129,9 +128,23 @@ def test_what_all_rows_have_in_common_is_no_stability(common: float, shared: boo
     assert low < found["pw_mcc_over_null", ""] < high
 
 
+def test_a_null_depends_neither_on_the_order_of_latents_nor_on_their_units() -> None:
+    group = half_shared()
+    order = torch.from_numpy(generator(7, "order").permutation(100))
+    scale = torch.from_numpy(generator(8, "scale").uniform(0.1, 10, (100, 1))).float()
+    rewritten = [rows((run.decoder * scale)[order]) for run in group]
+    for null in ("isotropic", "covariance"):
+        one, other = (
+            compare(runs, stand_ins(runs, null, functools.partial(generator, 0), "null"), SETTINGS).decoder
+            for runs in (group, rewritten)
+        )
+        for pair, matching in one.matched.items():
+            assert matching.mean == pytest.approx(other.matched[pair].mean, abs=1e-5)
+
+
 def test_a_null_stands_in_for_the_others_and_not_for_the_run_itself() -> None:
     group = half_shared()
-    nulls = stand_ins(group, RUNS, "isotropic", functools.partial(generator, 0), "null")
+    nulls = stand_ins(group, "isotropic", functools.partial(generator, 0), "null")
     found = compare(group, nulls, SETTINGS).decoder
     for (a, b), best in found.best.items():
         x, y = (t / t.norm(dim=-1, keepdim=True) for t in (group[a].decoder, nulls[b].decoder))

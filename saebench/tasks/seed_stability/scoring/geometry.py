@@ -16,6 +16,7 @@ from torch import Tensor
 from saebench.sae.protocol import SAE, Capability
 from saebench.stats.matching import Matching, best_matches, centred, one_to_one
 from saebench.stats.nulls import covariance_matched, isotropic
+from saebench.stats.rng import NO_CONTENT
 from saebench.stats.runs import Pair
 from saebench.tasks.seed_stability.scoring.firing import FiringTotals
 from saebench.tasks.seed_stability.settings import SeedStabilitySettings
@@ -127,23 +128,23 @@ def same_dictionaries(side: SideComparison) -> Pair | None:
     return None
 
 
-def stand_ins(
-    runs: Sequence[ComparedLatents], fingerprints: Sequence[str], null: str, rng: Rng, purpose: str
-) -> list[ComparedLatents]:
+def stand_ins(runs: Sequence[ComparedLatents], null: str, rng: Rng, purpose: str) -> list[ComparedLatents]:
     """A random dictionary for each run, as large as it; encoder and decoder are independent.
+
+    All runs, of all groups, take the same normal numbers, each to its own mean and covariance. So the null does not
+    depend on the order of latents or on their units, and groups are compared by the same draw.
 
     Args:
         runs: The latents of each run.
-        fingerprints: The fingerprint of each run's SAE.
         null: A kind in `NULLS`.
         rng: Gives the random generators.
         purpose: What the dictionaries are for.
     """
     drawn = []
-    for run, fingerprint in zip(runs, fingerprints, strict=True):
-        decoder = _random(null, run.decoder, rng(f"{purpose}:{null}:decoder", fingerprint))
+    for run in runs:
+        decoder = _random(null, run.decoder, rng(f"{purpose}:{null}:decoder", NO_CONTENT))
         encoder = (
-            None if run.encoder is None else _random(null, run.encoder, rng(f"{purpose}:{null}:encoder", fingerprint))
+            None if run.encoder is None else _random(null, run.encoder, rng(f"{purpose}:{null}:encoder", NO_CONTENT))
         )
         drawn.append(replace(run, decoder=decoder, encoder=encoder))
     return drawn
