@@ -105,8 +105,8 @@ def _training(values: Values, known: Sequence[Known], seed: int, where: Where, n
 def _blind(values: Values, known: Known, seed: int, reliable: Figure) -> bool:
     """Return whether a trained SAE has the same value with permuted decoder rows: the metric ignores the decoder."""
     subjects, where = known.setting.subjects, known.setting.where
-    pair = values.scored(where, [*subjects.trained[:1], subjects.permuted], seed)
-    return len(pair) == 2 and rules.same(*pair.values(), reliable)
+    pair = list(values.scored(where, [*subjects.trained[:1], subjects.permuted], seed).values())
+    return len(pair) == 2 and rules.same(pair[0], pair[1], reliable)
 
 
 def _precision(values: Values, known: Sequence[Known], seed: int, where: Where, noise: lenses.Noise) -> Finding:
