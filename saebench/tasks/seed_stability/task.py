@@ -82,7 +82,8 @@ class SeedStabilityTask(GroupTask[SeedStabilitySettings]):
             against = compare(alive, random, settings)
             report_comparison(report, alive, against, settings, f"null:{null}")
             if null == "covariance":
-                report_over_null(report, comparison, against)
+                backward = compare(alive[::-1], random[::-1], settings)
+                report_over_null(report, comparison, against, backward)
         report_comparison(report, every, comparison_of_all, settings, "all")
         # Decoders alone: these nulls are for reference only, and a matching of random rows takes as long as a real one.
         decoders = [replace(latents, encoder=None) for latents in every]

