@@ -13,11 +13,12 @@ import sys
 from pathlib import Path
 
 from benchmarks.blocks import fill, update
-from saebench.audit.page import BLOCKS
+from saebench.audit.page import BLOCKS, again
 from saebench.cards.audits import Audit, audits_dir, load_audit, stale
 from saebench.cards.registry import BUILT_IN, registry
 
 ROOT = Path(__file__).resolve().parents[1]
+AGAIN = "seed-1"  # the folder of the audits from another seed
 
 
 def load(folder: Path) -> list[Audit]:
@@ -42,7 +43,8 @@ def main(arguments: list[str] | None = None) -> int:
         audits = load(options.audits)
         for sentence in expired():
             print(sentence, file=sys.stderr)
-        return fill(page, "reliability", BLOCKS, lambda block: BLOCKS[block](audits))
+        blocks = {**BLOCKS, "again": lambda these: again(these, load(options.audits / AGAIN))}
+        return fill(page, "reliability", blocks, lambda block: blocks[block](audits))
 
     return update(options.page, rendered, "render_reliability.py", check=options.check)
 

@@ -110,6 +110,28 @@ def made(audits: Audits) -> str:
     return _table(["task", "size", "seed", "records", "minutes", "machine", "commit"], lines)
 
 
+def again(audits: Audits, other: Audits) -> str:
+    """Return the grades of two audits from different seeds side by side, and the lenses that judge differently."""
+    found = {_who(audit, entry): entry for audit, entry in _entries(other)}
+    lines = []
+    for audit, entry in _entries(audits):
+        who = _who(audit, entry)
+        if (second := found.get(who)) is None:
+            continue
+        differ = [
+            f"{lens} {mark(entry.lenses[lens])}, {mark(second.lenses[lens])}"
+            for lens in LENSES
+            if lens in entry.lenses and lens in second.lenses and entry.lenses[lens].worst != second.lenses[lens].worst
+        ]
+        lines.append([who, entry.grade, second.grade, "; ".join(differ)])
+    return _table(["metric", *(f"seed {seeds(each)}" for each in (audits, other)), "lenses that differ"], lines)
+
+
+def seeds(audits: Audits) -> str:
+    """Return the first seeds of some audits, such as ``0``."""
+    return ", ".join(sorted({str(audit.seed) for audit in audits}))
+
+
 BLOCKS: Mapping[str, Callable[[Audits], str]] = {
     "grades": grades,
     "reasons": reasons,

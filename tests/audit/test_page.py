@@ -40,6 +40,15 @@ def test_figures(number: Figure | None, shown: str) -> None:
     assert page.figure(number) == shown
 
 
+def test_two_seeds_are_set_side_by_side() -> None:
+    other = audit(fvu="C", l0="A").model_copy(update={"seed": 1})
+    lines = page.again([audit(fvu="B", ce="A")], [other]).splitlines()
+    assert len(lines) == 3  # ``ce`` and ``l0`` are in one of the two only
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert cells[0][1:3] == ["seed 0", "seed 1"]
+    assert cells[2] == ["core: `fvu`", "B", "C", "noise B, C"]
+
+
 @pytest.mark.parametrize("name", page.BLOCKS)
 def test_every_block_names_the_metric(name: str) -> None:
     made = page.BLOCKS[name]([audit(fvu="B")])
