@@ -61,12 +61,13 @@ def audit_tasks(names: Sequence[str], asked: Asked, workers: int, progress: Prog
     Raises:
         KeyboardInterrupt: The user stopped it. What was measured is kept.
     """
-    if workers < 2 or len(names) < 2:
+    workers = min(workers, len(names))
+    if workers < 2:
         for name in names:
             yield name, _audited(name, asked, progress)
         return
     size: Size = size_named(asked.size)
-    progress.log(f"{min(workers, len(names))} audits at a time")
+    progress.log(f"{workers} audits at a time")
     written(asked.out, size.recipe, asked.seed)  # before the workers, each of which would make it
     threads = max(1, _cores() // workers)
     spawned = get_context("spawn")  # threads of torch do not survive a fork

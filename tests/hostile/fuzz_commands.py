@@ -63,6 +63,7 @@ class Refused(SaebenchError):
 @contextmanager
 def doors_shut() -> Iterator[None]:
     """Refuse, while the block runs, to load models and SAEs, to fetch, to serve, to draw and to start processes."""
+    import saebench.audit.workers
     import saebench.harness
     import saebench.leaderboard.site.serve
     import saebench.lm.load
@@ -75,6 +76,9 @@ def doors_shut() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for place in (
             "saebench.runner.execute.execute",
+            "saebench.audit.planted.written",
+            "saebench.audit.workers.written",
+            "saebench.audit.workers.ProcessPoolExecutor",  # no door is shut in another process
             "saebench.lm.load.load_lm",
             "saebench.sae.reference.load_sae",
             "saebench.data.assets.pull",
